@@ -1,0 +1,161 @@
+//! The skeleton that all binaries share: arguments, configuration, logs, exit codes, what is said on success.
+
+mod resolve;
+mod say;
+
+pub use resolve::{resolve, to_toml};
+pub use say::{announce, say};
+
+use crate::stage::{Layout, progress};
+use crate::{PipelineError, interrupt};
+use clap::{Args, Parser};
+use lapidary_schemas::Config;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Arguments that every verb takes.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArgs {
+    /// The folder that everything is written under
+    #[arg(long, default_value = "out", value_name = "DIR", global = true)]
+    pub out: PathBuf,
+    /// The source to work on [default: the one last ingested]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub source: Option<String>,
+    /// A built-in configuration: demo, cifar-vitti4, coco-vits16
+    #[arg(long, value_name = "NAME", global = true)]
+    pub preset: Option<String>,
+    /// A TOML file laid over the preset
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// A single key laid over both, e.g. pretrain.batch=32 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Print what is said as JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more (-vv: still more)
+    #[arg(long, short, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say only warnings and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+impl CommonArgs {
+    /// The output tree.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.out)
+    }
+
+    /// The resolved configuration.
+    ///
+    /// # Errors
+    /// [`PipelineError::Usage`] for a key or value that cannot be.
+    pub fn resolve(&self) -> crate::Result<Config> {
+        resolve(self.preset.as_deref(), self.config.as_deref(), &self.set)
+    }
+
+    /// The source to work on.
+    ///
+    /// # Errors
+    /// When none was named and none was ingested.
+    pub fn source(&self) -> crate::Result<String> {
+        let source = self.source.clone().unwrap_or_else(|| self.layout().current().source);
+        if source.is_empty() {
+            return Err(PipelineError::Missing {
+                what: "source",
+                path: self.out.clone(),
+                hint: "run `lapidary ingest --data DIR` first, or name one with --source".to_owned(),
+            });
+        }
+        Ok(source)
+    }
+}
+
+/// An error on its way out of the process, with the exit code it asks for.
+#[derive(Debug)]
+pub struct Failure {
+    /// 1 failed, 2 wrong usage, 3 too much rejected, 4 empty selection, 130 interrupted.
+    pub exit_code: u8,
+    /// What to print.
+    pub error: anyhow::Error,
+}
+
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Self {
+        Self { exit_code: error.exit_code(), error: error.into() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { exit_code: 1, error }
+    }
+}
+
+/// Parses arguments, starts logging and interrupts, runs the verb, prints its error and returns its exit code.
+pub fn run_main<C: Parser>(common: impl Fn(&C) -> CommonArgs, verb: impl FnOnce(C) -> Result<(), Failure>) -> ExitCode {
+    let command = match C::try_parse() {
+        Ok(command) => command,
+        Err(usage) => {
+            let _ = usage.print();
+            return ExitCode::from(if usage.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let common = common(&command);
+    start_logging(common.verbose, common.quiet);
+    interrupt::install();
+    match verb(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            progress::suspend(|| eprintln!("error: {:#}", failure.error));
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+fn start_logging(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "warn",
+        (_, 0) => "info",
+        (_, 1) => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("LAPIDARY_LOG").unwrap_or_else(|_| EnvFilter::new(format!("warn,lapidary={level},lapidary_pipeline={level},lapidary_curate={level},lapidary_train={level},lapidary_evaluate={level}")));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .without_time()
+        .with_target(false)
+        .with_writer(AboveBars)
+        .init();
+}
+
+/// Writes log lines above the progress bars instead of through them.
+struct AboveBars;
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        progress::suspend(|| std::io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+impl MakeWriter<'_> for AboveBars {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        Self
+    }
+}

@@ -1,0 +1,162 @@
+//! From bytes to RGB, with the reason when it cannot be.
+//!
+//! Formats other than JPEG and JPEG itself go through the `image` crate; what it lets pass silently, a JPEG that ends
+//! before its image does, is looked for first. EXIF orientation is not applied, as in Pillow's `open` and in COCO's boxes.
+
+use image::{DynamicImage, ImageFormat, ImageReader, Limits, RgbImage};
+use lapidary_schemas::RejectReason;
+use std::io::Cursor;
+
+/// A decoded image.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// Its pixels.
+    pub rgb: RgbImage,
+    /// The format's name: `jpeg`, `png`, ...
+    pub format: &'static str,
+}
+
+/// Why bytes are no image: the code and the detail.
+pub type Undecodable = (RejectReason, String);
+
+/// Decodes an image of at most `max_pixels` pixels; the limit is checked on the header, before memory is taken.
+///
+/// # Errors
+/// The reject reason and what exactly was wrong.
+pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
+    if bytes.is_empty() {
+        return Err((RejectReason::EmptyFile, "0 bytes".to_owned()));
+    }
+    let format = image::guess_format(bytes)
+        .map_err(|_| (RejectReason::Unsupported, format!("begins with {:02x?}", &bytes[..bytes.len().min(8)])))?;
+    let name = format_name(format).ok_or((RejectReason::Unsupported, format!("{format:?}")))?;
+    let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(reason_of)?;
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > max_pixels {
+        return Err((RejectReason::TooManyPixels, format!("{width} x {height}")));
+    }
+    if pixels == 0 {
+        return Err((RejectReason::Broken, format!("{width} x {height}")));
+    }
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+        return Err((RejectReason::Truncated, "the JPEG has no end marker".to_owned()));
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(pixels.saturating_mul(16).max(64 << 20));
+    reader.limits(limits);
+    let rgb = match reader.decode().map_err(reason_of)? {
+        DynamicImage::ImageRgb8(rgb) => rgb,
+        other => other.into_rgb8(),
+    };
+    Ok(Decoded { rgb, format: name })
+}
+
+fn format_name(format: ImageFormat) -> Option<&'static str> {
+    Some(match format {
+        ImageFormat::Jpeg => "jpeg",
+        ImageFormat::Png => "png",
+        ImageFormat::WebP => "webp",
+        ImageFormat::Gif => "gif",
+        ImageFormat::Bmp => "bmp",
+        ImageFormat::Tiff => "tiff",
+        _ => return None,
+    })
+}
+
+fn reason_of(error: image::ImageError) -> Undecodable {
+    use image::ImageError;
+    let reason = match &error {
+        ImageError::Unsupported(_) => RejectReason::Unsupported,
+        ImageError::Limits(_) => RejectReason::TooManyPixels,
+        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => RejectReason::Truncated,
+        _ => RejectReason::Broken,
+    };
+    (reason, error.to_string())
+}
+
+/// Whether a JPEG's scans are followed by an end-of-image marker. Walks the markers, so that a thumbnail's end in the
+/// EXIF block does not count (ITU T.81, B.1.1).
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const END_OF_IMAGE: u8 = 0xd9;
+    const START_OF_SCAN: u8 = 0xda;
+    let mut at = 2;
+    let mut in_scan = false;
+    while at + 1 < bytes.len() {
+        if bytes[at] != 0xff {
+            // Entropy-coded data runs to the next 0xff; between segments anything else is damage.
+            if !in_scan {
+                return false;
+            }
+            match bytes[at..].iter().position(|b| *b == 0xff) {
+                Some(next) => at += next,
+                None => return false,
+            }
+            continue;
+        }
+        match bytes[at + 1] {
+            END_OF_IMAGE => return true,
+            0xff => at += 1,
+            // A stuffed zero, a restart marker, or a marker without a segment.
+            0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
+            marker => {
+                let Some(length) = bytes.get(at + 2..at + 4) else { return false };
+                at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+                in_scan = marker == START_OF_SCAN;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let image = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y) as u8]));
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).expect("encodes");
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn whole_images_decode() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff] {
+            let decoded = decode(&encoded(format), 1 << 20).unwrap_or_else(|e| panic!("{format:?}: {e:?}"));
+            assert_eq!(decoded.rgb.dimensions(), (40, 30));
+        }
+    }
+
+    #[test]
+    fn each_kind_of_damage_has_its_reason() {
+        let jpeg = encoded(ImageFormat::Jpeg);
+        let png = encoded(ImageFormat::Png);
+        let reason = |bytes: &[u8]| decode(bytes, 1 << 20).expect_err("damaged").0;
+        assert_eq!(reason(b""), RejectReason::EmptyFile);
+        assert_eq!(reason(b"hello, world"), RejectReason::Unsupported);
+        assert_eq!(reason(&jpeg[..jpeg.len() / 2]), RejectReason::Truncated);
+        assert_eq!(reason(&jpeg[..jpeg.len() - 2]), RejectReason::Truncated);
+        assert_eq!(reason(&png[..png.len() / 2]), RejectReason::Truncated);
+        let mut broken = png.clone();
+        broken[45] ^= 0xff;
+        assert_eq!(reason(&broken), RejectReason::Broken);
+        assert_eq!(decode(&jpeg, 100).expect_err("too large").0, RejectReason::TooManyPixels);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_bytes_never_panic(seed in any::<u64>(), cut in 0usize..2000, at in 0usize..2000, value in any::<u8>()) {
+            for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif] {
+                let mut bytes = encoded(format);
+                bytes.truncate(cut.max(1));
+                let at = at % bytes.len();
+                bytes[at] = value;
+                let other = (seed as usize) % bytes.len();
+                bytes[other] ^= (seed >> 32) as u8;
+                let _ = decode(&bytes, 1 << 20);
+            }
+        }
+    }
+}

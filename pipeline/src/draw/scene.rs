@@ -1,0 +1,193 @@
+//! Scenes: a textured ground and objects of 8 classes, painted by signed distance.
+//!
+//! A class is a shape together with the texture that fills it; colours, sizes, turns and grounds vary freely, so that
+//! neither colour nor ground gives the class away.
+
+use super::unbalanced_class;
+use crate::random::{Rng, RngExt};
+use image::{Rgb, RgbImage};
+use std::f32::consts::{PI, TAU};
+
+/// Names of the classes.
+pub const CLASSES: [&str; 8] = ["disc", "box", "triangle", "star", "ring", "cross", "crescent", "flower"];
+/// Side of a scene.
+pub(super) const SIDE_PX: u32 = 128;
+
+type Colour = [f32; 3];
+
+/// An object in a scene.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Index into [`CLASSES`].
+    pub class: usize,
+    x_px: f32,
+    y_px: f32,
+    radius_px: f32,
+    turn: f32,
+    colours: [Colour; 2],
+}
+
+/// A ground with objects on it.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    /// The objects, from back to front.
+    pub objects: Vec<Object>,
+    ground: [Colour; 2],
+    pattern: u32,
+    frequency: f32,
+    direction: f32,
+    grain: u64,
+}
+
+impl Object {
+    fn random(rng: &mut impl Rng, class: usize, radius_px: f32, margin: f32) -> Self {
+        let side = SIDE_PX as f32;
+        let mut place = || margin * radius_px + rng.random::<f32>() * (side - 2.0 * margin * radius_px);
+        let (x_px, y_px) = (place(), place());
+        let turn = rng.random::<f32>() * TAU;
+        let first = colour(rng);
+        Self { class, x_px, y_px, radius_px, turn, colours: [first, apart(rng, first)] }
+    }
+
+    /// x, y, width and height of the disc that holds the object, cut at the image.
+    pub fn bbox_px(&self) -> [f32; 4] {
+        let side = SIDE_PX as f32;
+        let (x, y) = ((self.x_px - self.radius_px).max(0.0), (self.y_px - self.radius_px).max(0.0));
+        [x, y, (self.x_px + self.radius_px).min(side) - x, (self.y_px + self.radius_px).min(side) - y]
+    }
+
+    /// Area of that disc.
+    pub fn area_px(&self) -> f32 {
+        PI * self.radius_px * self.radius_px
+    }
+
+    /// Colour at a point, and how much of the point the object covers (0 to 1).
+    fn shade(&self, x: f32, y: f32) -> (Colour, f32) {
+        let (dx, dy) = ((x - self.x_px) / self.radius_px, (y - self.y_px) / self.radius_px);
+        if dx * dx + dy * dy > 1.3 {
+            return (self.colours[0], 0.0);
+        }
+        let (sin, cos) = self.turn.sin_cos();
+        let (u, v) = (dx * cos + dy * sin, dy * cos - dx * sin);
+        let cover = (0.5 - distance(self.class, u, v) * self.radius_px).clamp(0.0, 1.0);
+        let share = texture(self.class, u, v);
+        (mix(self.colours[0], self.colours[1], share), cover)
+    }
+}
+
+impl Scene {
+    /// One to three objects of unbalanced classes on a ground.
+    pub fn cluttered(rng: &mut impl Rng) -> Self {
+        let mut scene = Self::ground(rng);
+        for _ in 0..rng.random_range(1..=3) {
+            let class = unbalanced_class(rng);
+            let radius = 20.0 + 24.0 * rng.random::<f32>();
+            scene.objects.push(Object::random(rng, class, radius, 0.8));
+        }
+        scene
+    }
+
+    /// One large object of a given class.
+    pub fn single(rng: &mut impl Rng, class: usize) -> Self {
+        let mut scene = Self::ground(rng);
+        let radius = 36.0 + 18.0 * rng.random::<f32>();
+        scene.objects.push(Object::random(rng, class, radius, 1.0));
+        scene
+    }
+
+    fn ground(rng: &mut impl Rng) -> Self {
+        let first = colour(rng);
+        Self {
+            objects: Vec::new(),
+            ground: [first, mix(first, colour(rng), 0.6)],
+            pattern: rng.random_range(0..4),
+            frequency: 0.03 + 0.12 * rng.random::<f32>(),
+            direction: rng.random::<f32>() * TAU,
+            grain: rng.next_u64(),
+        }
+    }
+
+    /// Paints the scene, [`SIDE_PX`] squared.
+    pub fn paint(&self) -> RgbImage {
+        RgbImage::from_fn(SIDE_PX, SIDE_PX, |x, y| {
+            let grain = (hash(self.grain, x, y) - 0.5) * 0.06;
+            let (x, y) = (x as f32 + 0.5, y as f32 + 0.5);
+            let mut colour = mix(self.ground[0], self.ground[1], self.ground_share(x, y));
+            for object in &self.objects {
+                let (shade, cover) = object.shade(x, y);
+                colour = mix(colour, shade, cover);
+            }
+            Rgb(colour.map(|c| ((c + grain).clamp(0.0, 1.0) * 255.0).round() as u8))
+        })
+    }
+
+    fn ground_share(&self, x: f32, y: f32) -> f32 {
+        let (sin, cos) = self.direction.sin_cos();
+        let (u, v) = ((x * cos + y * sin) * self.frequency, (y * cos - x * sin) * self.frequency);
+        let wave = match self.pattern {
+            0 => (u * TAU / 2.0).sin(),
+            1 => (u * TAU / 2.0).sin() * (v * TAU / 2.0).sin(),
+            2 => ((u + 0.6 * (v * 3.0).sin()) * 3.0).sin(),
+            _ => (u * 0.7 + (v * 0.9).cos() * 2.0 + (u * 2.3 + v * 1.7).sin()).sin(),
+        };
+        0.5 + 0.5 * wave
+    }
+}
+
+/// Signed distance, in radii, from the edge of a class's shape; negative inside.
+fn distance(class: usize, u: f32, v: f32) -> f32 {
+    let radius = u.hypot(v);
+    let angle = v.atan2(u);
+    match class {
+        0 => radius - 0.85,
+        1 => u.abs().max(v.abs()) - 0.7,
+        2 => (v.max(u.abs() * 0.866 - v * 0.5)) - 0.48,
+        3 => radius - (0.62 + 0.3 * (angle * 5.0).cos()),
+        4 => (radius - 0.68).abs() - 0.22,
+        5 => (u.abs().max(v.abs()) - 0.85).max(u.abs().min(v.abs()) - 0.27),
+        6 => (radius - 0.85).max(0.72 - (u - 0.42).hypot(v)),
+        _ => radius - (0.72 + 0.16 * (angle * 8.0).cos()),
+    }
+}
+
+/// Share (0 to 1) of an object's second colour at a point.
+fn texture(class: usize, u: f32, v: f32) -> f32 {
+    let hard = |wave: f32| if wave > 0.0 { 1.0 } else { 0.0 };
+    match class {
+        0 => hard((u * 12.0).sin()),
+        1 => hard((u * 10.0).sin() * (v * 10.0).sin()),
+        2 => 0.5 + 0.5 * v,
+        3 => hard((v.atan2(u) * 5.0).sin()),
+        4 => hard((v.atan2(u) * 12.0).sin()),
+        5 => hard((u * 14.0).sin() * (v * 14.0).sin() - 0.5),
+        6 => hard((u.hypot(v) * 22.0).sin()),
+        _ => hard(0.3 - u.hypot(v)),
+    }
+}
+
+fn mix(from: Colour, to: Colour, share: f32) -> Colour {
+    std::array::from_fn(|c| from[c] + share * (to[c] - from[c]))
+}
+
+fn colour(rng: &mut impl Rng) -> Colour {
+    [rng.random(), rng.random(), rng.random()]
+}
+
+/// A colour that differs from `other` enough to be seen.
+fn apart(rng: &mut impl Rng, other: Colour) -> Colour {
+    for _ in 0..20 {
+        let found = colour(rng);
+        if found.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f32>() > 0.9 {
+            return found;
+        }
+    }
+    other.map(|c| 1.0 - c)
+}
+
+/// A value in 0 to 1 for a pixel, from an integer hash (SplitMix64's finaliser).
+fn hash(seed: u64, x: u32, y: u32) -> f32 {
+    let mut z = seed ^ (u64::from(x) << 32 | u64::from(y)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+}

@@ -1,0 +1,85 @@
+//! The 64-bit DCT hash of an image, as `imagehash.phash` defines it.
+//!
+//! Luma, 32x32 by Lanczos, DCT-II, the 8x8 lowest frequencies (the constant one included), a bit for each that lies above
+//! their median; row by row, the first bit the highest. Computed in ingest, where the image is decoded anyway.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use std::sync::LazyLock;
+
+const SIDE: usize = 32;
+const KEPT: usize = 8;
+
+/// `COSINES[k][n] = cos(pi / 32 * (n + 1/2) * k)`.
+static COSINES: LazyLock<[[f32; SIDE]; KEPT]> = LazyLock::new(|| {
+    std::array::from_fn(|k| {
+        std::array::from_fn(|n| {
+            (std::f64::consts::PI / SIDE as f64 * (n as f64 + 0.5) * k as f64).cos() as f32
+        })
+    })
+});
+
+/// Luma of every pixel as Pillow's `convert("L")` computes it (ITU-R 601, 16-bit fixed point).
+pub fn luma(rgb: &RgbImage) -> Vec<u8> {
+    let weigh = |p: &[u8]| (u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16;
+    rgb.as_raw().chunks_exact(3).map(|p| weigh(p) as u8).collect()
+}
+
+/// The 64-bit DCT hash.
+pub fn phash(rgb: &RgbImage) -> u64 {
+    let luma = luma(rgb);
+    let source = ImageRef::new(rgb.width(), rgb.height(), &luma, PixelType::U8).expect("luma has a byte a pixel");
+    let mut small = Image::new(SIDE as u32, SIDE as u32, PixelType::U8);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+    Resizer::new().resize(&source, &mut small, &options).expect("both images have one byte a pixel");
+    phash_of_small(small.buffer())
+}
+
+/// The hash of 32x32 luma values.
+fn phash_of_small(small: &[u8]) -> u64 {
+    // Rows first: KEPT coefficients of each row; then the same down the columns.
+    let mut rows = [[0f32; KEPT]; SIDE];
+    for (row, pixels) in rows.iter_mut().zip(small.chunks_exact(SIDE)) {
+        for (coefficient, cosines) in row.iter_mut().zip(COSINES.iter()) {
+            *coefficient = pixels.iter().zip(cosines).map(|(p, c)| f32::from(*p) * c).sum();
+        }
+    }
+    let mut low = [0f32; KEPT * KEPT];
+    for (v, cosines) in COSINES.iter().enumerate() {
+        for u in 0..KEPT {
+            low[v * KEPT + u] = rows.iter().zip(cosines).map(|(row, c)| row[u] * c).sum();
+        }
+    }
+    let mut sorted = low;
+    sorted.sort_by(f32::total_cmp);
+    let median = (sorted[31] + sorted[32]) / 2.0;
+    low.iter().fold(0, |bits, value| bits << 1 | u64::from(*value > median))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradient(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            let v = (255 * (x * height + y * width) / (2 * width * height)) as u8;
+            image::Rgb([v, 255 - v, (v / 2) ^ 0x55])
+        })
+    }
+
+    #[test]
+    fn a_resized_copy_hashes_alike_and_another_image_does_not() {
+        let distance = |a: u64, b: u64| (a ^ b).count_ones();
+        let large = phash(&gradient(300, 200));
+        assert!(distance(large, phash(&gradient(150, 100))) <= 4);
+        let other = RgbImage::from_fn(300, 200, |x, y| image::Rgb([((x / 9 + y / 7) % 2 * 200) as u8; 3]));
+        assert!(distance(large, phash(&other)) > 12);
+    }
+
+    #[test]
+    fn luma_is_pillows() {
+        let image = RgbImage::from_raw(3, 1, vec![255, 0, 0, 0, 255, 0, 0, 0, 255]).expect("3 pixels");
+        assert_eq!(luma(&image), [76, 150, 29]);
+    }
+}

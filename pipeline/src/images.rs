@@ -1,0 +1,410 @@
+//! The `images` shards: written row group by row group, read in order or one image at a time.
+//!
+//! Image bytes lie uncompressed in pages of about an image each, with a page index, so that fetching a row reads that row.
+
+use crate::sources::Annotation;
+use crate::stage::{Layout, Table, TableWriter, column, table_properties};
+use crate::{PipelineError, Result};
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, BooleanBuilder, Float32Builder, Int64Array, Int64Builder, ListBuilder, RecordBatch,
+    StringArray, StructArray, StructBuilder, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use lapidary_schemas::config::IngestConfig;
+use lapidary_schemas::tables::{self, annotation_fields, image_fields};
+use lapidary_schemas::{Digest, ImageId};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::basic::Compression;
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A row of `images`.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns are documented once, in lapidary_schemas::tables::images")]
+pub struct ImageRow {
+    pub id: ImageId,
+    pub digest: Digest,
+    pub bytes: Vec<u8>,
+    pub path: String,
+    pub width: u32,
+    pub height: u32,
+    pub format: &'static str,
+    pub split: String,
+    pub source: String,
+    pub url: Option<String>,
+    pub license: Option<String>,
+    pub annotations: Option<Vec<Annotation>>,
+    pub labels: Option<Vec<i64>>,
+    pub label: Option<i64>,
+    pub phash: u64,
+}
+
+/// What was written.
+#[derive(Debug, Default, Clone)]
+pub struct Written {
+    /// Images.
+    pub images: u64,
+    /// Bytes of images.
+    pub bytes: u64,
+    /// Images a split.
+    pub by_split: BTreeMap<String, u64>,
+}
+
+/// Writes `part-*.parquet`, a shard after the other.
+#[derive(Debug)]
+pub struct ImageShards {
+    folder: PathBuf,
+    schema: SchemaRef,
+    row_group_bytes: u64,
+    shard_bytes: u64,
+    table: Option<TableWriter>,
+    bytes_in_row_group: u64,
+    bytes_in_shard: u64,
+    rows_by_file: Vec<(String, u64)>,
+    written: Written,
+}
+
+impl ImageShards {
+    /// Starts the shards of a folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn create(folder: &Path, classes: &[String], config: &IngestConfig) -> Result<Self> {
+        Ok(Self {
+            folder: folder.to_owned(),
+            schema: tables::images(classes),
+            row_group_bytes: config.row_group_mib << 20,
+            shard_bytes: config.shard_mib << 20,
+            table: None,
+            bytes_in_row_group: 0,
+            bytes_in_shard: 0,
+            rows_by_file: Vec::new(),
+            written: Written::default(),
+        })
+    }
+
+    /// Appends rows, which must come sorted by id over all calls.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&mut self, rows: Vec<ImageRow>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let bytes: u64 = rows.iter().map(|row| row.bytes.len() as u64).sum();
+        for row in &rows {
+            *self.written.by_split.entry(row.split.clone()).or_default() += 1;
+        }
+        self.written.images += rows.len() as u64;
+        self.written.bytes += bytes;
+        let batch = batch_of_rows(&self.schema, &rows)?;
+        drop(rows);
+        self.write_batch(&batch, bytes)
+    }
+
+    /// Appends rows of other shards of the same schema that hold `bytes` of images.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_batch(&mut self, batch: &RecordBatch, bytes: u64) -> Result<()> {
+        if self.table.is_none() {
+            let path = self.folder.join(format!("part-{:05}.parquet", self.rows_by_file.len()));
+            self.table = Some(TableWriter::create_with(&path, self.schema.clone(), shard_properties())?);
+        }
+        let table = self.table.as_mut().expect("made above");
+        table.write(batch)?;
+        self.bytes_in_row_group += bytes;
+        self.bytes_in_shard += bytes;
+        if self.bytes_in_row_group >= self.row_group_bytes {
+            table.end_row_group()?;
+            self.bytes_in_row_group = 0;
+        }
+        if self.bytes_in_shard >= self.shard_bytes { self.end_shard() } else { Ok(()) }
+    }
+
+    fn end_shard(&mut self) -> Result<()> {
+        if let Some(table) = self.table.take() {
+            let name = format!("part-{:05}.parquet", self.rows_by_file.len());
+            self.rows_by_file.push((name, table.finish()?));
+        }
+        (self.bytes_in_row_group, self.bytes_in_shard) = (0, 0);
+        Ok(())
+    }
+
+    /// Ends the last shard; an empty one is written when there were no rows, so that the schema is there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(mut self, mut note: impl FnMut(&str, u64)) -> Result<Written> {
+        if self.table.is_none() && self.rows_by_file.is_empty() {
+            let empty = RecordBatch::new_empty(self.schema.clone());
+            self.write_batch(&empty, 0)?;
+        }
+        self.end_shard()?;
+        for (file, rows) in &self.rows_by_file {
+            note(file, *rows);
+        }
+        Ok(self.written)
+    }
+}
+
+fn shard_properties() -> WriterProperties {
+    let bytes = ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]);
+    table_properties()
+        .set_data_page_size_limit(64 << 10)
+        // The limit is looked at after this many values: few, so that a page holds about one photograph.
+        .set_write_batch_size(4)
+        .set_column_compression(bytes.clone(), Compression::UNCOMPRESSED)
+        .set_column_dictionary_enabled(bytes.clone(), false)
+        .set_column_statistics_enabled(bytes, EnabledStatistics::None)
+        .build()
+}
+
+fn batch_of_rows(schema: &SchemaRef, rows: &[ImageRow]) -> Result<RecordBatch> {
+    let text = |f: &dyn Fn(&ImageRow) -> Option<&str>| -> ArrayRef { Arc::new(rows.iter().map(f).collect::<StringArray>()) };
+    let bytes: BinaryArray = rows.iter().map(|r| Some(r.bytes.as_slice())).collect();
+    let image = StructArray::new(image_fields(), vec![Arc::new(bytes), text(&|r| Some(&r.path))], None);
+    let mut labels = ListBuilder::new(Int64Builder::new());
+    for row in rows {
+        labels.append_option(row.labels.as_ref().map(|l| l.iter().map(|v| Some(*v))));
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows.iter().map(|r| Some(r.id.0)).collect::<UInt64Array>()),
+        text(&|r| Some(&r.digest.0)),
+        Arc::new(image),
+        Arc::new(rows.iter().map(|r| Some(r.width)).collect::<UInt32Array>()),
+        Arc::new(rows.iter().map(|r| Some(r.height)).collect::<UInt32Array>()),
+        text(&|r| Some(r.format)),
+        text(&|r| Some(&r.split)),
+        text(&|r| Some(&r.source)),
+        text(&|r| r.url.as_deref()),
+        text(&|r| r.license.as_deref()),
+        annotations_array(rows),
+        Arc::new(labels.finish()),
+        Arc::new(rows.iter().map(|r| r.label).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|r| Some(r.phash)).collect::<UInt64Array>()),
+    ];
+    RecordBatch::try_new(schema.clone(), columns).map_err(|e| PipelineError::Internal(e.to_string()))
+}
+
+fn annotations_array(rows: &[ImageRow]) -> ArrayRef {
+    let bbox = ListBuilder::new(Float32Builder::new());
+    let fields = annotation_fields();
+    let objects = StructBuilder::new(
+        fields.clone(),
+        vec![
+            Box::new(Int64Builder::new()),
+            Box::new(bbox),
+            Box::new(Float32Builder::new()),
+            Box::new(BooleanBuilder::new()),
+        ],
+    );
+    let mut list = ListBuilder::new(objects).with_field(Field::new("item", DataType::Struct(fields), true));
+    for row in rows {
+        let objects = list.values();
+        for annotation in row.annotations.iter().flatten() {
+            let types = "the builders were made with these types";
+            objects.field_builder::<Int64Builder>(0).expect(types).append_value(annotation.category_id);
+            let bbox = objects.field_builder::<ListBuilder<Float32Builder>>(1).expect(types);
+            bbox.append_value(annotation.bbox_px.map(Some));
+            objects.field_builder::<Float32Builder>(2).expect(types).append_value(annotation.area_px);
+            objects.field_builder::<BooleanBuilder>(3).expect(types).append_value(annotation.iscrowd);
+            objects.append(true);
+        }
+        list.append(row.annotations.is_some());
+    }
+    Arc::new(list.finish())
+}
+
+/// What is known of an image without reading its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Its id.
+    pub id: ImageId,
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// The 64-bit DCT hash.
+    pub phash: u64,
+    /// Index of its shard.
+    shard: u32,
+    /// Row in the shard.
+    row: u32,
+}
+
+/// Random access to the images of a folder. Holds 32 bytes an image and the shards' footers.
+#[derive(Debug)]
+pub struct ImageStore {
+    shards: Vec<(PathBuf, ArrowReaderMetadata)>,
+    infos: Vec<ImageInfo>,
+    by_id: HashMap<ImageId, u32>,
+}
+
+impl ImageStore {
+    /// Opens the shards of an `images` folder.
+    ///
+    /// # Errors
+    /// When a shard cannot be read.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut store = Self { shards: Vec::new(), infos: Vec::new(), by_id: HashMap::new() };
+        for (shard, path) in Layout::shards(folder)?.into_iter().enumerate() {
+            let mut row = 0;
+            for batch in Table::open(&path, &["image_id", "width", "height", "phash"], 65_536)? {
+                let batch = batch?;
+                let ids: &UInt64Array = column(&batch, "image_id")?;
+                let widths: &UInt32Array = column(&batch, "width")?;
+                let heights: &UInt32Array = column(&batch, "height")?;
+                let hashes: &UInt64Array = column(&batch, "phash")?;
+                for i in 0..batch.num_rows() {
+                    let id = ImageId(ids.value(i));
+                    store.by_id.insert(id, store.infos.len() as u32);
+                    let (width, height, phash) = (widths.value(i), heights.value(i), hashes.value(i));
+                    store.infos.push(ImageInfo { id, width, height, phash, shard: shard as u32, row });
+                    row += 1;
+                }
+            }
+            let file = File::open(&path).map_err(PipelineError::io("open", &path))?;
+            let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+            let metadata =
+                ArrowReaderMetadata::load(&file, options).map_err(|e| PipelineError::format(&path, e))?;
+            store.shards.push((path, metadata));
+        }
+        Ok(store)
+    }
+
+    /// All images, by id.
+    pub fn infos(&self) -> &[ImageInfo] {
+        &self.infos
+    }
+
+    /// An image's row, if it is there.
+    pub fn info(&self, id: ImageId) -> Option<&ImageInfo> {
+        self.by_id.get(&id).map(|index| &self.infos[*index as usize])
+    }
+
+    /// The bytes of the images, in the order asked.
+    ///
+    /// # Errors
+    /// When an image is not there or its shard cannot be read.
+    pub fn fetch(&self, ids: &[ImageId]) -> Result<Vec<Vec<u8>>> {
+        let mut wanted: Vec<(&ImageInfo, usize)> = Vec::with_capacity(ids.len());
+        for (position, id) in ids.iter().enumerate() {
+            let info = self
+                .info(*id)
+                .ok_or_else(|| PipelineError::Usage(format!("image {id} is not among the ingested images")))?;
+            wanted.push((info, position));
+        }
+        wanted.sort_by_key(|(info, _)| (info.shard, info.row));
+        let mut found: Vec<Vec<u8>> = vec![Vec::new(); ids.len()];
+        for group in wanted.chunk_by(|(a, _), (b, _)| a.shard == b.shard) {
+            self.fetch_from_shard(group, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn fetch_from_shard(&self, wanted: &[(&ImageInfo, usize)], found: &mut [Vec<u8>]) -> Result<()> {
+        let (path, metadata) = &self.shards[wanted[0].0.shard as usize];
+        let mut selectors = Vec::with_capacity(2 * wanted.len());
+        let mut next = 0;
+        for row in wanted.iter().map(|(info, _)| info.row as usize) {
+            // The same image may be asked for twice.
+            if row + 1 == next {
+                continue;
+            }
+            selectors.push(RowSelector::skip(row - next));
+            selectors.push(RowSelector::select(1));
+            next = row + 1;
+        }
+        let file = File::open(path).map_err(PipelineError::io("open", path))?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
+        let mask = ProjectionMask::columns(builder.parquet_schema(), ["image.bytes"]);
+        let reader = builder
+            .with_projection(mask)
+            .with_row_selection(RowSelection::from(selectors))
+            .with_batch_size(wanted.len())
+            .build()
+            .map_err(|e| PipelineError::format(path, e))?;
+        let mut wanted = wanted.iter().peekable();
+        for batch in reader {
+            let batch = batch.map_err(|e| PipelineError::format(path, e))?;
+            let bytes = bytes_column(&batch)?;
+            for row in 0..batch.num_rows() {
+                let Some((info, position)) = wanted.next() else { break };
+                found[*position] = bytes.value(row).to_vec();
+                while let Some((_, twin)) = wanted.next_if(|(next, _)| next.row == info.row) {
+                    found[*twin] = found[*position].clone();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of each row of a batch of `images`.
+///
+/// # Errors
+/// When the batch is not of that table.
+pub fn bytes_column(batch: &RecordBatch) -> Result<&BinaryArray> {
+    let image: &StructArray = column(batch, "image")?;
+    image
+        .column_by_name("bytes")
+        .and_then(|bytes| bytes.as_binary_opt::<i32>())
+        .ok_or_else(|| PipelineError::Internal("`image.bytes` is not binary".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: u64, bytes: usize) -> ImageRow {
+        ImageRow {
+            id: ImageId(id),
+            digest: Digest("00".repeat(32)),
+            bytes: vec![id as u8; bytes],
+            path: format!("{id}.jpg"),
+            width: 4,
+            height: 3,
+            format: "jpeg",
+            split: "all".to_owned(),
+            source: "test".to_owned(),
+            url: None,
+            license: None,
+            annotations: (id % 2 == 0).then(|| {
+                vec![Annotation { category_id: 1, bbox_px: [0.0, 1.0, 2.0, 3.0], area_px: 6.0, iscrowd: false }]
+            }),
+            labels: None,
+            label: Some(0),
+            phash: id,
+        }
+    }
+
+    #[test]
+    fn any_row_of_any_shard_is_fetched_in_the_order_asked() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let config = IngestConfig { row_group_mib: 0, shard_mib: 1, ..IngestConfig::default() };
+        let mut shards = ImageShards::create(temporary.path(), &["a".to_owned()], &config).expect("creates");
+        for chunk in (0..40u64).collect::<Vec<_>>().chunks(5) {
+            shards.write(chunk.iter().map(|id| row(*id, 100_000 + *id as usize)).collect()).expect("writes");
+        }
+        let mut files = Vec::new();
+        let written = shards.finish(|file, rows| files.push((file.to_owned(), rows))).expect("finishes");
+        assert_eq!((written.images, written.by_split["all"]), (40, 40));
+        assert!(files.len() > 2, "several shards: {files:?}");
+        let store = ImageStore::open(temporary.path()).expect("opens");
+        let ids = [39, 0, 17, 17, 3, 22].map(ImageId);
+        let bytes = store.fetch(&ids).expect("fetches");
+        for (id, bytes) in ids.iter().zip(bytes) {
+            assert_eq!(bytes, vec![id.0 as u8; 100_000 + id.0 as usize]);
+        }
+        assert!(store.fetch(&[ImageId(99)]).is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! Ingest: a source's inputs become `images` shards, sorted by image id, and `rejects`.
+//!
+//! Inputs are fetched, checked, decoded and hashed in parallel, a chunk at a time, and written by a thread of its own.
+//! Original bytes are kept. Peak memory is the listing (some 200 bytes an input), two chunks of at most 32 MiB of bytes and
+//! the row group being written; it does not grow with the images.
+
+use crate::decode::decode;
+use crate::fingerprint::phash;
+use crate::images::{ImageRow, ImageShards};
+use crate::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
+use crate::stage::{Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, digest_of_bytes};
+use crate::{PipelineError, Result, interrupt};
+use arrow::array::{Int64Array, RecordBatch, StringArray};
+use crossbeam_channel::bounded;
+use lapidary_schemas::config::IngestConfig;
+use lapidary_schemas::tables::{self, REJECTS_FILE};
+use lapidary_schemas::{ImageId, Manifest, RejectReason, Rows};
+use rayon::prelude::*;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Inputs a chunk; chunks are the unit of parallel work and of writing.
+const CHUNK_INPUTS: usize = 128;
+const VERSION: u32 = 1;
+
+/// Ingests `source` under the name `name` into `folder`.
+///
+/// # Errors
+/// When the source cannot be read, or more of it is rejected than the configuration allows.
+pub fn ingest(
+    source: &dyn Source,
+    name: &str,
+    folder: PathBuf,
+    config: &IngestConfig,
+    dry_run: bool,
+) -> Result<(Outcome, Option<Manifest>)> {
+    let address = source.root().to_string_lossy().into_owned();
+    let spec = StageSpec {
+        stage: "ingest",
+        version: VERSION,
+        folder,
+        config: json!({"name": name, "ingest": config}),
+        inputs: BTreeMap::from([(address, source.listing_digest()?)]),
+        resumable: false,
+    };
+    match spec.open(dry_run)? {
+        Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, Some(*manifest))),
+        Opened::DryRun => Ok((Outcome::WouldRun, None)),
+        Opened::Run(run) => Ok((Outcome::Ran, Some(run_ingest(source, name, config, run)?))),
+    }
+}
+
+fn run_ingest(source: &dyn Source, name: &str, config: &IngestConfig, mut run: StageRun) -> Result<Manifest> {
+    let spool = run.path("spool.tmp");
+    let mut listing = source.list(&spool)?;
+    let inputs = (listing.entries.len() + listing.rejects.len()) as u64;
+    if inputs == 0 {
+        return Err(PipelineError::Empty(format!("`{}` holds no images", source.root().display())));
+    }
+    tracing::info!(
+        "{name}: {inputs} inputs in {} layout, {} classes, splits {}",
+        source.layout(),
+        listing.classes.len(),
+        listing.splits.join(", ")
+    );
+    if listing.bad_annotations > 0 {
+        tracing::warn!("{} annotations name an unknown image or category", listing.bad_annotations);
+    }
+    let entries = sorted_by_id(&mut listing, name);
+    let mut rejects = std::mem::take(&mut listing.rejects);
+    let fetcher = Fetcher::new(&spool)?;
+    let mut shards = ImageShards::create(run.folder(), &listing.classes, config)?;
+    let progress = Progress::new("ingest", entries.len() as u64, "images");
+    let reader = Reader { listing: &listing, fetcher: &fetcher, source: name, config };
+
+    std::thread::scope(|scope| -> Result<()> {
+        let (send, receive) = bounded::<Vec<ImageRow>>(1);
+        let writer = scope.spawn({
+            let shards = &mut shards;
+            move || receive.iter().try_for_each(|rows| shards.write(rows))
+        });
+        for chunk in entries.chunks(CHUNK_INPUTS) {
+            interrupt::check()?;
+            let read: Vec<Result<ImageRow, Reject>> =
+                chunk.par_iter().with_max_len(1).map(|(id, entry)| reader.read(*id, entry)).collect();
+            let mut rows = Vec::with_capacity(read.len());
+            for result in read {
+                match result {
+                    Ok(row) => rows.push(row),
+                    Err(reject) => rejects.push(reject),
+                }
+            }
+            if config.strict && let Some(reject) = rejects.first() {
+                let detail = format!("{} ({}): ingest.strict is set", reject.reason.text(), reject.detail);
+                return Err(PipelineError::format(&reject.path, detail));
+            }
+            progress.add(chunk.len() as u64);
+            if send.send(rows).is_err() {
+                break;
+            }
+        }
+        drop(send);
+        writer.join().map_err(|_| PipelineError::Internal("the writer of shards panicked".to_owned()))?
+    })?;
+    drop(progress);
+
+    let kept = shards.finish(|file, rows| run.note_rows(file, rows))?;
+    rejects.sort_by(|a, b| (&a.path, a.reason).cmp(&(&b.path, b.reason)));
+    write_rejects(&run, &rejects)?;
+    run.note_rows(REJECTS_FILE, rejects.len() as u64);
+    if spool.exists() {
+        std::fs::remove_file(&spool).map_err(PipelineError::io("remove", &spool))?;
+    }
+    let rows = Rows { input: inputs, output: kept.images, rejected: rejects.len() as u64 };
+    refuse_too_many(&run, &rejects, rows, config)?;
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for reject in &rejects {
+        *reasons.entry(reject.reason.code()).or_default() += 1;
+    }
+    let facts = json!({
+        "layout": source.layout(),
+        "name": name,
+        "classes": listing.classes,
+        "category_ids": listing.category_ids,
+        "images_by_split": kept.by_split,
+        "image_bytes": kept.bytes,
+        "rejected_by_reason": reasons,
+        "bad_annotations": listing.bad_annotations,
+    });
+    run.finish(rows, facts, &[])
+}
+
+/// Gives each entry its id and sorts by it; a path or an id that comes twice is rejected.
+fn sorted_by_id(listing: &mut Listing, name: &str) -> Vec<(ImageId, Entry)> {
+    let mut entries: Vec<(ImageId, Entry)> =
+        std::mem::take(&mut listing.entries).into_iter().map(|e| (image_id(name, &e.path), e)).collect();
+    entries.sort_by(|(a, x), (b, y)| (a, &x.path).cmp(&(b, &y.path)));
+    let mut unique: Vec<(ImageId, Entry)> = Vec::with_capacity(entries.len());
+    for (id, entry) in entries {
+        match unique.last() {
+            Some((last, kept)) if *last == id => {
+                let reason =
+                    if kept.path == entry.path { RejectReason::DuplicateEntry } else { RejectReason::IdCollision };
+                listing.rejects.push(Reject::new(entry.path, reason, format!("like `{}`", kept.path)));
+            }
+            _ => unique.push((id, entry)),
+        }
+    }
+    unique
+}
+
+struct Reader<'a> {
+    listing: &'a Listing,
+    fetcher: &'a Fetcher,
+    source: &'a str,
+    config: &'a IngestConfig,
+}
+
+impl Reader<'_> {
+    /// Fetches, decodes and hashes one input.
+    fn read(&self, id: ImageId, entry: &Entry) -> Result<ImageRow, Reject> {
+        let reject = |(reason, detail): (RejectReason, String)| Reject::new(&entry.path, reason, detail);
+        let bytes = self.fetcher.fetch(entry, self.config.max_bytes).map_err(reject)?;
+        let decoded = decode(&bytes, self.config.max_pixels).map_err(reject)?;
+        Ok(ImageRow {
+            id,
+            digest: digest_of_bytes(&bytes),
+            phash: phash(&decoded.rgb),
+            width: decoded.rgb.width(),
+            height: decoded.rgb.height(),
+            format: decoded.format,
+            bytes,
+            path: entry.path.clone(),
+            split: self.listing.splits[entry.split as usize].clone(),
+            source: self.source.to_owned(),
+            url: entry.url.clone(),
+            license: entry.license.map(|index| self.listing.licenses[index as usize].clone()),
+            labels: self.labels(entry),
+            annotations: entry.annotations.clone(),
+            label: entry.label,
+        })
+    }
+
+    /// The distinct classes of an image, in order.
+    fn labels(&self, entry: &Entry) -> Option<Vec<i64>> {
+        let Some(annotations) = &entry.annotations else { return entry.label.map(|label| vec![label]) };
+        let class_of = |id: i64| self.listing.category_ids.iter().position(|known| *known == id);
+        let mut labels: Vec<i64> =
+            annotations.iter().filter_map(|a| class_of(a.category_id)).map(|class| class as i64).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        Some(labels)
+    }
+}
+
+fn write_rejects(run: &StageRun, rejects: &[Reject]) -> Result<()> {
+    let text = |f: fn(&Reject) -> &str| Arc::new(rejects.iter().map(|r| Some(f(r))).collect::<StringArray>());
+    let offsets: Int64Array = rejects.iter().map(|r| r.offset_bytes).collect();
+    let batch = RecordBatch::try_new(
+        tables::rejects(),
+        vec![text(|r| &r.path), Arc::new(offsets), text(|r| r.reason.code()), text(|r| &r.detail)],
+    )
+    .map_err(|e| PipelineError::Internal(e.to_string()))?;
+    let mut table = TableWriter::create(&run.path(REJECTS_FILE), tables::rejects())?;
+    table.write(&batch)?;
+    table.finish().map(|_| ())
+}
+
+fn refuse_too_many(run: &StageRun, rejects: &[Reject], rows: Rows, config: &IngestConfig) -> Result<()> {
+    if rows.rejected as f64 <= config.max_reject * rows.input as f64 {
+        return Ok(());
+    }
+    let mut counts: BTreeMap<RejectReason, u64> = BTreeMap::new();
+    for reject in rejects {
+        *counts.entry(reject.reason).or_default() += 1;
+    }
+    let reasons: Vec<String> = counts.iter().map(|(reason, n)| format!("{n} {}", reason.code())).collect();
+    Err(PipelineError::TooManyRejected {
+        rejected: rows.rejected,
+        inputs: rows.input,
+        max_reject: config.max_reject,
+        reasons: reasons.join(", "),
+        table: run.path(REJECTS_FILE),
+    })
+}

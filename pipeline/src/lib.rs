@@ -1,0 +1,30 @@
+//! Images in motion: the stage runtime, sources, ingest, shards, decoding, embeddings, augmentation plans, batches.
+//!
+//! Everything from a folder of files to a batch of pixels is here, and what all stages share: manifests, progress,
+//! configuration, logs and the report kit. What to keep (`lapidary-curate`), what to learn (`lapidary-train`) and what was
+//! learned (`lapidary-evaluate`) are decided elsewhere.
+
+pub mod cli;
+mod decode;
+mod descriptor;
+pub mod draw;
+mod encode;
+mod error;
+mod fingerprint;
+mod images;
+mod ingest;
+pub mod interrupt;
+pub mod loader;
+pub mod pixels;
+pub mod plan;
+pub mod random;
+pub mod report;
+pub mod sources;
+pub mod stage;
+
+pub use decode::{Decoded, decode};
+pub use descriptor::Descriptor;
+pub use encode::{Encoder, embed};
+pub use error::{PipelineError, Result};
+pub use images::{ImageInfo, ImageRow, ImageShards, ImageStore, bytes_column};
+pub use ingest::ingest;

@@ -1,0 +1,266 @@
+//! `lapidary`: the one command users learn. It runs a stage itself or the stage's binary beside it, as git does.
+
+use clap::{Parser, Subcommand};
+use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say, to_toml};
+use lapidary_pipeline::stage::{Outcome, StageState, explain, status};
+use lapidary_pipeline::{Descriptor, PipelineError, draw, embed, ingest, plan, sources};
+use serde_json::json;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// Curate images, pretrain a Vision Transformer on them, measure what it learned.
+#[derive(Debug, Parser)]
+#[command(version, name = "lapidary")]
+struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Draw the built-in data set: a pile of scenes in COCO's layout, or a labelled probe
+    Draw {
+        /// The folder to draw into
+        folder: PathBuf,
+        /// Draw the labelled probe instead of the pile
+        #[arg(long)]
+        probe: bool,
+    },
+    /// Read a folder of images (COCO, Hugging Face Parquet or plain) into shards
+    Ingest {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The source's name [default: the folder's]
+        #[arg(long)]
+        name: Option<String>,
+        /// Remember it as the probe, not as the source to curate
+        #[arg(long)]
+        as_probe: bool,
+    },
+    /// Turn images into embeddings, with the built-in descriptor or a run's checkpoint
+    Embed {
+        /// `descriptor` or a run's name [default: embed.encoder]
+        #[arg(long)]
+        encoder: Option<String>,
+        /// cpu, cuda[:N] or auto, for a checkpoint
+        #[arg(long, default_value = "auto")]
+        device: String,
+    },
+    /// Write every augmentation of every epoch down
+    Plan {
+        /// The subset [default: the one last cut]
+        #[arg(long)]
+        subset: Option<String>,
+        /// The plan's name [default: recipe and subset]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Find duplicates, cluster, rank (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Curate(Rest),
+    /// Take the first N of the ranking as a subset (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Cut(Rest),
+    /// Pretrain a Vision Transformer on a plan (lapidary-train)
+    #[command(disable_help_flag = true)]
+    Pretrain(Rest),
+    /// Measure a run on a probe (lapidary-evaluate)
+    #[command(disable_help_flag = true)]
+    Eval(Rest),
+    /// Write the report (lapidary-evaluate)
+    #[command(disable_help_flag = true)]
+    Report(Rest),
+    /// Say what is there and what is stale
+    Status,
+    /// Follow an image through the chain
+    Explain {
+        /// 16 hexadecimal digits, or the path in the source
+        image: String,
+    },
+    /// Print the resolved configuration as TOML
+    Config,
+}
+
+/// Arguments for another binary, passed on as they are.
+#[derive(Debug, clap::Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// Which binary runs a verb, if not this one.
+fn binary_of(verb: &str) -> Option<&'static str> {
+    match verb {
+        "curate" | "cut" => Some("lapidary-curate"),
+        "pretrain" => Some("lapidary-train"),
+        "eval" | "report" => Some("lapidary-evaluate"),
+        _ => None,
+    }
+}
+
+fn main() -> ExitCode {
+    // A stage's binary takes the arguments as they came, its own help included.
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let verb = arguments.first().and_then(|first| first.to_str()).unwrap_or_default();
+    if let Some(binary) = binary_of(verb) {
+        return run_beside(binary, &arguments);
+    }
+    let mut passed_on = None;
+    let code = run_main(
+        |cli: &Cli| cli.common.clone(),
+        |cli| {
+            passed_on = run_verb(&cli)?;
+            Ok(())
+        },
+    );
+    match passed_on {
+        Some((binary, arguments)) => run_beside(binary, &arguments),
+        None => code,
+    }
+}
+
+/// A binary to go on with, and its arguments.
+type PassedOn = Option<(&'static str, Vec<OsString>)>;
+
+/// Runs a binary that lies beside this one and returns its exit code.
+fn run_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
+    let path = std::env::current_exe().ok().and_then(|me| me.parent().map(|folder| folder.join(binary)));
+    let path = path.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(binary));
+    match Command::new(&path).args(arguments).status() {
+        Ok(status) => ExitCode::from(status.code().map_or(1, |code| code.clamp(0, 255) as u8)),
+        Err(error) => {
+            eprintln!("error: run `{}`: {error}\nhint: `make build` builds all binaries", path.display());
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run_verb(cli: &Cli) -> Result<PassedOn, Failure> {
+    let common = &cli.common;
+    match &cli.verb {
+        Verb::Draw { folder, probe } => run_draw(common, folder, *probe)?,
+        Verb::Ingest { data, name, as_probe } => {
+            let config = common.resolve()?;
+            let layout = common.layout();
+            let source = sources::open_source(data)?;
+            let name = name.clone().unwrap_or_else(|| sources::default_name(data));
+            let folder = layout.images(&name);
+            let (outcome, manifest) = ingest(source.as_ref(), &name, folder.clone(), &config.ingest, common.dry_run)?;
+            if outcome != Outcome::WouldRun {
+                layout.remember(|current| if *as_probe { current.probe = name } else { current.source = name })?;
+            }
+            announce(common, "ingest", &folder, outcome, manifest.as_ref());
+        }
+        Verb::Embed { encoder, device } => {
+            let mut config = common.resolve()?;
+            if let Some(encoder) = encoder {
+                config.embed.encoder = encoder.clone();
+            }
+            if config.embed.encoder != "descriptor" {
+                return Ok(Some(("lapidary-train", embed_arguments(common, &config.embed.encoder, device))));
+            }
+            let source = common.source()?;
+            let (outcome, folder, manifest) =
+                embed(&common.layout(), &source, &mut Descriptor, config.embed.batch, common.dry_run)?;
+            announce(common, "embed", &folder, outcome, manifest.as_ref());
+        }
+        Verb::Plan { subset, name } => run_plan(common, subset.clone(), name.clone())?,
+        Verb::Status => run_status(common),
+        Verb::Explain { image } => {
+            let facts = explain(&common.layout(), &common.source()?, image)?;
+            say(common, &facts, || vec![serde_json::to_string_pretty(&facts).unwrap_or_default()]);
+        }
+        Verb::Config => print!("{}", to_toml(&common.resolve()?)),
+        Verb::Curate(_) | Verb::Cut(_) | Verb::Pretrain(_) | Verb::Eval(_) | Verb::Report(_) => {
+            // Reached only when common arguments come before the verb.
+            let verb = std::env::args().skip(1).find(|a| binary_of(a).is_some()).unwrap_or_default();
+            let binary = binary_of(&verb).unwrap_or("lapidary-curate");
+            return Ok(Some((binary, std::env::args_os().skip(1).collect())));
+        }
+    }
+    Ok(None)
+}
+
+fn embed_arguments(common: &CommonArgs, encoder: &str, device: &str) -> Vec<OsString> {
+    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut arguments: Vec<OsString> = given;
+    if !arguments.iter().any(|a| a == "--encoder" || a.to_string_lossy().starts_with("--encoder=")) {
+        arguments.extend(["--encoder".into(), encoder.into()]);
+    }
+    tracing::debug!("passed on to lapidary-train under {}, device {device}", common.out.display());
+    arguments
+}
+
+fn run_draw(common: &CommonArgs, folder: &std::path::Path, probe: bool) -> Result<(), Failure> {
+    let seed = common.resolve()?.seed;
+    let what = if probe { "probe" } else { "pile" };
+    // Drawn whole or not at all, like every stage.
+    let version = format!("drawn by lapidary {}, seed {seed}", env!("CARGO_PKG_VERSION"));
+    let mark = folder.join(".drawn");
+    let found = std::fs::read_to_string(&mark).is_ok_and(|text| text == version);
+    if !found && !common.dry_run {
+        if folder.exists() && !mark.exists() && folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+            let text = format!("`{}` holds files that were not drawn; name an empty folder", folder.display());
+            return Err(PipelineError::Usage(text).into());
+        }
+        let partial = folder.with_extension("partial");
+        let io = |action| PipelineError::io(action, folder);
+        for old in [&partial, folder] {
+            if old.exists() {
+                std::fs::remove_dir_all(old).map_err(io("remove"))?;
+            }
+        }
+        if probe { draw::draw_probe(&partial, seed)? } else { draw::draw_pile(&partial, seed)? };
+        std::fs::write(partial.join(".drawn"), version).map_err(io("write"))?;
+        std::fs::rename(&partial, folder).map_err(io("rename"))?;
+    }
+    let state = if found { "up to date" } else if common.dry_run { "would be drawn" } else { "drawn" };
+    let facts = json!({"stage": "draw", "what": what, "folder": folder, "state": state});
+    say(common, &facts, || vec![format!("{:>8}  {what} {state}: {}", "draw", folder.display())]);
+    Ok(())
+}
+
+fn run_plan(common: &CommonArgs, subset: Option<String>, name: Option<String>) -> Result<(), Failure> {
+    let config = common.resolve()?;
+    let layout = common.layout();
+    let source = common.source()?;
+    let subset = subset.unwrap_or_else(|| layout.current().subset);
+    if subset.is_empty() {
+        let hint = "run `lapidary cut --size N` first, or name one with --subset".to_owned();
+        return Err(PipelineError::Missing { what: "subset", path: common.out.clone(), hint }.into());
+    }
+    let name = name.unwrap_or_else(|| format!("{}-{subset}", config.plan.recipe));
+    let (outcome, folder, manifest) = plan::plan(&layout, &source, &subset, &name, &config, common.dry_run)?;
+    if outcome != Outcome::WouldRun {
+        layout.remember(|current| current.plan = name)?;
+    }
+    announce(common, "plan", &folder, outcome, manifest.as_ref());
+    Ok(())
+}
+
+fn run_status(common: &CommonArgs) {
+    let stages = status(&common.layout());
+    say(common, &json!(stages), || {
+        let mut lines: Vec<String> = stages
+            .iter()
+            .map(|stage| {
+                let state = match stage.state {
+                    StageState::UpToDate => "up to date",
+                    StageState::Stale => "stale",
+                    StageState::Unfinished => "unfinished",
+                };
+                let digest = stage.digest.as_ref().map(|d| d.short().to_owned()).unwrap_or_default();
+                let line = format!("{state:<11} {digest:<12} {:>9} rows  {} {}", stage.rows, stage.folder, stage.because);
+                line.trim_end().to_owned()
+            })
+            .collect();
+        if lines.is_empty() {
+            lines.push(format!("nothing under `{}` yet; `lapidary ingest --data DIR` begins", common.out.display()));
+        }
+        lines
+    });
+}

@@ -1,0 +1,158 @@
+//! Plans: augmentation as data. One row a view, one Parquet file an epoch, in training order.
+//!
+//! Every draw comes from a generator keyed by (seed, epoch, image, view): a row depends neither on threads nor on which
+//! other images are in the set. No randomness lives in the executor ([`crate::pixels`]).
+
+mod sample;
+mod table;
+
+pub use sample::{Crop, Jitter, View, epoch_order, views_of_image};
+pub use table::PlanReader;
+
+use crate::images::{ImageInfo, ImageStore};
+use crate::stage::{
+    Layout, Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, column, read_table, require_manifest,
+};
+use crate::{PipelineError, Result, interrupt};
+use arrow::array::UInt64Array;
+use lapidary_schemas::config::PlanConfig;
+use lapidary_schemas::tables::SUBSET_FILE;
+use lapidary_schemas::{Config, ImageId, Manifest, Rows, tables};
+use rayon::prelude::*;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Images planned and written at a time; bounds the memory of an epoch.
+const CHUNK_IMAGES: usize = 8192;
+
+/// Plans the augmentation of a subset into `OUT/SOURCE/plans/NAME`.
+///
+/// # Errors
+/// When the subset or its images are not there, or the views cannot be.
+pub fn plan(
+    layout: &Layout,
+    source: &str,
+    subset: &str,
+    name: &str,
+    config: &Config,
+    dry_run: bool,
+) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let subset_folder = layout.subset(source, subset);
+    let subset_manifest = require_manifest(&subset_folder, "subset", "run `lapidary cut --size N` first")?;
+    let images = layout.images(source);
+    let images_manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
+    check_views(&config.plan)?;
+    let epochs = resolved_epochs(config, subset_manifest.rows.output)?;
+    let folder = layout.plan(source, name);
+    let spec = StageSpec {
+        stage: "plan",
+        version: 1,
+        folder: folder.clone(),
+        config: json!({"seed": config.seed, "epochs": epochs, "recipe": config.plan.recipe, "view": config.plan.views}),
+        inputs: BTreeMap::from([
+            (layout.name_of(&images), images_manifest.digest),
+            (layout.name_of(&subset_folder), subset_manifest.digest),
+        ]),
+        resumable: false,
+    };
+    match spec.open(dry_run)? {
+        Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
+        Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
+        Opened::Run(run) => {
+            let store = ImageStore::open(&images)?;
+            let mut infos = Vec::new();
+            for id in subset_ids(&subset_folder)? {
+                let info = store.info(id).ok_or_else(|| {
+                    PipelineError::format(&subset_folder, format!("image {id} is not among the ingested images"))
+                })?;
+                infos.push(*info);
+            }
+            let manifest = run_plan(&infos, epochs, config, run)?;
+            Ok((Outcome::Ran, folder, Some(manifest)))
+        }
+    }
+}
+
+/// The image ids of a subset, by rank.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn subset_ids(folder: &Path) -> Result<Vec<ImageId>> {
+    let mut ids = Vec::new();
+    for batch in read_table(&folder.join(SUBSET_FILE), &["image_id"])? {
+        ids.extend(column::<UInt64Array>(&batch, "image_id")?.values().iter().map(|id| ImageId(*id)));
+    }
+    Ok(ids)
+}
+
+fn run_plan(infos: &[ImageInfo], epochs: u32, config: &Config, mut run: StageRun) -> Result<Manifest> {
+    let views: u64 = config.plan.views.iter().map(|spec| u64::from(spec.count)).sum();
+    let progress = Progress::new("plan", u64::from(epochs) * infos.len() as u64 * views, "views");
+    let mut total = 0;
+    for epoch in 0..epochs {
+        let name = format!("epoch-{epoch:05}.parquet");
+        let mut table = TableWriter::create(&run.path(&name), tables::plan())?;
+        let order = epoch_order(config.seed, epoch, infos);
+        for (chunk, images) in order.chunks(CHUNK_IMAGES).enumerate() {
+            interrupt::check()?;
+            let first = chunk * CHUNK_IMAGES;
+            let rows: Vec<View> = images
+                .par_iter()
+                .enumerate()
+                .flat_map_iter(|(i, info)| {
+                    views_of_image(config.seed, epoch, (first + i) as u32, info, &config.plan.views)
+                })
+                .collect();
+            table.write(&table::batch_of_views(&rows)?)?;
+            progress.add(rows.len() as u64);
+        }
+        let rows = table.finish()?;
+        total += rows;
+        run.note_rows(&name, rows);
+    }
+    drop(progress);
+    let rows = Rows { input: total, output: total, rejected: 0 };
+    let facts = json!({"epochs": epochs, "images": infos.len(), "views_per_image": views});
+    run.finish(rows, facts, &[])
+}
+
+/// The epochs to plan: as configured, or enough for `pretrain.steps` when that is 0.
+fn resolved_epochs(config: &Config, images: u64) -> Result<u32> {
+    if config.plan.epochs > 0 {
+        return Ok(config.plan.epochs);
+    }
+    let steps_per_epoch = images as usize / config.pretrain.batch.max(1);
+    if config.pretrain.steps == 0 {
+        return Err(PipelineError::Usage("plan.epochs and pretrain.steps are both 0: say how long to train".to_owned()));
+    }
+    if steps_per_epoch == 0 {
+        return Err(PipelineError::Empty(format!(
+            "the subset has {images} images, fewer than pretrain.batch = {}",
+            config.pretrain.batch
+        )));
+    }
+    Ok(config.pretrain.steps.div_ceil(steps_per_epoch) as u32)
+}
+
+fn check_views(plan: &PlanConfig) -> Result<()> {
+    for (index, view) in plan.views.iter().enumerate() {
+        let wrong = |what: &str| Err(PipelineError::Usage(format!("plan.view {index}: {what}")));
+        if view.size_px == 0 {
+            return wrong("size_px is 0");
+        }
+        if !(0.0 < view.area[0] && view.area[0] <= view.area[1] && view.area[1] <= 1.0) {
+            return wrong("area must be 0 < least <= greatest <= 1");
+        }
+        if !(0.0 < view.aspect[0] && view.aspect[0] <= view.aspect[1]) {
+            return wrong("aspect must be 0 < least <= greatest");
+        }
+        if !(0.0..=0.5).contains(&view.hue) {
+            return wrong("hue must be 0 to 0.5");
+        }
+    }
+    if plan.views.iter().map(|v| usize::from(v.count)).sum::<usize>() > 255 {
+        return Err(PipelineError::Usage("a plan has at most 255 views an image".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Where things lie under `OUT`, and what the last commands made, so that the next one finds it.
+
+use super::write_json;
+use crate::{PipelineError, Result};
+use lapidary_schemas::tables::MANIFEST_FILE;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The folders of one output tree.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The tree's root (`OUT`).
+    pub out: PathBuf,
+}
+
+/// What the last commands made: the defaults of the next. Kept in `OUT/current.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Current {
+    /// The source last ingested.
+    pub source: String,
+    /// The source last ingested as a probe.
+    pub probe: String,
+    /// The subset last cut.
+    pub subset: String,
+    /// The plan last written.
+    pub plan: String,
+    /// The run last trained.
+    pub run: String,
+}
+
+impl Layout {
+    /// The tree under `out`.
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self { out: out.into() }
+    }
+
+    /// `OUT/SOURCE/images`.
+    pub fn images(&self, source: &str) -> PathBuf {
+        self.out.join(source).join("images")
+    }
+
+    /// `OUT/SOURCE/embeddings/ENCODER`.
+    pub fn embeddings(&self, source: &str, encoder: &str) -> PathBuf {
+        self.out.join(source).join("embeddings").join(encoder)
+    }
+
+    /// `OUT/SOURCE/curation`.
+    pub fn curation(&self, source: &str) -> PathBuf {
+        self.out.join(source).join("curation")
+    }
+
+    /// `OUT/SOURCE/subsets/SIZE`.
+    pub fn subset(&self, source: &str, subset: &str) -> PathBuf {
+        self.out.join(source).join("subsets").join(subset)
+    }
+
+    /// `OUT/SOURCE/plans/NAME`.
+    pub fn plan(&self, source: &str, plan: &str) -> PathBuf {
+        self.out.join(source).join("plans").join(plan)
+    }
+
+    /// `OUT/SOURCE/runs/RUN`.
+    pub fn run(&self, source: &str, run: &str) -> PathBuf {
+        self.out.join(source).join("runs").join(run)
+    }
+
+    /// `OUT/SOURCE/evals/RUN/PROBE`.
+    pub fn eval(&self, source: &str, run: &str, probe: &str) -> PathBuf {
+        self.out.join(source).join("evals").join(run).join(probe)
+    }
+
+    /// `OUT/SOURCE/report.html`.
+    pub fn report(&self, source: &str) -> PathBuf {
+        self.out.join(source).join("report.html")
+    }
+
+    /// A folder's name relative to `OUT`, as manifests name their inputs.
+    pub fn name_of(&self, folder: &Path) -> String {
+        folder.strip_prefix(&self.out).unwrap_or(folder).to_string_lossy().into_owned()
+    }
+
+    /// The shards `part-*.parquet` of a stage's folder, by name.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed or holds no shard.
+    pub fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(folder).map_err(PipelineError::io("list", folder))?;
+        let mut shards: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|e| e.path()))
+            .filter(|path| {
+                let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                name.starts_with("part-") && name.ends_with(".parquet")
+            })
+            .collect();
+        if shards.is_empty() {
+            return Err(PipelineError::format(folder, "it holds no shards"));
+        }
+        shards.sort();
+        Ok(shards)
+    }
+
+    /// Every folder of the tree that has a manifest, or is a stage's unfinished work, sorted.
+    pub fn stage_folders(&self) -> Vec<PathBuf> {
+        let is_partial = |path: &Path| {
+            path.file_name().is_some_and(|n| {
+                let n = n.to_string_lossy();
+                n.starts_with('.') && n.ends_with(".partial")
+            })
+        };
+        let mut folders: Vec<PathBuf> = walkdir::WalkDir::new(&self.out)
+            .max_depth(5)
+            .into_iter()
+            .filter_map(|entry| entry.ok())
+            .filter(|entry| entry.file_type().is_dir())
+            .map(|entry| entry.into_path())
+            .filter(|path| path.join(MANIFEST_FILE).is_file() || is_partial(path))
+            .collect();
+        folders.sort();
+        folders
+    }
+
+    /// What the last commands made.
+    pub fn current(&self) -> Current {
+        std::fs::read(self.out.join("current.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Remembers what a command made.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn remember(&self, change: impl FnOnce(&mut Current)) -> Result<()> {
+        let before = self.current();
+        let mut after = before.clone();
+        change(&mut after);
+        if before != after {
+            std::fs::create_dir_all(&self.out).map_err(PipelineError::io("create folder", &self.out))?;
+            write_json(&self.out.join("current.json"), &after)?;
+        }
+        Ok(())
+    }
+}

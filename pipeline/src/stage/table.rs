@@ -1,0 +1,175 @@
+//! Tables: the one place that writes and reads Parquet.
+//!
+//! zstd, a page index and small pages, so that a row can be fetched without its neighbours; columns are found by name and
+//! a missing or mistyped one names its file.
+
+use crate::{PipelineError, Result};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The properties every table starts from: zstd 3 and pages of at most 4,096 rows.
+pub fn table_properties() -> WriterPropertiesBuilder {
+    let level = ZstdLevel::try_new(3).expect("3 is a zstd level");
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_data_page_row_count_limit(4096)
+        .set_created_by("lapidary".to_owned())
+}
+
+/// Writes one Parquet file.
+#[derive(Debug)]
+pub struct TableWriter {
+    path: PathBuf,
+    writer: ArrowWriter<File>,
+    rows: u64,
+}
+
+impl TableWriter {
+    /// Starts a table with the usual properties.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+        Self::create_with(path, schema, table_properties().build())
+    }
+
+    /// Starts a table with properties of its own.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create_with(path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
+        let file = File::create(path).map_err(PipelineError::io("create", path))?;
+        let writer =
+            ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| PipelineError::format(path, e))?;
+        Ok(Self { path: path.to_owned(), writer, rows: 0 })
+    }
+
+    /// Appends a batch.
+    ///
+    /// # Errors
+    /// When it does not fit the schema or the disk.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).map_err(|e| PipelineError::format(&self.path, e))
+    }
+
+    /// Ends the current row group.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn end_row_group(&mut self) -> Result<()> {
+        self.writer.flush().map_err(|e| PipelineError::format(&self.path, e))
+    }
+
+    /// Rows written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes the footer; returns the table's rows.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(self) -> Result<u64> {
+        self.writer.close().map_err(|e| PipelineError::format(&self.path, e))?;
+        Ok(self.rows)
+    }
+}
+
+/// A table open for reading, batch by batch.
+pub struct Table {
+    path: PathBuf,
+    schema: SchemaRef,
+    rows: u64,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Table {
+    /// Opens a table; `columns` are read, or all when it is empty.
+    ///
+    /// # Errors
+    /// When the file is no Parquet table or a column is not there.
+    pub fn open(path: &Path, columns: &[&str], batch_rows: usize) -> Result<Self> {
+        let file = File::open(path).map_err(PipelineError::io("open", path))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| PipelineError::format(path, e))?;
+        let schema = builder.schema().clone();
+        let rows = builder.metadata().file_metadata().num_rows() as u64;
+        for name in columns {
+            if schema.column_with_name(name).is_none() {
+                return Err(PipelineError::format(path, format!("it has no column `{name}`")));
+            }
+        }
+        let mask = if columns.is_empty() {
+            parquet::arrow::ProjectionMask::all()
+        } else {
+            let roots = columns.iter().filter_map(|name| schema.index_of(name).ok());
+            parquet::arrow::ProjectionMask::roots(builder.parquet_schema(), roots)
+        };
+        let reader = builder
+            .with_projection(mask)
+            .with_batch_size(batch_rows)
+            .build()
+            .map_err(|e| PipelineError::format(path, e))?;
+        Ok(Self { path: path.to_owned(), schema, rows, reader })
+    }
+
+    /// The whole file's schema, with its metadata.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows in the file.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+}
+
+impl Iterator for Table {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.reader.next().map(|batch| batch.map_err(|e| PipelineError::format(&self.path, e)))
+    }
+}
+
+/// Reads a table whole: for tables of a few columns, not for images.
+///
+/// # Errors
+/// When the file is no table or a column is not there.
+pub fn read_table(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>> {
+    Table::open(path, columns, 65_536)?.collect()
+}
+
+/// The column `name` of a batch as an array of type `A`.
+///
+/// # Errors
+/// When it is not there or of another type.
+pub fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
+    let array = batch
+        .column_by_name(name)
+        .ok_or_else(|| PipelineError::Internal(format!("a batch has no column `{name}`")))?;
+    array.as_any().downcast_ref().ok_or_else(|| {
+        PipelineError::Internal(format!("column `{name}` has type {}, not the expected one", array.data_type()))
+    })
+}
+
+/// The f32 values of a fixed-size list column, row after row, with the list's length.
+///
+/// # Errors
+/// When the column is not such a list.
+pub fn list_values<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a [f32], usize)> {
+    let list: &arrow::array::FixedSizeListArray = column(batch, name)?;
+    let values = list
+        .values()
+        .as_any()
+        .downcast_ref::<arrow::array::Float32Array>()
+        .ok_or_else(|| PipelineError::Internal(format!("column `{name}` does not hold f32")))?;
+    let dim = list.value_length() as usize;
+    Ok((&values.values()[list.offset() * dim..(list.offset() + list.len()) * dim], dim))
+}

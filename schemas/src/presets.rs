@@ -1,0 +1,29 @@
+//! The presets and augmentation recipes that are compiled in, by name.
+
+/// Name and TOML text of every preset of a whole chain.
+pub const PRESETS: &[(&str, &str)] = &[
+    ("demo", include_str!("../presets/demo.toml")),
+    ("cifar-vitti4", include_str!("../presets/cifar-vitti4.toml")),
+    ("coco-vits16", include_str!("../presets/coco-vits16.toml")),
+];
+
+/// Name and TOML text of every augmentation recipe: a list of `[[view]]`.
+pub const AUGMENT_RECIPES: &[(&str, &str)] = &[
+    ("dinotwins", include_str!("../presets/augment/dinotwins.toml")),
+    ("dinotwins-shared", include_str!("../presets/augment/dinotwins-shared.toml")),
+    ("small-images", include_str!("../presets/augment/small-images.toml")),
+];
+
+fn find(list: &'static [(&str, &str)], name: &str) -> Option<&'static str> {
+    list.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// The TOML text of a preset.
+pub fn preset(name: &str) -> Option<&'static str> {
+    find(PRESETS, name)
+}
+
+/// The TOML text of an augmentation recipe.
+pub fn augment_recipe(name: &str) -> Option<&'static str> {
+    find(AUGMENT_RECIPES, name)
+}
