@@ -1,0 +1,178 @@
+//! Hierarchical k-means with resampling (Vo et al. 2024), on FAISS's clustering.
+//!
+//! Level 1 clusters the images, each next level the centroids below. At each level a first k-means is followed by rounds
+//! of k-means on the points closest to each centroid, which flattens the density that centroids follow
+//! (`spec/curation.md` section 1, described there in our own words).
+
+use crate::input::Vectors;
+use crate::{CurateError, Result};
+use faiss::Index;
+use faiss::cluster::{Clustering, ClusteringParameters};
+use faiss::index::flat::FlatIndexImpl;
+use lapidary_pipeline::interrupt;
+use lapidary_pipeline::random::{Purpose, Rng, keyed};
+use lapidary_schemas::config::CurateConfig;
+
+/// A level of the tree.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// Its centroids.
+    pub centroids: Vectors,
+    /// The cluster of each point of the level below (images below level 1).
+    pub assignment: Vec<u32>,
+    /// Each point's L2 distance to its cluster's centroid.
+    pub distances: Vec<f32>,
+}
+
+/// Clusters vectors level by level, the finest first; clusters that end up empty are left out.
+///
+/// # Errors
+/// When FAISS refuses, or on an interrupt.
+pub fn cluster(vectors: &Vectors, config: &CurateConfig, seed: u64) -> Result<Vec<Level>> {
+    let mut levels: Vec<Level> = Vec::new();
+    for (number, wanted) in level_sizes(vectors.len(), config).into_iter().enumerate() {
+        let points = levels.last().map_or(vectors, |level| &level.centroids);
+        tracing::info!("clustering level {}: {} points into {wanted}", number + 1, points.len());
+        let level = cluster_level(points, wanted, config, seed, number as u64)?;
+        levels.push(level);
+    }
+    Ok(levels)
+}
+
+/// Clusters a level: as configured, or 2 sqrt(n) and then the square root of that; never more than points.
+fn level_sizes(points: usize, config: &CurateConfig) -> Vec<usize> {
+    let mut sizes = config.clusters.clone();
+    if sizes.is_empty() {
+        let finest = (2.0 * (points as f64).sqrt()).round();
+        sizes = vec![finest as usize, finest.sqrt().round() as usize];
+    }
+    let mut most = points;
+    for size in &mut sizes {
+        most = (*size).clamp(1, most.max(1));
+        *size = most;
+    }
+    sizes
+}
+
+fn cluster_level(points: &Vectors, k: usize, config: &CurateConfig, seed: u64, number: u64) -> Result<Level> {
+    let mut centroids = kmeans(points, k, config.kmeans_iterations, keyed(seed, Purpose::Centroids, number, 0))?;
+    let share = if config.resample_points > 0 { config.resample_points } else { points.len() / k / 2 };
+    if share > 1 {
+        for round in 1..=u64::from(config.resample_rounds) {
+            let (assignment, distances) = assign(points, &centroids)?;
+            let sample = nearest_of_each(&assignment, &distances, k, share);
+            if sample.len() < k {
+                break;
+            }
+            let rng = keyed(seed, Purpose::Centroids, number, round);
+            centroids = kmeans(&points.select(&sample), k, config.kmeans_iterations, rng)?;
+        }
+    }
+    let (assignment, distances) = assign(points, &centroids)?;
+    Ok(without_empty(centroids, assignment, distances))
+}
+
+fn kmeans(points: &Vectors, k: usize, iterations: u32, mut rng: impl Rng) -> Result<Vectors> {
+    interrupt::check()?;
+    if k >= points.len() {
+        return Ok(points.clone());
+    }
+    let mut parameters = ClusteringParameters::new();
+    parameters.set_niter(iterations);
+    // FAISS takes a positive 32-bit seed.
+    parameters.set_seed(rng.next_u32() >> 1);
+    parameters.set_min_points_per_centroid(1);
+    let dim = points.dim as u32;
+    let mut clustering = Clustering::new_with_params(dim, k as u32, &parameters)
+        .map_err(CurateError::faiss("preparing k-means"))?;
+    let mut index = FlatIndexImpl::new_l2(dim).map_err(CurateError::faiss("making a flat index"))?;
+    clustering.train(&points.values, &mut index).map_err(CurateError::faiss("k-means"))?;
+    let centroids = clustering.centroids().map_err(CurateError::faiss("reading centroids"))?;
+    Ok(Vectors { dim: points.dim, values: centroids.concat() })
+}
+
+/// The nearest centroid of each point and the distance to it.
+fn assign(points: &Vectors, centroids: &Vectors) -> Result<(Vec<u32>, Vec<f32>)> {
+    let mut index =
+        FlatIndexImpl::new_l2(points.dim as u32).map_err(CurateError::faiss("making a flat index"))?;
+    index.add(&centroids.values).map_err(CurateError::faiss("adding centroids"))?;
+    let found = index.search(&points.values, 1).map_err(CurateError::faiss("assigning points"))?;
+    let clusters = found.labels.iter().map(|label| label.get().unwrap_or(0) as u32).collect();
+    // FAISS gives squared distances, which rounding can make negative.
+    let distances = found.distances.iter().map(|squared| squared.max(0.0).sqrt()).collect();
+    Ok((clusters, distances))
+}
+
+/// The `share` points of each cluster that are nearest to its centroid, by index.
+fn nearest_of_each(assignment: &[u32], distances: &[f32], k: usize, share: usize) -> Vec<usize> {
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); k];
+    for (point, cluster) in assignment.iter().enumerate() {
+        members[*cluster as usize].push(point);
+    }
+    let mut sample = Vec::new();
+    for mut points in members {
+        points.sort_by(|a, b| distances[*a].total_cmp(&distances[*b]).then(a.cmp(b)));
+        sample.extend(points.into_iter().take(share));
+    }
+    sample.sort_unstable();
+    sample
+}
+
+fn without_empty(centroids: Vectors, mut assignment: Vec<u32>, distances: Vec<f32>) -> Level {
+    let mut used: Vec<u32> = assignment.clone();
+    used.sort_unstable();
+    used.dedup();
+    let mut renumbered = vec![0u32; centroids.len()];
+    for (new, old) in used.iter().enumerate() {
+        renumbered[*old as usize] = new as u32;
+    }
+    assignment.iter_mut().for_each(|cluster| *cluster = renumbered[*cluster as usize]);
+    let kept: Vec<usize> = used.iter().map(|cluster| *cluster as usize).collect();
+    Level { centroids: centroids.select(&kept), assignment, distances }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clear_clusters_are_found_again_and_nothing_is_empty() {
+        // Five clumps of very different sizes, at the corners of a simplex.
+        let mut values = Vec::new();
+        for (clump, size) in [400usize, 100, 30, 10, 4].into_iter().enumerate() {
+            for point in 0..size {
+                let mut vector = [0f32; 5];
+                vector[clump] = 1.0;
+                vector[(clump + 1 + point % 4) % 5] += 0.002 * (point % 7) as f32;
+                values.extend(vector);
+            }
+        }
+        let vectors = Vectors { dim: 5, values };
+        let config = CurateConfig { clusters: vec![5, 2], resample_rounds: 2, ..CurateConfig::default() };
+        let levels = cluster(&vectors, &config, 3).expect("clusters");
+        assert_eq!(levels.len(), 2);
+        assert_eq!(levels[1].assignment.len(), levels[0].centroids.len());
+        for (level, points) in levels.iter().zip([544, levels[0].centroids.len()]) {
+            assert_eq!(level.assignment.len(), points);
+            for cluster in 0..level.centroids.len() as u32 {
+                assert!(level.assignment.contains(&cluster));
+            }
+        }
+        // No cluster mixes clumps.
+        let mut start = 0;
+        for size in [400usize, 100, 30, 10, 4] {
+            let clump = &levels[0].assignment[start..start + size];
+            let elsewhere: Vec<u32> =
+                levels[0].assignment.iter().enumerate().filter(|(i, _)| *i < start || *i >= start + size).map(|(_, c)| *c).collect();
+            assert!(clump.iter().all(|cluster| !elsewhere.contains(cluster)));
+            start += size;
+        }
+    }
+
+    #[test]
+    fn no_more_clusters_than_points() {
+        let config = CurateConfig { clusters: vec![50, 60], ..CurateConfig::default() };
+        assert_eq!(level_sizes(10, &config), [10, 10]);
+        assert_eq!(level_sizes(400, &CurateConfig::default()), [40, 6]);
+    }
+}

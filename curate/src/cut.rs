@@ -1,0 +1,139 @@
+//! `cut`: the first N of the ranking. A prefix read; the subset of 10,000 contains the subset of 5,000.
+
+use crate::Result;
+use arrow::array::{Array, RecordBatch, UInt32Array, UInt64Array};
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageSpec, Table, TableWriter, column, require_manifest};
+use lapidary_schemas::tables::{self, DECISIONS_FILE, SUBSET_FILE};
+use lapidary_schemas::{DecisionReason, Manifest, Rows};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How much of the ranking to take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Size {
+    /// So many images.
+    Images(u64),
+    /// A share of the ranked images (0 to 1).
+    Share(f64),
+    /// All ranked images.
+    All,
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    /// Reads `300`, `30%`, `0.3` or `all`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no size: write a number (300), a share (30% or 0.3) or `all`");
+        let share = |value: f64| if value > 0.0 && value <= 1.0 { Ok(Self::Share(value)) } else { Err(wrong()) };
+        if text == "all" {
+            Ok(Self::All)
+        } else if let Some(percent) = text.strip_suffix('%') {
+            share(percent.parse::<f64>().map_err(|_| wrong())? / 100.0)
+        } else if text.contains('.') {
+            share(text.parse::<f64>().map_err(|_| wrong())?)
+        } else {
+            text.parse().map(Self::Images).map_err(|_| wrong())
+        }
+    }
+}
+
+impl Size {
+    /// The name of the subset's folder.
+    pub fn folder_name(self) -> String {
+        match self {
+            Self::Images(count) => count.to_string(),
+            Self::Share(share) => format!("{}pct", (share * 1e4).round() / 100.0),
+            Self::All => "all".to_owned(),
+        }
+    }
+}
+
+/// Cuts a subset of a source's ranking into `OUT/SOURCE/subsets/SIZE`.
+///
+/// # Errors
+/// When there is no ranking, the subset would be empty, or the ranking is shorter than asked.
+pub fn cut(
+    layout: &Layout,
+    source: &str,
+    size: Size,
+    dry_run: bool,
+) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let curation = layout.curation(source);
+    let curated = require_manifest(&curation, "curation", "run `lapidary curate` first")?;
+    let ranked = curated.facts["images_by_reason"][DecisionReason::Kept.code()].as_u64().unwrap_or(0);
+    let count = match size {
+        Size::Images(count) => count,
+        Size::Share(share) => (ranked as f64 * share).round() as u64,
+        Size::All => ranked,
+    };
+    if count == 0 {
+        return Err(PipelineError::Empty("the subset would be empty".to_owned()).into());
+    }
+    if count > ranked {
+        let text = format!("a subset of {count} was asked for, but {ranked} images are ranked\nhint: --size all takes all");
+        return Err(PipelineError::Usage(text).into());
+    }
+    let folder = layout.subset(source, &size.folder_name());
+    let spec = StageSpec {
+        stage: "cut",
+        version: 1,
+        folder: folder.clone(),
+        config: json!({"size": count}),
+        inputs: BTreeMap::from([(layout.name_of(&curation), curated.digest)]),
+        resumable: false,
+    };
+    match spec.open(dry_run)? {
+        Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
+        Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
+        Opened::Run(mut run) => {
+            let mut table = TableWriter::create(&run.path(SUBSET_FILE), tables::subset())?;
+            let mut left = count as usize;
+            for batch in Table::open(&curation.join(DECISIONS_FILE), &["image_id", "rank"], 8192)? {
+                let batch = batch?;
+                let ranks: &UInt32Array = column(&batch, "rank")?;
+                let ids: &UInt64Array = column(&batch, "image_id")?;
+                // The ranked come first, by rank.
+                let take = left.min(batch.num_rows());
+                let columns: Vec<Arc<dyn Array>> =
+                    vec![Arc::new(ranks.slice(0, take)), Arc::new(ids.slice(0, take))];
+                let prefix = RecordBatch::try_new(tables::subset(), columns)
+                    .map_err(|e| PipelineError::Internal(e.to_string()))?;
+                table.write(&prefix)?;
+                left -= take;
+                if left == 0 {
+                    break;
+                }
+            }
+            let rows = table.finish()?;
+            run.note_rows(SUBSET_FILE, rows);
+            let facts = json!({"ranked": ranked});
+            let manifest = run.finish(Rows { input: rows, output: rows, rejected: 0 }, facts, &[])?;
+            Ok((Outcome::Ran, folder, Some(manifest)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_named() {
+        for (text, size, name) in [
+            ("300", Size::Images(300), "300"),
+            ("30%", Size::Share(0.3), "30pct"),
+            ("0.125", Size::Share(0.125), "12.5pct"),
+            ("all", Size::All, "all"),
+        ] {
+            assert_eq!(text.parse::<Size>(), Ok(size));
+            assert_eq!(size.folder_name(), name);
+        }
+        for text in ["", "-3", "130%", "many", "1.5", "0%"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}

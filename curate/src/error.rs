@@ -1,0 +1,45 @@
+//! The curation's errors, one variant for each thing a caller could do next.
+
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::cli::Failure;
+
+/// The result of a curation function.
+pub type Result<T, E = CurateError> = std::result::Result<T, E>;
+
+/// What can go wrong while images are chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum CurateError {
+    /// Reading, writing or the stage itself failed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// FAISS refused.
+    #[error("FAISS, {action}: {source}")]
+    Faiss {
+        /// What was asked of it.
+        action: &'static str,
+        /// Its answer.
+        source: faiss::error::Error,
+    },
+    /// Polars refused.
+    #[error("summing up the curation: {0}")]
+    Polars(#[from] polars::prelude::PolarsError),
+    /// The embeddings do not belong to the images.
+    #[error("the embeddings do not match the images: {0}\nhint: run `lapidary embed` again")]
+    Mismatch(String),
+}
+
+impl CurateError {
+    /// Wraps an error of FAISS with what was asked of it.
+    pub fn faiss(action: &'static str) -> impl FnOnce(faiss::error::Error) -> Self {
+        move |source| Self::Faiss { action, source }
+    }
+}
+
+impl From<CurateError> for Failure {
+    fn from(error: CurateError) -> Self {
+        match error {
+            CurateError::Pipeline(error) => error.into(),
+            other => Failure { exit_code: 1, error: other.into() },
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What the curation reads: embeddings, and what `images` says of each image without its bytes.
+
+use crate::{CurateError, Result};
+use arrow::array::{StringArray, UInt32Array, UInt64Array};
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::stage::{Layout, Table, column, list_values};
+use lapidary_schemas::ImageId;
+use std::path::Path;
+
+/// Unit vectors, row after row.
+#[derive(Debug, Clone)]
+pub struct Vectors {
+    /// Values a vector.
+    pub dim: usize,
+    /// The values, shape `[len, dim]`.
+    pub values: Vec<f32>,
+}
+
+impl Vectors {
+    /// The number of vectors.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim.max(1)
+    }
+
+    /// A vector.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dim..(index + 1) * self.dim]
+    }
+
+    /// The dot product of two vectors: their cosine, as they are of unit length.
+    pub fn cosine(&self, a: usize, b: usize) -> f32 {
+        self.row(a).iter().zip(self.row(b)).map(|(x, y)| x * y).sum()
+    }
+
+    /// The vectors at these indices.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let mut values = Vec::with_capacity(indices.len() * self.dim);
+        indices.iter().for_each(|index| values.extend_from_slice(self.row(*index)));
+        Self { dim: self.dim, values }
+    }
+}
+
+/// An image as the curation sees it; its index is its place by id.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its id.
+    pub id: ImageId,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub digest: String,
+    /// Pixels across times pixels down.
+    pub pixels: u64,
+    /// The 64-bit DCT hash.
+    pub phash: u64,
+    /// Its path in the source.
+    pub path: String,
+}
+
+/// Reads the images of a folder of shards.
+///
+/// # Errors
+/// When a shard cannot be read.
+pub fn read_images(folder: &Path) -> Result<Vec<Image>> {
+    let mut images = Vec::new();
+    for shard in Layout::shards(folder)? {
+        let paths = read_paths(&shard)?;
+        let mut paths = paths.into_iter();
+        for batch in Table::open(&shard, &["image_id", "digest", "width", "height", "phash"], 65_536)? {
+            let batch = batch?;
+            let ids: &UInt64Array = column(&batch, "image_id")?;
+            let digests: &StringArray = column(&batch, "digest")?;
+            let widths: &UInt32Array = column(&batch, "width")?;
+            let heights: &UInt32Array = column(&batch, "height")?;
+            let hashes: &UInt64Array = column(&batch, "phash")?;
+            for row in 0..batch.num_rows() {
+                images.push(Image {
+                    id: ImageId(ids.value(row)),
+                    digest: digests.value(row).to_owned(),
+                    pixels: u64::from(widths.value(row)) * u64::from(heights.value(row)),
+                    phash: hashes.value(row),
+                    path: paths.next().unwrap_or_default(),
+                });
+            }
+        }
+    }
+    images.sort_by_key(|image| image.id);
+    Ok(images)
+}
+
+/// The column `image.path`, without the bytes beside it.
+fn read_paths(shard: &Path) -> Result<Vec<String>> {
+    use parquet::arrow::ProjectionMask;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    let file = std::fs::File::open(shard).map_err(PipelineError::io("open", shard))?;
+    let format = |e: &dyn std::fmt::Display| PipelineError::format(shard, e);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| format(&e))?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["image.path"]);
+    let mut paths = Vec::new();
+    for batch in builder.with_projection(mask).build().map_err(|e| format(&e))? {
+        let batch = batch.map_err(|e| format(&e))?;
+        let image: &arrow::array::StructArray = column(&batch, "image")?;
+        let column = image.column_by_name("path").and_then(|c| c.as_any().downcast_ref::<StringArray>());
+        let column = column.ok_or_else(|| format(&"`image.path` is no text"))?;
+        paths.extend(column.iter().map(|path| path.unwrap_or_default().to_owned()));
+    }
+    Ok(paths)
+}
+
+/// Reads the embeddings of a folder, which must be those of `images`, in their order.
+///
+/// # Errors
+/// [`CurateError::Mismatch`] when ids differ or a value is not finite.
+pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
+    let mut vectors = Vectors { dim: 0, values: Vec::new() };
+    let mut expected = images.iter();
+    for shard in Layout::shards(folder)? {
+        for batch in Table::open(&shard, &["image_id", "embedding"], 8192)? {
+            let batch = batch?;
+            let (values, dim) = list_values(&batch, "embedding")?;
+            if vectors.dim != 0 && vectors.dim != dim {
+                return Err(CurateError::Mismatch(format!("{dim} values after {} in {}", vectors.dim, shard.display())));
+            }
+            vectors.dim = dim;
+            for id in column::<UInt64Array>(&batch, "image_id")?.values() {
+                if expected.next().map(|image| image.id.0) != Some(*id) {
+                    return Err(CurateError::Mismatch(format!("image {id:016x} is not where it should be")));
+                }
+            }
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                return Err(CurateError::Mismatch(format!("row {} of {} is not finite", at / dim, shard.display())));
+            }
+            vectors.values.extend_from_slice(values);
+        }
+    }
+    match expected.next() {
+        Some(image) => Err(CurateError::Mismatch(format!("image {} has none", image.id))),
+        None => Ok(vectors),
+    }
+}
