@@ -1,1 +1,19 @@
-//! stub
+//! Models, objectives, the trainer, checkpoints, and checkpoints as encoders.
+//!
+//! Everything is generic over burn's backends; [`backend`] names them and nothing else does.
+
+pub mod backend;
+mod checkpoint;
+mod encoder;
+mod error;
+pub mod model;
+pub mod objective;
+pub mod optimise;
+mod pretrain;
+mod trainer;
+
+pub use checkpoint::Checkpoint;
+pub use encoder::{FinishedRun, VitEncoder};
+pub use error::{Result, TrainError};
+pub use pretrain::{CHECKPOINTS, METRICS_FILE, pretrain};
+pub use trainer::{StepReport, Trainer};

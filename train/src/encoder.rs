@@ -1,0 +1,137 @@
+//! A finished run as an encoder: features are the class token's after the final norm.
+
+use crate::checkpoint::{Checkpoint, FINAL};
+use crate::model::{Network, Vit, load};
+use crate::pretrain::CHECKPOINTS;
+use crate::{Result, TrainError};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use image::RgbImage;
+use lapidary_pipeline::pixels::{normalise_into, resize_and_crop};
+use lapidary_pipeline::stage::{Layout, require_manifest};
+use lapidary_pipeline::{Encoder, PipelineError};
+use lapidary_schemas::config::{ModelConfig, ObjectiveConfig};
+use lapidary_schemas::{Digest, Manifest};
+use rayon::prelude::*;
+use std::path::PathBuf;
+
+/// A finished run.
+#[derive(Debug, Clone)]
+pub struct FinishedRun {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its network.
+    pub model: ModelConfig,
+    objective: ObjectiveConfig,
+    seed: u64,
+}
+
+impl FinishedRun {
+    /// Opens a run of a source.
+    ///
+    /// # Errors
+    /// When there is no such run, or its manifest lacks its configuration.
+    pub fn open(layout: &Layout, source: &str, name: &str) -> Result<Self> {
+        let folder = layout.run(source, name);
+        let manifest = require_manifest(&folder, "finished run", "run `lapidary pretrain` first")?;
+        let section = |key: &str| manifest.config[key].clone();
+        let fault = |e: serde_json::Error| TrainError::from(PipelineError::format(&folder, e));
+        Ok(Self {
+            name: name.to_owned(),
+            model: serde_json::from_value(section("model")).map_err(fault)?,
+            objective: serde_json::from_value(section("objective")).map_err(fault)?,
+            seed: section("seed").as_u64().unwrap_or(0),
+            manifest,
+            folder,
+        })
+    }
+
+    /// The trained backbone: the teacher's where there is one, else the student's.
+    ///
+    /// # Errors
+    /// When the checkpoint is damaged.
+    pub fn trained<B: Backend>(&self, device: &B::Device) -> Result<Vit<B>> {
+        let folder = self.folder.join(CHECKPOINTS);
+        let checkpoint = Checkpoint::load(&folder, FINAL)?;
+        let mut weights = checkpoint.part("teacher.backbone.");
+        if weights.is_empty() {
+            weights = checkpoint.part("student.backbone.");
+        }
+        load(Vit::new(&self.model, device), &weights, device)
+            .map_err(|detail| TrainError::Checkpoint { path: folder, detail })
+    }
+
+    /// The same network as it was before its first step.
+    pub fn untrained<B: Backend>(&self, device: &B::Device) -> Vit<B> {
+        Network::<B>::student(&self.model, &self.objective, self.seed, device).backbone
+    }
+}
+
+/// A backbone with what it takes to give it images.
+#[derive(Debug)]
+pub struct VitEncoder<B: Backend> {
+    /// The backbone.
+    pub vit: Vit<B>,
+    model: ModelConfig,
+    name: String,
+    digest: Digest,
+    device: B::Device,
+}
+
+impl<B: Backend> VitEncoder<B> {
+    /// The encoder of a run's backbone.
+    pub fn new(vit: Vit<B>, run: &FinishedRun, device: &B::Device) -> Self {
+        Self {
+            vit,
+            model: run.model.clone(),
+            name: run.name.clone(),
+            digest: run.manifest.digest.clone(),
+            device: device.clone(),
+        }
+    }
+
+    /// Images as the network sees them, shape `[images.len(), 3, side, side]`: the short side resized to 256 / 224 of the
+    /// model's side, then its middle; images of at most 96 px lose no border.
+    ///
+    /// # Errors
+    /// When an image has no pixels.
+    pub fn pixels(&self, images: &[RgbImage]) -> Result<Tensor<B, 4>, PipelineError> {
+        let side = self.model.image_px;
+        let short_side = if side > 96 { side * 256 / 224 } else { side };
+        let planes: Vec<Vec<f32>> = images
+            .par_iter()
+            .with_max_len(1)
+            .map(|image| {
+                let rgb = resize_and_crop(image, short_side as u32, side as u32)?;
+                let mut pixels = vec![0f32; 3 * side * side];
+                normalise_into(&rgb, &mut pixels);
+                Ok(pixels)
+            })
+            .collect::<Result<_, PipelineError>>()?;
+        let data = TensorData::new(planes.concat(), [images.len(), 3, side, side]);
+        Ok(Tensor::from_data(data, &self.device))
+    }
+}
+
+impl<B: Backend> Encoder for VitEncoder<B> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn digest(&self) -> Digest {
+        self.digest.clone()
+    }
+
+    fn dim(&self) -> usize {
+        self.model.dim
+    }
+
+    fn encode(&mut self, images: &[RgbImage]) -> Result<Vec<f32>, PipelineError> {
+        let features = self.vit.forward(self.pixels(images)?);
+        Ok(features.into_data().convert::<f32>().to_vec().expect("converted to f32 just before"))
+    }
+}

@@ -1,0 +1,52 @@
+//! The trainer's errors, one variant for each thing a caller could do next.
+
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::cli::Failure;
+use std::path::PathBuf;
+
+/// The result of a training function.
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+/// What can go wrong while a network is trained or used.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Reading, writing or the stage itself failed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// A checkpoint is not what its digest or its network say.
+    #[error("checkpoint `{}`: {detail}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The device cannot be used.
+    #[error("device `{device}`: {detail}")]
+    Device {
+        /// As it was asked for.
+        device: String,
+        /// What is missing and what to do.
+        detail: String,
+    },
+    /// The loss is not a number any more.
+    #[error("the loss is not finite at step {step}\nhint: a lower pretrain.base_learning_rate or clip_norm may help")]
+    NotFinite {
+        /// The step.
+        step: usize,
+    },
+    /// The network cannot be built as configured.
+    #[error("{0}")]
+    Model(String),
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        let exit_code = match &error {
+            TrainError::Pipeline(inner) => inner.exit_code(),
+            TrainError::Model(_) => 2,
+            _ => 1,
+        };
+        Self { exit_code, error: error.into() }
+    }
+}

@@ -1,0 +1,114 @@
+//! Barlow Twins' loss (Zbontar et al. 2021, eq. 1; spec/pretraining.md 1.6): the cross-correlation of two views'
+//! embeddings, each standardised over the batch, is pulled to the identity.
+
+use super::{Features, Loss, Objective};
+use crate::model::{HostTensor, Network, standardise};
+use crate::optimise::StepSchedule;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use lapidary_schemas::config::ViewKind;
+use std::collections::BTreeMap;
+
+/// Redundancy reduction.
+#[derive(Debug)]
+pub struct BarlowTwins {
+    off_diagonal: f64,
+    kind: ViewKind,
+}
+
+impl BarlowTwins {
+    /// The loss over the first two views of a kind, with this weight of the off-diagonal terms.
+    pub fn new(off_diagonal: f64, kind: ViewKind) -> Self {
+        Self { off_diagonal, kind }
+    }
+}
+
+/// The terms on and off the diagonal of the cross-correlation, unweighted, shape `[1]` each.
+///
+/// # Shapes
+/// - first, second: embeddings of the two views, `[batch, width]`
+pub(super) fn redundancy<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
+    let [batch, _] = first.dims();
+    let (first, second) = (standardise(first), standardise(second));
+    let diagonal = (first.clone() * second.clone()).sum_dim(0) / batch as f64;
+    let correlation = first.transpose().matmul(second) / batch as f64;
+    let squares = |values: Tensor<B, 2>| (values.clone() * values).sum();
+    let off = squares(correlation) - squares(diagonal.clone());
+    (squares(diagonal - 1.0), off)
+}
+
+impl<A: AutodiffBackend> Objective<A> for BarlowTwins {
+    fn reads(&self, kind: ViewKind) -> bool {
+        kind == self.kind
+    }
+
+    fn needs_teacher(&self) -> bool {
+        false
+    }
+
+    fn loss(
+        &mut self,
+        features: &Features<A>,
+        student: &Network<A>,
+        _teacher: &Network<A::InnerBackend>,
+        _schedule: &StepSchedule,
+    ) -> Loss<A> {
+        let projector = student.projector.as_ref().expect("a student of Barlow Twins has its projector");
+        let seen = features.student.get(&self.kind).expect("read because of reads").clone();
+        let (batch, dim) = (features.batch, seen.dims()[1]);
+        let view = |index: usize| projector.forward(seen.clone().slice([index * batch..(index + 1) * batch, 0..dim]));
+        let (on, off) = redundancy(view(0), view(1));
+        let total = on.clone() + off.clone() * self.off_diagonal;
+        let metrics = vec![
+            ("loss_barlow", total.clone().inner()),
+            ("barlow_on_diagonal", on.inner()),
+            ("barlow_off_diagonal", off.inner()),
+        ];
+        Loss { total, metrics }
+    }
+
+    fn state(&self) -> BTreeMap<String, HostTensor> {
+        BTreeMap::new()
+    }
+
+    fn restore(&mut self, _state: &BTreeMap<String, HostTensor>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+    use burn_flex::Flex;
+
+    fn tensor(values: Vec<f32>, width: usize) -> Tensor<Flex, 2> {
+        let batch = values.len() / width;
+        Tensor::from_data(TensorData::new(values, [batch, width]), &Default::default())
+    }
+
+    /// Columns that are orthogonal over a batch of four.
+    fn orthogonal() -> Tensor<Flex, 2> {
+        tensor(vec![1., 1., 1., 1., -1., -1., -1., 1., -1., -1., -1., 1.], 3)
+    }
+
+    #[test]
+    fn equal_views_of_independent_columns_lose_nothing() {
+        let (on, off) = redundancy(orthogonal(), orthogonal());
+        assert!(on.into_scalar() < 1e-6 && off.into_scalar() < 1e-6);
+    }
+
+    #[test]
+    fn opposite_views_lose_four_a_column_and_equal_columns_lose_off_the_diagonal() {
+        let (on, _) = redundancy(orthogonal(), orthogonal().neg());
+        assert!((on.into_scalar() - 12.0).abs() < 1e-3);
+        let twin = tensor(vec![1., 1., -1., -1., 2., 2., -2., -2.], 2);
+        let (on, off) = redundancy(twin.clone(), twin);
+        assert!(on.into_scalar() < 1e-3 && (off.into_scalar() - 2.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_constant_feature_is_no_nan() {
+        let flat = tensor(vec![1., 0.5, 1., -0.5, 1., 2.0], 2);
+        let (on, off) = redundancy(flat.clone(), flat);
+        assert!(on.into_scalar().is_finite() && off.into_scalar().is_finite());
+    }
+}

@@ -1,0 +1,161 @@
+//! DINO's loss (Caron et al. 2021, algorithm 1; spec/pretraining.md 1.5): the student's views predict the teacher's
+//! distribution over prototypes on the other global views; the teacher is centred and sharpened.
+
+use super::{Features, Loss, Objective};
+use crate::model::{HostTensor, Network, host_values};
+use crate::optimise::StepSchedule;
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
+use std::collections::BTreeMap;
+
+const CENTER: &str = "dino.center";
+
+/// Self-distillation with no labels.
+#[derive(Debug)]
+pub struct Dino<B: Backend> {
+    student_temperature: f64,
+    center_momentum: f64,
+    /// Running mean of the teacher's logits, shape `[1, prototypes]`.
+    center: Tensor<B, 2>,
+}
+
+impl<B: Backend> Dino<B> {
+    /// The loss with a centre of zeros.
+    pub fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
+        Self {
+            student_temperature: config.student_temperature,
+            center_momentum: config.center_momentum,
+            center: Tensor::zeros([1, config.prototypes], device),
+        }
+    }
+}
+
+/// The student's cross-entropy to the teacher's distributions, shape `[1]`.
+///
+/// # Shapes
+/// - student: logits over temperature, `[views * batch, prototypes]`, the global views first
+/// - teacher: distributions, `[globals * batch, prototypes]`
+///
+/// The mean over the batch and over all pairs of a teacher's view and another view of the student.
+pub(super) fn cross_entropy<B: Backend>(student: Tensor<B, 2>, teacher: Tensor<B, 2>, batch: usize) -> Tensor<B, 1> {
+    let [rows, prototypes] = student.dims();
+    let (views, globals) = (rows / batch, teacher.dims()[0] / batch);
+    let log_p = log_softmax(student, 1).reshape([views, batch, prototypes]);
+    let q = teacher.reshape([globals, batch, prototypes]);
+    // A teacher's view is compared with all views but itself: with their sum, less its own.
+    let all = log_p.clone().sum_dim(0);
+    let own = log_p.slice([0..globals, 0..batch, 0..prototypes]);
+    let pairs = globals * views - globals;
+    (q * (all - own)).sum().neg() / (pairs * batch) as f64
+}
+
+impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
+    fn reads(&self, kind: ViewKind) -> bool {
+        matches!(kind, ViewKind::Global | ViewKind::Local)
+    }
+
+    fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    fn loss(
+        &mut self,
+        features: &Features<A>,
+        student: &Network<A>,
+        teacher: &Network<A::InnerBackend>,
+        schedule: &StepSchedule,
+    ) -> Loss<A> {
+        let head = student.head.as_ref().expect("a student of DINO has its head: made in Network::student");
+        let teacher_head = teacher.head.as_ref().expect("the teacher is a copy of the student");
+        let seen: Vec<Tensor<A, 2>> = [ViewKind::Global, ViewKind::Local]
+            .iter()
+            .filter_map(|kind| features.student.get(kind).cloned())
+            .collect();
+        let student_logits = head.forward(Tensor::cat(seen, 0)) / self.student_temperature;
+        let teacher_features = features.teacher.clone().expect("asked for by needs_teacher");
+        let teacher_logits = teacher_head.forward(teacher_features);
+
+        // The loss uses the centre of the step before.
+        let sharpened = (teacher_logits.clone() - self.center.clone()) / schedule.teacher_temperature;
+        let log_q = log_softmax(sharpened.clone(), 1);
+        let q = softmax(sharpened, 1);
+        let entropy = (q.clone() * log_q).sum_dim(1).mean().neg();
+        let confidence = q.clone().mean_dim(0).max();
+        let total = cross_entropy(student_logits, Tensor::from_inner(q), features.batch);
+        let mean = teacher_logits.mean_dim(0);
+        self.center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
+        let center_norm = (self.center.clone() * self.center.clone()).sum().sqrt();
+        let metrics = vec![
+            ("loss_dino", total.clone().inner()),
+            ("teacher_entropy", entropy),
+            ("top_prototype_share", confidence),
+            ("center_norm", center_norm),
+        ];
+        Loss { total, metrics }
+    }
+
+    fn state(&self) -> BTreeMap<String, HostTensor> {
+        let shape = self.center.dims().to_vec();
+        let values = host_values(self.center.clone().reshape([shape[1]]));
+        BTreeMap::from([(CENTER.to_owned(), HostTensor { shape, values })])
+    }
+
+    fn restore(&mut self, state: &BTreeMap<String, HostTensor>) {
+        if let Some(center) = state.get(CENTER) {
+            let shape = [1, center.values.len()];
+            self.center = Tensor::from_data(TensorData::new(center.values.clone(), shape), &self.center.device());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+
+    fn logits(rows: usize, columns: usize, turn: f32) -> Tensor<Flex, 2> {
+        let values: Vec<f32> = (0..rows * columns).map(|i| (i as f32 * 1.7 + turn).sin() * 3.0).collect();
+        Tensor::from_data(TensorData::new(values, [rows, columns]), &Default::default())
+    }
+
+    /// The loss pair by pair, as the paper writes it.
+    fn cross_entropy_reference(student: &[f32], teacher: &[f32], batch: usize, k: usize) -> f64 {
+        let (views, globals) = (student.len() / batch / k, teacher.len() / batch / k);
+        let (mut total, mut pairs) = (0.0, 0);
+        for t in 0..globals {
+            for s in (0..views).filter(|s| *s != t) {
+                pairs += 1;
+                for b in 0..batch {
+                    let row = &student[(s * batch + b) * k..][..k];
+                    let log_sum = row.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();
+                    for c in 0..k {
+                        let q = f64::from(teacher[(t * batch + b) * k + c]);
+                        total -= q * (f64::from(row[c]) - log_sum);
+                    }
+                }
+            }
+        }
+        total / f64::from(pairs) / batch as f64
+    }
+
+    #[test]
+    fn the_loss_is_the_mean_over_all_pairs_of_different_views() {
+        let (batch, k) = (3, 5);
+        let student = logits(6 * batch, k, 0.2);
+        let teacher = softmax(logits(2 * batch, k, 1.1), 1);
+        let host = |t: &Tensor<Flex, 2>| t.to_data().to_vec::<f32>().expect("f32");
+        let expected = cross_entropy_reference(&host(&student), &host(&teacher), batch, k);
+        let loss = f64::from(cross_entropy(student, teacher, batch).into_scalar());
+        assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");
+    }
+
+    #[test]
+    fn constant_logits_lose_exactly_ln_k() {
+        let device = Default::default();
+        let uniform = Tensor::<Flex, 2>::ones([4, 7], &device) / 7.0;
+        let loss = cross_entropy(Tensor::ones([8, 7], &device), uniform, 2).into_scalar();
+        assert!((loss - 7f32.ln()).abs() < 1e-6);
+    }
+}
