@@ -56,12 +56,7 @@ impl Size {
 ///
 /// # Errors
 /// When there is no ranking, the subset would be empty, or the ranking is shorter than asked.
-pub fn cut(
-    layout: &Layout,
-    source: &str,
-    size: Size,
-    dry_run: bool,
-) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+pub fn cut(layout: &Layout, source: &str, size: Size, dry_run: bool) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let curation = layout.curation(source);
     let curated = require_manifest(&curation, "curation", "run `lapidary curate` first")?;
     let ranked = curated.facts["images_by_reason"][DecisionReason::Kept.code()].as_u64().unwrap_or(0);
@@ -74,7 +69,8 @@ pub fn cut(
         return Err(PipelineError::Empty("the subset would be empty".to_owned()).into());
     }
     if count > ranked {
-        let text = format!("a subset of {count} was asked for, but {ranked} images are ranked\nhint: --size all takes all");
+        let text =
+            format!("a subset of {count} was asked for, but {ranked} images are ranked\nhint: --size all takes all");
         return Err(PipelineError::Usage(text).into());
     }
     let folder = layout.subset(source, &size.folder_name());
@@ -98,8 +94,7 @@ pub fn cut(
                 let ids: &UInt64Array = column(&batch, "image_id")?;
                 // The ranked come first, by rank.
                 let take = left.min(batch.num_rows());
-                let columns: Vec<Arc<dyn Array>> =
-                    vec![Arc::new(ranks.slice(0, take)), Arc::new(ids.slice(0, take))];
+                let columns: Vec<Arc<dyn Array>> = vec![Arc::new(ranks.slice(0, take)), Arc::new(ids.slice(0, take))];
                 let prefix = RecordBatch::try_new(tables::subset(), columns)
                     .map_err(|e| PipelineError::Internal(e.to_string()))?;
                 table.write(&prefix)?;

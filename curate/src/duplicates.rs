@@ -162,7 +162,8 @@ mod tests {
     fn the_largest_image_represents_a_chain_and_the_strongest_edge_is_told() {
         let images = [image(0, 10), image(1, 30), image(2, 20), image(3, 99)];
         let edge = |a, b, kind, similarity| Edge { a, b, kind, similarity };
-        let edges = [edge(0, 1, CopyKind::Copy, 0.95), edge(1, 2, CopyKind::Perceptual, 0.9), edge(0, 2, CopyKind::Copy, 0.99)];
+        let edges =
+            [edge(0, 1, CopyKind::Copy, 0.95), edge(1, 2, CopyKind::Perceptual, 0.9), edge(0, 2, CopyKind::Copy, 0.99)];
         let members = group(&images, &vectors(4), &edges);
         assert_eq!(members.len(), 3, "an image without edges is in no group");
         assert!(members.iter().all(|m| m.representative == 1 && m.group == 0));

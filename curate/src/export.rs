@@ -9,7 +9,9 @@ use arrow::array::{
 };
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Float32Type, Int64Type};
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, Table, column, read_manifest, write_json};
+use lapidary_pipeline::stage::{
+    Layout, Opened, Outcome, StageRun, StageSpec, Table, column, read_manifest, write_json,
+};
 use lapidary_pipeline::{ImageShards, PipelineError, bytes_column, interrupt, plan};
 use lapidary_schemas::config::IngestConfig;
 use lapidary_schemas::{ImageId, Manifest, Rows};

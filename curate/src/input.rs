@@ -117,7 +117,11 @@ pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
             let batch = batch?;
             let (values, dim) = list_values(&batch, "embedding")?;
             if vectors.dim != 0 && vectors.dim != dim {
-                return Err(CurateError::Mismatch(format!("{dim} values after {} in {}", vectors.dim, shard.display())));
+                return Err(CurateError::Mismatch(format!(
+                    "{dim} values after {} in {}",
+                    vectors.dim,
+                    shard.display()
+                )));
             }
             vectors.dim = dim;
             for id in column::<UInt64Array>(&batch, "image_id")?.values() {

@@ -85,6 +85,12 @@ fn say_decisions(manifest: &Manifest) {
         percent(&facts["truth"]["precision"])
     );
     for (kind, score) in by_kind {
-        println!("{:>8}    {kind:<15} recall {:>7} ({} of {})", "", percent(&score["recall"]), score["found"], score["planted"]);
+        println!(
+            "{:>8}    {kind:<15} recall {:>7} ({} of {})",
+            "",
+            percent(&score["recall"]),
+            score["found"],
+            score["planted"]
+        );
     }
 }

@@ -103,19 +103,21 @@ mod tests {
     /// Random trees of up to three inner levels, images numbered from left to right.
     fn trees() -> impl Strategy<Value = Node> {
         let leaf = (0usize..12).prop_map(|count| Node::Leaf(vec![0; count]));
-        leaf.prop_recursive(3, 40, 5, |inner| prop::collection::vec(inner, 1..5).prop_map(Node::Inner)).prop_map(|mut tree| {
-            fn number(node: &mut Node, next: &mut usize) {
-                match node {
-                    Node::Leaf(images) => images.iter_mut().for_each(|image| {
-                        *image = *next;
-                        *next += 1;
-                    }),
-                    Node::Inner(children) => children.iter_mut().for_each(|child| number(child, next)),
+        leaf.prop_recursive(3, 40, 5, |inner| prop::collection::vec(inner, 1..5).prop_map(Node::Inner)).prop_map(
+            |mut tree| {
+                fn number(node: &mut Node, next: &mut usize) {
+                    match node {
+                        Node::Leaf(images) => images.iter_mut().for_each(|image| {
+                            *image = *next;
+                            *next += 1;
+                        }),
+                        Node::Inner(children) => children.iter_mut().for_each(|child| number(child, next)),
+                    }
                 }
-            }
-            number(&mut tree, &mut 0);
-            tree
-        })
+                number(&mut tree, &mut 0);
+                tree
+            },
+        )
     }
 
     proptest! {
@@ -146,6 +148,9 @@ mod tests {
         });
         let first: Vec<usize> = rank(Node::Inner(leaves.to_vec())).into_iter().take(40).collect();
         let count = |from: usize, to: usize| first.iter().filter(|image| (from..to).contains(*image)).count();
-        assert_eq!([count(0, 100), count(100, 150), count(150, 160), count(160, 165), count(165, 166)], [12, 12, 10, 5, 1]);
+        assert_eq!(
+            [count(0, 100), count(100, 150), count(150, 160), count(160, 165), count(165, 166)],
+            [12, 12, 10, 5, 1]
+        );
     }
 }

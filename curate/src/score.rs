@@ -3,9 +3,9 @@
 //! A planted pair is found when the copy and its original share a group. A pair that shares a group is right when both
 //! stem from the same original, directly or as copies of it.
 
+use crate::Result;
 use crate::duplicates::Member;
 use crate::input::Image;
-use crate::Result;
 use lapidary_pipeline::PipelineError;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -67,13 +67,8 @@ mod tests {
 
     #[test]
     fn recall_is_by_kind_and_precision_over_pairs() {
-        let image = |name: &str| Image {
-            id: ImageId(0),
-            digest: String::new(),
-            pixels: 1,
-            phash: 0,
-            path: name.to_owned(),
-        };
+        let image =
+            |name: &str| Image { id: ImageId(0), digest: String::new(), pixels: 1, phash: 0, path: name.to_owned() };
         let images = ["a", "a1", "a2", "b", "b1"].map(image);
         let member = |image, group| Member {
             image,

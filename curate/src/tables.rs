@@ -1,10 +1,10 @@
 //! Writing the curation's tables: duplicates, clusters, centroids, decisions.
 
+use crate::Result;
 use crate::clusters::Level;
 use crate::curate::LeafPlace;
 use crate::duplicates::Member;
 use crate::input::Image;
-use crate::Result;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_pipeline::PipelineError;
@@ -111,9 +111,8 @@ pub(crate) fn write_decisions(
         let rows = ranked.iter().enumerate().map(|(rank, image)| f(rank, *image));
         u32s(rows.chain(std::iter::repeat_n(None, excluded.len())).collect::<Vec<_>>().into_iter())
     };
-    let of_excluded = |f: &dyn Fn(&Member) -> u64| {
-        u64s(std::iter::repeat_n(None, count).chain(excluded.iter().map(|m| Some(f(m)))))
-    };
+    let of_excluded =
+        |f: &dyn Fn(&Member) -> u64| u64s(std::iter::repeat_n(None, count).chain(excluded.iter().map(|m| Some(f(m)))));
     let ids = ranked.iter().copied().chain(excluded.iter().map(|m| m.image));
     let reasons = std::iter::repeat_n(DecisionReason::Kept, count).chain(excluded.iter().map(|m| m.kind.decision()));
     let similarities = std::iter::repeat_n(None, count).chain(excluded.iter().map(|m| Some(m.similarity)));

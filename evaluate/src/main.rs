@@ -1,2 +1,124 @@
-//! stub
-fn main() {}
+//! `lapidary-evaluate`: the verbs `eval` and `report`.
+
+use clap::{Parser, Subcommand};
+use lapidary_evaluate::{Subject, eval, report};
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
+use lapidary_pipeline::stage::Outcome;
+use lapidary_schemas::Manifest;
+use lapidary_train::backend::{DeviceChoice, keep_pages};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// burn frees and takes large tensors all the time; the system's allocator gives their pages back each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measure what was learned.
+#[derive(Debug, Parser)]
+#[command(version, name = "lapidary-evaluate", bin_name = "lapidary")]
+struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Measure a run on a probe, beside its untrained twin
+    Eval {
+        /// The run [default: the one last trained]
+        #[arg(long)]
+        run: Option<String>,
+        /// The probe's source [default: the one last ingested as a probe, else the source itself]
+        #[arg(long)]
+        probe: Option<String>,
+        /// cpu, cuda[:N] or auto
+        #[arg(long, default_value = "auto")]
+        device: DeviceChoice,
+    },
+    /// Write the report
+    Report {
+        /// The subset [default: the one last cut]
+        #[arg(long)]
+        subset: Option<String>,
+        /// The run [default: the one last trained]
+        #[arg(long)]
+        run: Option<String>,
+        /// The probe's source [default: the one last ingested as a probe, else the source itself]
+        #[arg(long)]
+        probe: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    keep_pages();
+    run_main(|cli: &Cli| cli.common.clone(), run)
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let common = &cli.common;
+    let layout = common.layout();
+    let source = common.source()?;
+    let current = layout.current();
+    let probe_or_default = |probe: Option<String>| {
+        probe.unwrap_or_else(|| if current.probe.is_empty() { source.clone() } else { current.probe.clone() })
+    };
+    match cli.verb {
+        Verb::Eval { run, probe, device } => {
+            let run = run.unwrap_or_else(|| current.run.clone());
+            if run.is_empty() {
+                let hint = "run `lapidary pretrain` first, or name one with --run".to_owned();
+                return Err(PipelineError::Missing { what: "run", path: common.out.clone(), hint }.into());
+            }
+            let probe = probe_or_default(probe);
+            let config = common.resolve()?;
+            let (outcome, folder, manifest) = eval(&layout, &source, &run, &probe, &config, device, common.dry_run)?;
+            announce(common, "eval", &folder, outcome, manifest.as_ref());
+            if let Some(manifest) = manifest.filter(|_| !common.json) {
+                say_scores(&manifest);
+            }
+        }
+        Verb::Report { subset, run, probe } => {
+            let subject = Subject {
+                source: source.clone(),
+                subset: subset.unwrap_or_else(|| current.subset.clone()),
+                run: run.unwrap_or_else(|| current.run.clone()),
+                probe: probe_or_default(probe),
+            };
+            let (outcome, path) = report(&layout, &subject, common.dry_run)?;
+            let facts = json!({"stage": "report", "file": path, "outcome": outcome});
+            say(common, &facts, || {
+                let state = match outcome {
+                    Outcome::UpToDate => "up to date",
+                    Outcome::Ran => "written",
+                    Outcome::WouldRun => "would be written",
+                };
+                vec![format!("{:>8}  {state}: {}", "report", path.display())]
+            });
+        }
+    }
+    Ok(())
+}
+
+fn say_scores(manifest: &Manifest) {
+    let facts = &manifest.facts;
+    let percent = |value: &serde_json::Value| format!("{:5.1} %", value.as_f64().unwrap_or(0.0) * 100.0);
+    println!(
+        "{:>8}  {:<10} {:>10} {:>12} {:>13} {:>13}",
+        "", "", "k-NN top-1", "k-NN top-5", "linear top-1", "linear top-5"
+    );
+    for name in ["trained", "untrained"] {
+        let network = &facts[name];
+        println!(
+            "{:>8}  {name:<10} {:>10} {:>12} {:>13} {:>13}",
+            "",
+            percent(&network["knn_top1"]),
+            percent(&network["knn_top5"]),
+            percent(&network["linear_top1"]),
+            percent(&network["linear_top5"])
+        );
+    }
+    println!("{:>8}  {:<10} {:>10}", "", "chance", percent(&facts["chance_top1"]));
+}

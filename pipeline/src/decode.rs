@@ -69,10 +69,19 @@ fn reason_of(error: image::ImageError) -> Undecodable {
     let reason = match &error {
         ImageError::Unsupported(_) => RejectReason::Unsupported,
         ImageError::Limits(_) => RejectReason::TooManyPixels,
-        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => RejectReason::Truncated,
+        _ if ended_early(&error) => RejectReason::Truncated,
         _ => RejectReason::Broken,
     };
     (reason, error.to_string())
+}
+
+/// Whether an error, or one that caused it, is that the bytes ran out.
+fn ended_early(error: &(dyn std::error::Error + 'static)) -> bool {
+    let eof = std::io::ErrorKind::UnexpectedEof;
+    let here = error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == eof)
+        || matches!(error.downcast_ref(), Some(image::ImageError::IoError(e)) if e.kind() == eof)
+        || error.to_string().contains("unexpected end of file");
+    here || error.source().is_some_and(ended_early)
 }
 
 /// Whether a JPEG's scans are followed by an end-of-image marker. Walks the markers, so that a thumbnail's end in the
@@ -123,7 +132,14 @@ mod tests {
 
     #[test]
     fn whole_images_decode() {
-        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff] {
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Gif,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+        ] {
             let decoded = decode(&encoded(format), 1 << 20).unwrap_or_else(|e| panic!("{format:?}: {e:?}"));
             assert_eq!(decoded.rgb.dimensions(), (40, 30));
         }

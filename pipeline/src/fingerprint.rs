@@ -14,9 +14,7 @@ const KEPT: usize = 8;
 /// `COSINES[k][n] = cos(pi / 32 * (n + 1/2) * k)`.
 static COSINES: LazyLock<[[f32; SIDE]; KEPT]> = LazyLock::new(|| {
     std::array::from_fn(|k| {
-        std::array::from_fn(|n| {
-            (std::f64::consts::PI / SIDE as f64 * (n as f64 + 0.5) * k as f64).cos() as f32
-        })
+        std::array::from_fn(|n| (std::f64::consts::PI / SIDE as f64 * (n as f64 + 0.5) * k as f64).cos() as f32)
     })
 });
 
@@ -63,8 +61,9 @@ mod tests {
 
     fn gradient(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
-            let v = (255 * (x * height + y * width) / (2 * width * height)) as u8;
-            image::Rgb([v, 255 - v, (v / 2) ^ 0x55])
+            let (x, y) = (x as f32 / width as f32, y as f32 / height as f32);
+            let wave = (x * 7.0).sin() + (y * 11.0 + 1.0).cos() * (x * 3.0).cos() + (x * y * 9.0).sin();
+            image::Rgb([(128.0 + 40.0 * wave) as u8; 3])
         })
     }
 

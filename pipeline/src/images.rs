@@ -169,7 +169,8 @@ fn shard_properties() -> WriterProperties {
 }
 
 fn batch_of_rows(schema: &SchemaRef, rows: &[ImageRow]) -> Result<RecordBatch> {
-    let text = |f: &dyn Fn(&ImageRow) -> Option<&str>| -> ArrayRef { Arc::new(rows.iter().map(f).collect::<StringArray>()) };
+    let text =
+        |f: &dyn Fn(&ImageRow) -> Option<&str>| -> ArrayRef { Arc::new(rows.iter().map(f).collect::<StringArray>()) };
     let bytes: BinaryArray = rows.iter().map(|r| Some(r.bytes.as_slice())).collect();
     let image = StructArray::new(image_fields(), vec![Arc::new(bytes), text(&|r| Some(&r.path))], None);
     let mut labels = ListBuilder::new(Int64Builder::new());
@@ -274,8 +275,7 @@ impl ImageStore {
             }
             let file = File::open(&path).map_err(PipelineError::io("open", &path))?;
             let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-            let metadata =
-                ArrowReaderMetadata::load(&file, options).map_err(|e| PipelineError::format(&path, e))?;
+            let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| PipelineError::format(&path, e))?;
             store.shards.push((path, metadata));
         }
         Ok(store)

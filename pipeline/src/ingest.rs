@@ -92,7 +92,9 @@ fn run_ingest(source: &dyn Source, name: &str, config: &IngestConfig, mut run: S
                     Err(reject) => rejects.push(reject),
                 }
             }
-            if config.strict && let Some(reject) = rejects.first() {
+            if config.strict
+                && let Some(reject) = rejects.first()
+            {
                 let detail = format!("{} ({}): ingest.strict is set", reject.reason.text(), reject.detail);
                 return Err(PipelineError::format(&reject.path, detail));
             }

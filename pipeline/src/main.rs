@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say, to_toml};
-use lapidary_pipeline::stage::{Outcome, StageState, explain, status};
+use lapidary_pipeline::stage::{Current, Outcome, StageState, explain, status};
 use lapidary_pipeline::{Descriptor, PipelineError, draw, embed, ingest, plan, sources};
 use serde_json::json;
 use std::ffi::OsString;
@@ -151,7 +151,15 @@ fn run_verb(cli: &Cli) -> Result<PassedOn, Failure> {
             let folder = layout.images(&name);
             let (outcome, manifest) = ingest(source.as_ref(), &name, folder.clone(), &config.ingest, common.dry_run)?;
             if outcome != Outcome::WouldRun {
-                layout.remember(|current| if *as_probe { current.probe = name } else { current.source = name })?;
+                layout.remember(|current| {
+                    if *as_probe {
+                        current.probe = name;
+                    } else if current.source != name {
+                        // What was made of another source is not this one's.
+                        *current =
+                            Current { source: name, probe: std::mem::take(&mut current.probe), ..Current::default() };
+                    }
+                })?;
             }
             announce(common, "ingest", &folder, outcome, manifest.as_ref());
         }
@@ -214,11 +222,21 @@ fn run_draw(common: &CommonArgs, folder: &std::path::Path, probe: bool) -> Resul
                 std::fs::remove_dir_all(old).map_err(io("remove"))?;
             }
         }
-        if probe { draw::draw_probe(&partial, seed)? } else { draw::draw_pile(&partial, seed)? };
+        if probe {
+            draw::draw_probe(&partial, seed)?
+        } else {
+            draw::draw_pile(&partial, seed)?
+        };
         std::fs::write(partial.join(".drawn"), version).map_err(io("write"))?;
         std::fs::rename(&partial, folder).map_err(io("rename"))?;
     }
-    let state = if found { "up to date" } else if common.dry_run { "would be drawn" } else { "drawn" };
+    let state = if found {
+        "up to date"
+    } else if common.dry_run {
+        "would be drawn"
+    } else {
+        "drawn"
+    };
     let facts = json!({"stage": "draw", "what": what, "folder": folder, "state": state});
     say(common, &facts, || vec![format!("{:>8}  {what} {state}: {}", "draw", folder.display())]);
     Ok(())
@@ -254,7 +272,8 @@ fn run_status(common: &CommonArgs) {
                     StageState::Unfinished => "unfinished",
                 };
                 let digest = stage.digest.as_ref().map(|d| d.short().to_owned()).unwrap_or_default();
-                let line = format!("{state:<11} {digest:<12} {:>9} rows  {} {}", stage.rows, stage.folder, stage.because);
+                let line =
+                    format!("{state:<11} {digest:<12} {:>9} rows  {} {}", stage.rows, stage.folder, stage.because);
                 line.trim_end().to_owned()
             })
             .collect();

@@ -49,7 +49,8 @@ impl Checkpoint {
     pub fn save(&self, folder: &Path, name: &str) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(PipelineError::io("create folder", folder))?;
         let path = folder.join(format!("{name}.safetensors"));
-        let fault = |e: safetensors::SafeTensorError| TrainError::Checkpoint { path: path.clone(), detail: e.to_string() };
+        let fault =
+            |e: safetensors::SafeTensorError| TrainError::Checkpoint { path: path.clone(), detail: e.to_string() };
         let bytes: BTreeMap<&String, Vec<u8>> = self
             .tensors
             .iter()
@@ -117,7 +118,11 @@ impl Checkpoint {
 pub fn prune(folder: &Path) -> Result<()> {
     let mut names = names(folder);
     names.sort();
-    let kept = if names.iter().any(|name| name == FINAL) { vec![FINAL.to_owned()] } else { names.iter().rev().take(KEPT).cloned().collect() };
+    let kept = if names.iter().any(|name| name == FINAL) {
+        vec![FINAL.to_owned()]
+    } else {
+        names.iter().rev().take(KEPT).cloned().collect()
+    };
     for name in names.iter().filter(|name| !kept.contains(name)) {
         for extension in ["safetensors", "json"] {
             let path: PathBuf = folder.join(format!("{name}.{extension}"));

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, FINAL};
 use crate::model::{Network, Vit, load};
+use crate::pieces::{in_parallel, ranges};
 use crate::pretrain::CHECKPOINTS;
 use crate::{Result, TrainError};
 use burn::tensor::backend::Backend;
@@ -14,6 +15,9 @@ use lapidary_schemas::config::{ModelConfig, ObjectiveConfig};
 use lapidary_schemas::{Digest, Manifest};
 use rayon::prelude::*;
 use std::path::PathBuf;
+
+/// Pieces that a batch is encoded in, side by side.
+const PIECES: usize = 2;
 
 /// A finished run.
 #[derive(Debug, Clone)]
@@ -131,7 +135,13 @@ impl<B: Backend> Encoder for VitEncoder<B> {
     }
 
     fn encode(&mut self, images: &[RgbImage]) -> Result<Vec<f32>, PipelineError> {
-        let features = self.vit.forward(self.pixels(images)?);
-        Ok(features.into_data().convert::<f32>().to_vec().expect("converted to f32 just before"))
+        let pixels = self.pixels(images)?;
+        let [count, channels, side, _] = pixels.dims();
+        let features = in_parallel(&ranges(count, PIECES), |piece| {
+            let piece = pixels.clone().slice([piece.clone(), 0..channels, 0..side, 0..side]);
+            let features = self.vit.forward(piece).into_data().convert::<f32>();
+            features.to_vec::<f32>().expect("converted to f32 just before")
+        });
+        Ok(features.concat())
     }
 }

@@ -9,6 +9,7 @@ mod error;
 pub mod model;
 pub mod objective;
 pub mod optimise;
+mod pieces;
 mod pretrain;
 mod trainer;
 

@@ -106,7 +106,9 @@ fn write_pile(folder: &Path, files: &[Drawn]) -> Result<()> {
         let path = folder.join("pile").join(&file.name);
         fs::write(&path, &file.bytes).map_err(PipelineError::io("write", &path))?;
         let id = index + 1;
-        images.push(json!({"id": id, "file_name": file.name, "width": scene::SIDE_PX, "height": scene::SIDE_PX, "license": 1}));
+        images.push(
+            json!({"id": id, "file_name": file.name, "width": scene::SIDE_PX, "height": scene::SIDE_PX, "license": 1}),
+        );
         for object in file.scene.iter().flat_map(|scene| &scene.objects) {
             let [x, y, w, h] = object.bbox_px();
             annotations.push(json!({

@@ -1,7 +1,7 @@
 //! Scenes: a textured ground and objects of 8 classes, painted by signed distance.
 //!
-//! A class is a shape together with the texture that fills it; colours, sizes, turns and grounds vary freely, so that
-//! neither colour nor ground gives the class away.
+//! A class is a shape, the texture that fills it and a range of hues that overlaps its neighbours'; sizes, places, turns,
+//! shades and grounds vary freely.
 
 use super::unbalanced_class;
 use crate::random::{Rng, RngExt};
@@ -44,9 +44,8 @@ impl Object {
         let side = SIDE_PX as f32;
         let mut place = || margin * radius_px + rng.random::<f32>() * (side - 2.0 * margin * radius_px);
         let (x_px, y_px) = (place(), place());
-        let turn = rng.random::<f32>() * TAU;
-        let first = colour(rng);
-        Self { class, x_px, y_px, radius_px, turn, colours: [first, apart(rng, first)] }
+        let turn = 0.7 * (rng.random::<f32>() - 0.5);
+        Self { class, x_px, y_px, radius_px, turn, colours: class_colours(rng, class) }
     }
 
     /// x, y, width and height of the disc that holds the object, cut at the image.
@@ -76,30 +75,33 @@ impl Object {
 }
 
 impl Scene {
-    /// One to three objects of unbalanced classes on a ground.
+    /// A large object of an unbalanced class on a ground, and a small one behind it in every other scene.
     pub fn cluttered(rng: &mut impl Rng) -> Self {
         let mut scene = Self::ground(rng);
-        for _ in 0..rng.random_range(1..=3) {
+        if rng.random::<bool>() {
             let class = unbalanced_class(rng);
-            let radius = 20.0 + 24.0 * rng.random::<f32>();
-            scene.objects.push(Object::random(rng, class, radius, 0.8));
+            let radius = 14.0 + 10.0 * rng.random::<f32>();
+            scene.objects.push(Object::random(rng, class, radius, 1.0));
         }
+        let class = unbalanced_class(rng);
+        let radius = 44.0 + 16.0 * rng.random::<f32>();
+        scene.objects.push(Object::random(rng, class, radius, 0.9));
         scene
     }
 
     /// One large object of a given class.
     pub fn single(rng: &mut impl Rng, class: usize) -> Self {
         let mut scene = Self::ground(rng);
-        let radius = 36.0 + 18.0 * rng.random::<f32>();
+        let radius = 44.0 + 16.0 * rng.random::<f32>();
         scene.objects.push(Object::random(rng, class, radius, 1.0));
         scene
     }
 
     fn ground(rng: &mut impl Rng) -> Self {
-        let first = colour(rng);
+        let first = muted(rng);
         Self {
             objects: Vec::new(),
-            ground: [first, mix(first, colour(rng), 0.6)],
+            ground: [first, mix(first, muted(rng), 0.5)],
             pattern: rng.random_range(0..4),
             frequency: 0.03 + 0.12 * rng.random::<f32>(),
             direction: rng.random::<f32>() * TAU,
@@ -169,19 +171,25 @@ fn mix(from: Colour, to: Colour, share: f32) -> Colour {
     std::array::from_fn(|c| from[c] + share * (to[c] - from[c]))
 }
 
-fn colour(rng: &mut impl Rng) -> Colour {
-    [rng.random(), rng.random(), rng.random()]
+/// A muted colour, for grounds.
+fn muted(rng: &mut impl Rng) -> Colour {
+    let gray = 0.2 + 0.6 * rng.random::<f32>();
+    std::array::from_fn(|_| gray + 0.3 * (rng.random::<f32>() - 0.5))
 }
 
-/// A colour that differs from `other` enough to be seen.
-fn apart(rng: &mut impl Rng, other: Colour) -> Colour {
-    for _ in 0..20 {
-        let found = colour(rng);
-        if found.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f32>() > 0.9 {
-            return found;
-        }
-    }
-    other.map(|c| 1.0 - c)
+/// The two colours of an object: its class's hue, within a twelfth of a turn, and the one across the wheel; bright or dark,
+/// strong or weak as it comes.
+fn class_colours(rng: &mut impl Rng, class: usize) -> [Colour; 2] {
+    let hue = class as f32 / CLASSES.len() as f32 + (rng.random::<f32>() - 0.5) / 6.0;
+    let mut shade = |hue: f32| rgb_from_hsv(hue, 0.5 + 0.5 * rng.random::<f32>(), 0.4 + 0.6 * rng.random::<f32>());
+    [shade(hue), shade(hue + 0.5)]
+}
+
+fn rgb_from_hsv(hue: f32, saturation: f32, value: f32) -> Colour {
+    [5.0, 3.0, 1.0].map(|offset: f32| {
+        let k = (offset + hue * 6.0).rem_euclid(6.0);
+        value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0)
+    })
 }
 
 /// A value in 0 to 1 for a pixel, from an integer hash (SplitMix64's finaliser).

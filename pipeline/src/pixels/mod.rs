@@ -35,9 +35,12 @@ pub fn render(image: &RgbImage, view: &View) -> Result<RgbImage> {
         )));
     }
     let side = u32::from(view.size_px);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-        .crop(f64::from(crop.x_px), f64::from(crop.y_px), f64::from(crop.width_px), f64::from(crop.height_px));
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(
+        f64::from(crop.x_px),
+        f64::from(crop.y_px),
+        f64::from(crop.width_px),
+        f64::from(crop.height_px),
+    );
     let mut rgb = resize(image, side, side, &options)?;
     if view.flip {
         image::imageops::flip_horizontal_in_place(&mut rgb);

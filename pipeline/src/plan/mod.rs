@@ -124,7 +124,9 @@ fn resolved_epochs(config: &Config, images: u64) -> Result<u32> {
     }
     let steps_per_epoch = images as usize / config.pretrain.batch.max(1);
     if config.pretrain.steps == 0 {
-        return Err(PipelineError::Usage("plan.epochs and pretrain.steps are both 0: say how long to train".to_owned()));
+        return Err(PipelineError::Usage(
+            "plan.epochs and pretrain.steps are both 0: say how long to train".to_owned(),
+        ));
     }
     if steps_per_epoch == 0 {
         return Err(PipelineError::Empty(format!(

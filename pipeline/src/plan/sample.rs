@@ -85,13 +85,7 @@ pub fn epoch_order(seed: u64, epoch: u32, infos: &[ImageInfo]) -> Vec<ImageInfo>
 }
 
 /// All views of an image in an epoch.
-pub fn views_of_image(
-    seed: u64,
-    epoch: u32,
-    position: u32,
-    info: &ImageInfo,
-    specs: &[ViewSpec],
-) -> Vec<View> {
+pub fn views_of_image(seed: u64, epoch: u32, position: u32, info: &ImageInfo, specs: &[ViewSpec]) -> Vec<View> {
     let all = specs.iter().flat_map(|spec| std::iter::repeat_n(spec, usize::from(spec.count)));
     all.enumerate()
         .map(|(view, spec)| {
@@ -156,8 +150,7 @@ fn sample_crop(rng: &mut impl Rng, width: u32, height: u32, spec: &ViewSpec) -> 
 fn sample_jitter(rng: &mut impl Rng, spec: &ViewSpec) -> Jitter {
     let order = rng.random_range(0..24u8);
     let mut factor = |strength: f32| uniform(rng, (1.0 - strength).max(0.0), 1.0 + strength);
-    let (brightness, contrast, saturation) =
-        (factor(spec.brightness), factor(spec.contrast), factor(spec.saturation));
+    let (brightness, contrast, saturation) = (factor(spec.brightness), factor(spec.contrast), factor(spec.saturation));
     let hue = uniform(rng, -spec.hue, spec.hue);
     Jitter { brightness, contrast, saturation, hue, order }
 }

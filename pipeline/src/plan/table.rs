@@ -121,7 +121,10 @@ impl PlanReader {
                 views_of_batch(&batch?, &path, &mut views)?;
             }
             if views.len() != self.images * self.views_per_image {
-                return Err(PipelineError::format(&path, format!("{} rows instead of {}", views.len(), self.images * self.views_per_image)));
+                return Err(PipelineError::format(
+                    &path,
+                    format!("{} rows instead of {}", views.len(), self.images * self.views_per_image),
+                ));
             }
             self.loaded = Some((epoch, views));
         }

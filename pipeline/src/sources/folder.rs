@@ -17,7 +17,8 @@ pub(super) struct ImageFolder {
 const SPLITS: &[&str] = &["train", "val", "valid", "validation", "test", "dev", "unlabeled"];
 /// Extensions of images, those we cannot read included, so that they are rejected with a reason.
 const IMAGE_EXTENSIONS: &[&str] = &[
-    "jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif", "jxl", "jp2", "svg", "ppm",
+    "jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif", "jxl", "jp2", "svg",
+    "ppm",
 ];
 
 pub(super) fn looks_like_image(path: &Path) -> bool {
@@ -55,8 +56,7 @@ impl Source for ImageFolder {
         let has_classes = !folders.is_empty() && folders.iter().all(|parts| parts.len() == class_depth + 1);
         let classes: BTreeSet<&str> =
             if has_classes { folders.iter().map(|parts| parts[class_depth]).collect() } else { BTreeSet::new() };
-        let mut listing =
-            Listing { classes: classes.iter().map(|c| (*c).to_owned()).collect(), ..Listing::default() };
+        let mut listing = Listing { classes: classes.iter().map(|c| (*c).to_owned()).collect(), ..Listing::default() };
         listing.category_ids = (0..listing.classes.len() as i64).collect();
         for ((file, path), parts) in images.iter().zip(&paths).zip(&folders) {
             let split = listing.split(if has_splits { parts[0] } else { "all" });

@@ -88,9 +88,10 @@ impl StageSpec {
     /// The manifest of the final folder, if it is the one that this specification would make.
     pub fn up_to_date(&self) -> Option<Manifest> {
         let manifest = read_manifest(&self.folder).ok()?;
-        let whole = manifest.outputs.iter().all(|(name, output)| {
-            fs::metadata(self.folder.join(name)).is_ok_and(|file| file.len() == output.bytes)
-        });
+        let whole = manifest
+            .outputs
+            .iter()
+            .all(|(name, output)| fs::metadata(self.folder.join(name)).is_ok_and(|file| file.len() == output.bytes));
         (manifest.key == self.key() && whole).then_some(manifest)
     }
 
@@ -111,7 +112,10 @@ impl StageSpec {
         let lock_path = parent.join(format!(".{name}.lock"));
         let lock = File::create(&lock_path).map_err(PipelineError::io("create", &lock_path))?;
         lock.try_lock().map_err(|_| {
-            PipelineError::Usage(format!("another process is writing `{}`; wait for it, or end it", self.folder.display()))
+            PipelineError::Usage(format!(
+                "another process is writing `{}`; wait for it, or end it",
+                self.folder.display()
+            ))
         })?;
         let partial = parent.join(format!(".{name}.partial"));
         let key = self.key();
@@ -123,7 +127,15 @@ impl StageSpec {
             fs::write(&key_file, &key.0).map_err(PipelineError::io("write", &key_file))?;
         }
         let started = Instant::now();
-        Ok(Opened::Run(StageRun { spec: self, key, partial, resumed, started, table_rows: BTreeMap::new(), _lock: lock }))
+        Ok(Opened::Run(StageRun {
+            spec: self,
+            key,
+            partial,
+            resumed,
+            started,
+            table_rows: BTreeMap::new(),
+            _lock: lock,
+        }))
     }
 }
 

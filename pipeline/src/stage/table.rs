@@ -151,9 +151,8 @@ pub fn read_table(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>> {
 /// # Errors
 /// When it is not there or of another type.
 pub fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a A> {
-    let array = batch
-        .column_by_name(name)
-        .ok_or_else(|| PipelineError::Internal(format!("a batch has no column `{name}`")))?;
+    let array =
+        batch.column_by_name(name).ok_or_else(|| PipelineError::Internal(format!("a batch has no column `{name}`")))?;
     array.as_any().downcast_ref().ok_or_else(|| {
         PipelineError::Internal(format!("column `{name}` has type {}, not the expected one", array.data_type()))
     })

@@ -127,8 +127,8 @@ impl Default for CurateConfig {
     fn default() -> Self {
         Self {
             hash_max_bits: 6,
-            hash_similarity_min: 0.7,
-            copy_similarity_min: 0.93,
+            hash_similarity_min: 0.8,
+            copy_similarity_min: 0.95,
             neighbours: 64,
             flat_max_images: 20_000,
             clusters: Vec::new(),

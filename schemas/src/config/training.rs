@@ -100,6 +100,9 @@ impl Default for ObjectiveConfig {
 pub struct PretrainConfig {
     /// Images a step.
     pub batch: usize,
+    /// Pieces that the batch goes through the backbone in, side by side; the gradients are those of the whole batch. Two
+    /// use two cores well; on a GPU more pieces save memory.
+    pub pieces: usize,
     /// Steps after which the run ends; 0 means all epochs of the plan. Schedules span these steps.
     pub steps: usize,
     /// Peak learning rate for a batch of 256; scaled linearly with the batch.
@@ -130,6 +133,7 @@ impl Default for PretrainConfig {
     fn default() -> Self {
         Self {
             batch: 64,
+            pieces: 2,
             steps: 0,
             base_learning_rate: 5e-4,
             final_learning_rate: 1e-6,

@@ -34,8 +34,8 @@ impl<B: Backend> Network<B> {
     /// A student with weights drawn from `seed`, the same on every backend.
     pub fn student(model: &ModelConfig, objective: &ObjectiveConfig, seed: u64, device: &B::Device) -> Self {
         let head = (objective.kind != ObjectiveKind::BarlowTwins).then(|| DinoHead::new(model.dim, objective, device));
-        let projector =
-            (objective.kind != ObjectiveKind::Dino).then(|| BarlowProjector::new(model.dim, objective.barlow_dim, device));
+        let projector = (objective.kind != ObjectiveKind::Dino)
+            .then(|| BarlowProjector::new(model.dim, objective.barlow_dim, device));
         initialise(Self { backbone: Vit::new(model, device), head, projector }, seed)
     }
 

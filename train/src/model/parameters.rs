@@ -233,9 +233,17 @@ mod tests {
     #[test]
     fn names_are_timms_and_weights_follow_the_seed() {
         let weights = snapshot(&network(1));
-        for name in ["backbone.cls_token", "backbone.pos_embed", "backbone.patch_embed.proj.weight",
-            "backbone.blocks.0.attn.qkv.weight", "backbone.blocks.0.mlp.fc2.bias", "backbone.norm.gamma",
-            "head.last_layer.weight_v", "head.last_layer.weight_g", "projector.bn1.gamma"] {
+        for name in [
+            "backbone.cls_token",
+            "backbone.pos_embed",
+            "backbone.patch_embed.proj.weight",
+            "backbone.blocks.0.attn.qkv.weight",
+            "backbone.blocks.0.mlp.fc2.bias",
+            "backbone.norm.gamma",
+            "head.last_layer.weight_v",
+            "head.last_layer.weight_g",
+            "projector.bn1.gamma",
+        ] {
             assert!(weights.contains_key(name), "{name} in {:?}", weights.keys());
         }
         assert_eq!(weights, snapshot(&network(1)));

@@ -165,11 +165,12 @@ impl<B: Backend> Attention<B> {
     fn forward(&self, tokens: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let [batch, count, dim] = tokens.dims();
         let per_head = dim / self.heads;
-        let qkv = self.qkv.forward(tokens).reshape([batch, count, 3, self.heads, per_head]).permute([2, 0, 3, 1, 4]);
+        let qkv = self.qkv.forward(tokens);
         let part = |index: usize| -> Tensor<B, 4> {
             qkv.clone()
-                .slice([index..index + 1, 0..batch, 0..self.heads, 0..count, 0..per_head])
-                .reshape([batch, self.heads, count, per_head])
+                .slice([0..batch, 0..count, index * dim..(index + 1) * dim])
+                .reshape([batch, count, self.heads, per_head])
+                .swap_dims(1, 2)
         };
         // Scaling the queries touches fewer values than scaling the scores.
         let queries = part(0) * (per_head as f64).powf(-0.5);

@@ -69,10 +69,8 @@ impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
     ) -> Loss<A> {
         let head = student.head.as_ref().expect("a student of DINO has its head: made in Network::student");
         let teacher_head = teacher.head.as_ref().expect("the teacher is a copy of the student");
-        let seen: Vec<Tensor<A, 2>> = [ViewKind::Global, ViewKind::Local]
-            .iter()
-            .filter_map(|kind| features.student.get(kind).cloned())
-            .collect();
+        let seen: Vec<Tensor<A, 2>> =
+            [ViewKind::Global, ViewKind::Local].iter().filter_map(|kind| features.student.get(kind).cloned()).collect();
         let student_logits = head.forward(Tensor::cat(seen, 0)) / self.student_temperature;
         let teacher_features = features.teacher.clone().expect("asked for by needs_teacher");
         let teacher_logits = teacher_head.forward(teacher_features);

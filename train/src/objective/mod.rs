@@ -34,7 +34,7 @@ pub struct Loss<B: AutodiffBackend> {
 }
 
 /// What a step minimises.
-pub trait Objective<B: AutodiffBackend> {
+pub trait Objective<B: AutodiffBackend>: Send + Sync {
     /// Whether it reads views of this kind.
     fn reads(&self, kind: ViewKind) -> bool;
     /// Whether it needs the teacher's features.
@@ -95,11 +95,7 @@ impl<B: AutodiffBackend> Objective<B> for Weighted<B> {
 }
 
 /// The objective of a configuration; `kinds` are those that the plan holds.
-pub fn build<B: AutodiffBackend>(
-    config: &ObjectiveConfig,
-    kinds: &[ViewKind],
-    device: &B::Device,
-) -> Weighted<B> {
+pub fn build<B: AutodiffBackend>(config: &ObjectiveConfig, kinds: &[ViewKind], device: &B::Device) -> Weighted<B> {
     let barlow_scale = if config.barlow_scale > 0.0 { config.barlow_scale } else { 1.0 / config.barlow_dim as f64 };
     let dino = || Box::new(Dino::<B::InnerBackend>::new(config, device)) as Box<dyn Objective<B>>;
     let barlow = || {

@@ -2,7 +2,7 @@
 //! norm of its own, biases and 1-D parameters are not decayed, a frozen parameter keeps no state.
 
 use super::StepSchedule;
-use crate::model::{HostTensor, Seen, host_values, map_named, named_gradients};
+use crate::model::{HostTensor, Seen, host_values, map_named};
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
@@ -40,11 +40,11 @@ impl<B: Backend> AdamW<B> {
         Self { moments: BTreeMap::new() }
     }
 
-    /// Changes a network by the gradients of a backward pass. `clip_norm` 0 means no clipping.
+    /// Changes a network by its gradients, by name. `clip_norm` 0 means no clipping.
     pub fn step<A, M>(
         &mut self,
         network: M,
-        gradients: &A::Gradients,
+        mut gradients: BTreeMap<String, Tensor<B, 1>>,
         schedule: &StepSchedule,
         clip_norm: f64,
     ) -> Stepped<M, B>
@@ -52,7 +52,6 @@ impl<B: Backend> AdamW<B> {
         A: AutodiffBackend<InnerBackend = B>,
         M: AutodiffModule<A>,
     {
-        let mut gradients = named_gradients::<A, M>(&network, gradients);
         let mut squares: Option<Tensor<B, 1>> = None;
         let network = map_named(network, |(name, shape, value): Seen<'_, A>| {
             let frozen = schedule.freeze_last_layer && name.contains("last_layer.");
@@ -76,7 +75,14 @@ impl<B: Backend> AdamW<B> {
         Stepped { network, gradient_norm: squares.map(Tensor::sqrt) }
     }
 
-    fn update(&mut self, name: &str, value: Tensor<B, 1>, gradient: Tensor<B, 1>, rate: f64, decay: f64) -> Tensor<B, 1> {
+    fn update(
+        &mut self,
+        name: &str,
+        value: Tensor<B, 1>,
+        gradient: Tensor<B, 1>,
+        rate: f64,
+        decay: f64,
+    ) -> Tensor<B, 1> {
         let square = gradient.clone() * gradient.clone();
         let moments = match self.moments.remove(name) {
             Some(old) => Moments {
@@ -116,7 +122,8 @@ impl<B: Backend> AdamW<B> {
         let mut moments = BTreeMap::new();
         for (key, mean) in state {
             let Some(name) = key.strip_prefix("mean.") else { continue };
-            let (Some(square), Some(steps)) = (state.get(&format!("square.{name}")), state.get(&format!("steps.{name}")))
+            let (Some(square), Some(steps)) =
+                (state.get(&format!("square.{name}")), state.get(&format!("steps.{name}")))
             else {
                 continue;
             };
@@ -131,6 +138,7 @@ impl<B: Backend> AdamW<B> {
 mod tests {
     use super::*;
     use crate::backend::Cpu;
+    use crate::model::named_gradients;
     use burn::module::{Module, Param};
     use burn_flex::Flex;
 
@@ -149,8 +157,8 @@ mod tests {
         let mut optimiser = AdamW::<Flex>::new();
         for _ in 0..steps {
             let loss = (network.weight.val() * network.weight.val()).sum() * 3.0 + network.bias.val().sum() * 2.0;
-            let gradients = loss.backward();
-            network = optimiser.step::<Cpu, _>(network, &gradients, schedule, clip_norm).network;
+            let gradients = named_gradients::<Cpu, _>(&network, &loss.backward());
+            network = optimiser.step::<Cpu, _>(network, gradients, schedule, clip_norm).network;
         }
         let host = |t: Tensor<Cpu, 1>| host_values(t);
         (host(network.weight.val().reshape([2])), host(network.bias.val()))

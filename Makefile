@@ -1,0 +1,114 @@
+# The user's verbs. Every knob is a TOML key too: SET="pretrain.batch=32 model.dim=64", or CONFIG=my.toml.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+OUT    ?= out
+DATA   ?=
+SIZE   ?= all
+PROBE  ?=
+CONFIG ?=
+SET    ?=
+DEVICE ?= auto
+# CUDA is compiled in where a driver is found; CUDA=1 and CUDA=0 decide for themselves.
+CUDA   ?= $(shell if ldconfig -p 2>/dev/null | grep -q libcuda.so.1 || command -v nvidia-smi >/dev/null 2>&1; then echo 1; else echo 0; fi)
+PRESET ?= $(if $(filter 1,$(CUDA)),coco-vits16,demo)
+
+TARGET   := $(or $(CARGO_TARGET_DIR),target)
+LAPIDARY := $(TARGET)/release/lapidary
+GPU      := lapidary-train/cuda,lapidary-evaluate/cuda
+FEATURES := $(if $(filter 1,$(CUDA)),--features $(GPU))
+ASKED     = --out $(OUT) $(if $(CONFIG),--config $(CONFIG)) $(foreach s,$(SET),--set $(s))
+CHOSEN    = $(ASKED) --preset $(PRESET)
+
+# FAISS is built for AVX2 (.cargo/config.toml); older processors get the plain build.
+ifeq ($(shell grep -qm1 avx2 /proc/cpuinfo && echo yes),)
+export CXXFLAGS_x86_64_unknown_linux_gnu :=
+endif
+
+PACKAGES := build-essential cmake libopenblas-dev liblapack-dev
+
+.PHONY: help setup build demo curate pretrain eval report status test bench bench-seeds gpu-check check clean
+
+help: ## list the verbs
+	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+setup: ## install the system packages that the build needs
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or later (https://rustup.rs)"; exit 1; }
+	@missing=""; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  if ! command -v apt-get >/dev/null; then echo "please install these packages, or their like, by hand:$$missing"; exit 1; fi; \
+	  sudo=""; if [ "$$(id -u)" != 0 ]; then command -v sudo >/dev/null || { echo "please run as root: apt-get install$$missing"; exit 1; }; sudo=sudo; fi; \
+	  echo "installing$$missing"; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$missing >/dev/null || { echo "apt-get could not install:$$missing"; exit 1; }; \
+	fi
+
+build: setup ## build all binaries (CUDA=1 for the GPU)
+	@cargo build --release --workspace $(FEATURES)
+
+demo: build ## the whole chain on built-in images
+	@$(LAPIDARY) draw $(OUT)/data/pile
+	@$(LAPIDARY) draw $(OUT)/data/probe --probe
+	@$(LAPIDARY) ingest --data $(OUT)/data/pile $(ASKED)
+	@$(LAPIDARY) ingest --data $(OUT)/data/probe --as-probe $(ASKED)
+	@$(LAPIDARY) embed --source pile $(ASKED)
+	@$(LAPIDARY) curate --source pile $(ASKED) --set curate.truth=$(OUT)/data/pile/truth.csv
+	@$(LAPIDARY) cut --source pile --size 400 $(ASKED)
+	@$(LAPIDARY) plan --source pile --subset 400 --name demo $(ASKED) --preset demo
+	@$(LAPIDARY) pretrain --source pile --plan demo --run demo --device $(DEVICE) $(ASKED) --preset demo
+	@$(LAPIDARY) eval --source pile --run demo --probe probe --device $(DEVICE) $(ASKED) --preset demo
+	@$(LAPIDARY) report --source pile --subset 400 --run demo --probe probe $(ASKED)
+	@echo
+	@echo "report      $(OUT)/pile/report.html"
+	@echo "subset      $(OUT)/pile/subsets/400/ids.parquet"
+	@echo "checkpoint  $(OUT)/pile/runs/demo/checkpoints/final.safetensors"
+	@echo "next        make curate DATA=<folder of images> SIZE=300"
+
+curate: build ## ingest, embed, curate and cut DATA (or the last source) to SIZE
+	@$(if $(DATA),$(LAPIDARY) ingest --data $(DATA) $(ASKED))
+	@$(LAPIDARY) embed --device $(DEVICE) $(ASKED)
+	@$(LAPIDARY) curate $(ASKED)
+	@$(LAPIDARY) cut --size $(SIZE) $(ASKED)
+	@$(LAPIDARY) report $(ASKED)
+	@echo "next        make pretrain"
+
+pretrain: build ## plan and pretrain on the last subset, with PRESET
+	@$(LAPIDARY) plan $(CHOSEN)
+	@$(LAPIDARY) pretrain --device $(DEVICE) $(CHOSEN)
+	@$(LAPIDARY) report $(ASKED)
+	@echo "next        make eval PROBE=<labelled images>"
+
+eval: build ## measure the last run on PROBE and write the report
+	@$(if $(PROBE),$(LAPIDARY) ingest --data $(PROBE) --as-probe $(ASKED))
+	@$(LAPIDARY) eval --device $(DEVICE) $(CHOSEN)
+	@$(LAPIDARY) report $(ASKED)
+
+report: build ## write the report of what is there
+	@$(LAPIDARY) report $(ASKED)
+
+status: build ## say what is there and what is stale
+	@$(LAPIDARY) status $(ASKED)
+
+test: setup ## all tests; no Python, no GPU
+	@cargo build --release --workspace
+	@cargo test --release --workspace --quiet
+
+check: setup ## format, typos, clippy and docs, as CI does
+	@cargo fmt --all --check
+	@if command -v typos >/dev/null; then typos; else echo "typos is not installed; skipped"; fi
+	@cargo clippy --release --workspace --all-targets --features $(GPU) --quiet -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --features $(GPU) --quiet
+
+bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, default ../shared/data)
+	@tests/bench/run.sh $(LAPIDARY)
+
+bench-seeds: build ## trained against untrained on the built-in data, over 3 seeds
+	@tests/bench/seeds.sh $(LAPIDARY)
+
+gpu-check: ## 50 steps of coco-vits16 on a GPU, beside 10 on the CPU
+	@$(MAKE) --no-print-directory build CUDA=1
+	@tests/bench/gpu.sh $(LAPIDARY)
+
+clean: ## remove what was built and OUT
+	@cargo clean --quiet
+	@rm -rf $(OUT)

@@ -1,0 +1,40 @@
+//! The evaluation's errors, one variant for each thing a caller could do next.
+
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::cli::Failure;
+use lapidary_train::TrainError;
+
+/// The result of an evaluation function.
+pub type Result<T, E = EvaluateError> = std::result::Result<T, E>;
+
+/// What can go wrong while a network is measured.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// Reading, writing or the stage itself failed.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The run or its device cannot be used.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Polars refused.
+    #[error("reading tables: {0}")]
+    Polars(#[from] polars::prelude::PolarsError),
+    /// The probe cannot be used.
+    #[error("probe `{probe}`: {detail}")]
+    Probe {
+        /// Its name.
+        probe: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl From<EvaluateError> for Failure {
+    fn from(error: EvaluateError) -> Self {
+        match error {
+            EvaluateError::Pipeline(error) => error.into(),
+            EvaluateError::Train(error) => error.into(),
+            other => Self { exit_code: 1, error: other.into() },
+        }
+    }
+}

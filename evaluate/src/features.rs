@@ -1,0 +1,70 @@
+//! Features of a probe's images, computed batch by batch on a frozen backbone.
+
+use crate::Result;
+use crate::probe::Labelled;
+use lapidary_pipeline::stage::Progress;
+use lapidary_pipeline::{Encoder, ImageStore, PipelineError, decode, interrupt};
+use rayon::prelude::*;
+
+/// Features and classes, image by image.
+#[derive(Debug, Clone)]
+pub struct Features {
+    /// Values an image.
+    pub dim: usize,
+    /// The features, shape `[classes.len(), dim]`.
+    pub values: Vec<f32>,
+    /// The class of each image.
+    pub classes: Vec<u32>,
+}
+
+impl Features {
+    /// Images.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// The features of an image.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.dim..(index + 1) * self.dim]
+    }
+
+    /// The features of some images.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        Self {
+            dim: self.dim,
+            values: indices.iter().flat_map(|index| self.row(*index)).copied().collect(),
+            classes: indices.iter().map(|index| self.classes[*index]).collect(),
+        }
+    }
+
+    /// Each image's features at unit length.
+    pub fn normalised(mut self) -> Self {
+        for row in self.values.chunks_exact_mut(self.dim) {
+            let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+            row.iter_mut().for_each(|v| *v /= norm);
+        }
+        self
+    }
+}
+
+/// Computes the features of labelled images.
+///
+/// # Errors
+/// When an image is gone or the device fails.
+pub fn compute(store: &ImageStore, labelled: &[Labelled], encoder: &mut dyn Encoder, batch: usize) -> Result<Features> {
+    let progress = Progress::new("features", labelled.len() as u64, "images");
+    let mut values = Vec::with_capacity(labelled.len() * encoder.dim());
+    for chunk in labelled.chunks(batch.max(1)) {
+        interrupt::check()?;
+        let ids: Vec<_> = chunk.iter().map(|l| l.id).collect();
+        let images = store
+            .fetch(&ids)?
+            .par_iter()
+            .map(|bytes| decode(bytes, u64::MAX).map(|decoded| decoded.rgb))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|(reason, detail)| PipelineError::Usage(format!("{} ({detail}); ingest again", reason.text())))?;
+        values.extend(encoder.encode(&images)?);
+        progress.add(chunk.len() as u64);
+    }
+    Ok(Features { dim: encoder.dim(), values, classes: labelled.iter().map(|l| l.class).collect() })
+}

@@ -1,0 +1,134 @@
+//! A probe: labelled images, split into what a classifier may learn from and what it is tested on.
+//!
+//! The lists are functions of the seed and the image ids: the same images whatever the order of the files, and stratified,
+//! so that every class keeps its share.
+
+use crate::{EvaluateError, Result};
+use lapidary_pipeline::random::{Purpose, Rng, keyed};
+use lapidary_pipeline::stage::{Layout, require_manifest};
+use lapidary_schemas::config::EvalConfig;
+use lapidary_schemas::{Digest, ImageId};
+use polars::prelude::*;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// An image and its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Labelled {
+    /// The image.
+    pub id: ImageId,
+    /// Index of its class.
+    pub class: u32,
+}
+
+/// Labelled images of a source.
+#[derive(Debug)]
+pub struct Probe {
+    /// The source's name.
+    pub name: String,
+    /// Its images.
+    pub folder: PathBuf,
+    /// Digest of their manifest.
+    pub digest: Digest,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// What a classifier may learn from, by id.
+    pub train: Vec<Labelled>,
+    /// What it is tested on, by id.
+    pub test: Vec<Labelled>,
+}
+
+const TEST_SPLITS: &[&str] = &["test", "val", "validation", "valid", "val2017"];
+
+impl Probe {
+    /// Opens a source as a probe: its test split is what is called so, else a seeded fifth of each class.
+    ///
+    /// # Errors
+    /// When the source has no labels, or nothing to learn from or test on.
+    pub fn open(layout: &Layout, name: &str, config: &EvalConfig, seed: u64) -> Result<Self> {
+        let folder = layout.images(name);
+        let manifest =
+            require_manifest(&folder, "ingested probe", "run `lapidary ingest --data DIR --as-probe` first")?;
+        let classes: Vec<String> = serde_json::from_value(manifest.facts["classes"].clone()).unwrap_or_default();
+        let fault = |detail: &str| EvaluateError::Probe { probe: name.to_owned(), detail: detail.to_owned() };
+        if classes.len() < 2 {
+            return Err(fault("it names fewer than two classes; a probe needs labels"));
+        }
+        let by_split = read_labels(&folder)?;
+        let test_split = TEST_SPLITS.iter().find(|split| by_split.contains_key(**split) && by_split.len() > 1);
+        let (mut train, mut test) = (Vec::new(), Vec::new());
+        for (split, labelled) in by_split {
+            match test_split {
+                Some(test_split) if split == *test_split => test.extend(labelled),
+                Some(_) => train.extend(labelled),
+                None => {
+                    let fifth = stratified(&labelled, 0.2, usize::MAX, seed);
+                    train.extend(labelled.into_iter().filter(|l| fifth.binary_search(l).is_err()));
+                    test.extend(fifth);
+                }
+            }
+        }
+        train = stratified(&train, 1.0, config.max_train, seed);
+        test = stratified(&test, 1.0, config.max_test, seed);
+        if train.is_empty() || test.is_empty() {
+            return Err(fault("it has no labelled images to learn from, or none to test on"));
+        }
+        Ok(Self { name: name.to_owned(), folder, digest: manifest.digest, classes, train, test })
+    }
+}
+
+/// The labelled images of each split.
+fn read_labels(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<Labelled>>> {
+    let path = PlRefPath::try_from_path(&folder.join("part-*.parquet"))?;
+    let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default())?
+        .select([col("image_id"), col("split"), col("label")])
+        .filter(col("label").is_not_null())
+        .collect()?;
+    let (ids, splits, labels) =
+        (frame.column("image_id")?.u64()?, frame.column("split")?.str()?, frame.column("label")?.i64()?);
+    let mut by_split: BTreeMap<String, Vec<Labelled>> = BTreeMap::new();
+    for ((id, split), label) in ids.iter().zip(splits.iter()).zip(labels.iter()) {
+        if let (Some(id), Some(split), Some(label)) = (id, split, label) {
+            by_split.entry(split.to_owned()).or_default().push(Labelled { id: ImageId(id), class: label as u32 });
+        }
+    }
+    Ok(by_split)
+}
+
+/// A share of each class, and at most about `most` images in all (0: no bound), sorted; at least one of each class.
+pub fn stratified(labelled: &[Labelled], share: f64, most: usize, seed: u64) -> Vec<Labelled> {
+    let bound = if most == 0 { 1.0 } else { most as f64 / labelled.len().max(1) as f64 };
+    let share = share.min(bound).min(1.0);
+    let mut by_class: BTreeMap<u32, Vec<(u64, Labelled)>> = BTreeMap::new();
+    for one in labelled {
+        let key = keyed(seed, Purpose::ProbeSample, one.id.0, 0).next_u64();
+        by_class.entry(one.class).or_default().push((key, *one));
+    }
+    let mut chosen = Vec::new();
+    for mut class in by_class.into_values() {
+        class.sort_unstable();
+        let count = ((class.len() as f64 * share).round() as usize).max(1);
+        chosen.extend(class.into_iter().take(count).map(|(_, one)| one));
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stratified_tenth_has_a_tenth_of_each_class_and_repeats() {
+        let labelled: Vec<Labelled> =
+            (0..1000).map(|i| Labelled { id: ImageId(i * 7919), class: u32::from(i % 5 == 0) }).collect();
+        let tenth = stratified(&labelled, 0.1, 0, 1);
+        assert_eq!(tenth.iter().filter(|l| l.class == 1).count(), 20);
+        assert_eq!(tenth.len(), 100);
+        let mut turned = labelled.clone();
+        turned.reverse();
+        assert_eq!(tenth, stratified(&turned, 0.1, 0, 1), "the order of files does not count");
+        assert_ne!(tenth, stratified(&labelled, 0.1, 0, 2));
+        assert_eq!(stratified(&labelled, 1.0, 50, 1).len(), 50);
+    }
+}

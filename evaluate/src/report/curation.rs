@@ -1,0 +1,186 @@
+//! The report's first half: what came in, what was dropped and why, what the subset looks like.
+
+use super::Pictures;
+use crate::Result;
+use lapidary_pipeline::report::{bar_chart, table};
+use lapidary_schemas::tables::{CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, REJECTS_FILE, SUBSET_FILE};
+use lapidary_schemas::{CopyKind, DecisionReason, ImageId, Manifest, RejectReason};
+use maud::{Markup, html};
+use polars::prelude::*;
+use std::path::Path;
+
+const GROUPS_SHOWN: usize = 14;
+const MEMBERS_SHOWN: usize = 6;
+const CLUSTERS_SHOWN: usize = 10;
+const IMAGES_OF_A_CLUSTER: usize = 8;
+
+fn scan(path: &Path) -> Result<LazyFrame> {
+    Ok(LazyFrame::scan_parquet(PlRefPath::try_from_path(path)?, ScanArgsParquet::default())?)
+}
+
+/// Rows of a `name, count` frame.
+fn counted(frame: &DataFrame, name: &str) -> Result<Vec<(String, u64)>> {
+    let names = frame.column(name)?.str()?.clone();
+    let counts = frame.column("count")?.cast(&DataType::UInt64)?;
+    let counts = counts.u64()?;
+    Ok(names.iter().zip(counts.iter()).map(|(n, c)| (n.unwrap_or_default().to_owned(), c.unwrap_or(0))).collect())
+}
+
+/// Inputs by what became of them.
+pub(super) fn counts(images: &Path, ingested: &Manifest, curated: Option<&Manifest>) -> Result<Markup> {
+    let by_reason = scan(&images.join(REJECTS_FILE))?
+        .group_by([col("reason")])
+        .agg([len().alias("count")])
+        .sort(["reason"], SortMultipleOptions::default())
+        .collect()?;
+    let mut rows = vec![vec!["ingest".to_owned(), "inputs".to_owned(), ingested.rows.input.to_string(), String::new()]];
+    for (code, count) in counted(&by_reason, "reason")? {
+        let text = RejectReason::from_code(&code).map_or("", RejectReason::text).to_owned();
+        rows.push(vec!["ingest".to_owned(), format!("rejected: {code}"), count.to_string(), text]);
+    }
+    rows.push(vec!["ingest".to_owned(), "images".to_owned(), ingested.rows.output.to_string(), String::new()]);
+    for (code, count) in curated.iter().flat_map(|m| m.facts["images_by_reason"].as_object().into_iter().flatten()) {
+        let text = DecisionReason::from_code(code).map_or("", DecisionReason::text).to_owned();
+        rows.push(vec!["curate".to_owned(), code.clone(), count.to_string(), text]);
+    }
+    let truth = curated.and_then(|m| m.facts["truth"]["by_kind"].as_object());
+    let by_kind: Vec<Vec<String>> = truth
+        .into_iter()
+        .flatten()
+        .map(|(kind, score)| {
+            let recall = format!("{:.0} %", score["recall"].as_f64().unwrap_or(0.0) * 100.0);
+            vec![kind.clone(), score["planted"].to_string(), score["found"].to_string(), recall]
+        })
+        .collect();
+    Ok(html! {
+        (table(&["stage", "what", "images", "meaning"], &rows))
+        @if !by_kind.is_empty() {
+            h3 { "Planted copies" }
+            (table(&["kind", "planted", "found", "recall"], &by_kind))
+        }
+    })
+}
+
+/// Duplicate groups, the representative first.
+pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -> Result<Markup> {
+    let frame = scan(&curation.join(DUPLICATES_FILE))?.collect()?;
+    let (ids, groups) = (frame.column("image_id")?.u64()?, frame.column("group")?.u32()?);
+    let (representatives, kinds) = (frame.column("representative")?.u64()?, frame.column("kind")?.str()?);
+    let similarities = frame.column("similarity")?.f32()?;
+    let mut shown: Vec<(u32, Vec<(ImageId, String)>)> = Vec::new();
+    for row in 0..frame.height() {
+        let (Some(id), Some(group)) = (ids.get(row), groups.get(row)) else { continue };
+        let id = ImageId(id);
+        let is_representative = representatives.get(row) == Some(id.0);
+        let kind = kinds.get(row).and_then(|code| CopyKind::ALL.iter().find(|k| k.code() == code));
+        let caption = if is_representative {
+            "kept".to_owned()
+        } else {
+            format!("{}, {:.3}", kind.map_or("", |k| k.code()), similarities.get(row).unwrap_or(0.0))
+        };
+        match shown.last_mut() {
+            Some((last, members)) if *last == group => members.push((id, caption)),
+            _ => shown.push((group, vec![(id, caption)])),
+        }
+    }
+    // The groups that took most evidence to find are the ones worth a look.
+    let least = |members: &[(ImageId, String)]| members.iter().filter(|(_, c)| c.starts_with("exact")).count();
+    shown.sort_by_key(|(group, members)| (least(members), std::cmp::Reverse(members.len()), *group));
+    let mut rows = Vec::new();
+    for (_, mut members) in shown.into_iter().take(GROUPS_SHOWN) {
+        members.sort_by_key(|(_, caption)| caption != "kept");
+        members.truncate(MEMBERS_SHOWN);
+        rows.push(pictures.row(&members, 96)?);
+    }
+    Ok(html! {
+        p.dim {
+            (curated.facts["duplicate_groups"]) " groups, the largest of " (curated.facts["largest_group"])
+            " images. The first of each is kept; the others say by what they are tied in and their cosine to it."
+        }
+        @if rows.is_empty() { p { "No duplicates." } }
+        @for row in rows { (row) }
+    })
+}
+
+/// The images nearest to the centroids of the largest finest clusters.
+pub(super) fn montage(curation: &Path, pictures: &Pictures) -> Result<Markup> {
+    let largest = scan(&curation.join(CLUSTERS_FILE))?
+        .group_by([col("cluster_level_1")])
+        .agg([len().alias("count")])
+        .sort(["count", "cluster_level_1"], SortMultipleOptions::default().with_order_descending_multi([true, false]))
+        .limit(CLUSTERS_SHOWN as u32)
+        .collect()?;
+    let nearest = scan(&curation.join(DECISIONS_FILE))?
+        .filter(col("leaf_position").lt(lit(IMAGES_OF_A_CLUSTER as u32)))
+        .sort(["leaf", "leaf_position"], SortMultipleOptions::default())
+        .collect()?;
+    let (leaves, ids) = (nearest.column("leaf")?.u32()?, nearest.column("image_id")?.u64()?);
+    let counts = largest.column("count")?.cast(&DataType::UInt64)?;
+    let mut rows = Vec::new();
+    for (cluster, count) in largest.column("cluster_level_1")?.u32()?.iter().zip(counts.u64()?.iter()) {
+        let images: Vec<(ImageId, String)> = leaves
+            .iter()
+            .zip(ids.iter())
+            .filter(|(leaf, _)| *leaf == cluster)
+            .filter_map(|(_, id)| Some((ImageId(id?), String::new())))
+            .collect();
+        rows.push((cluster.unwrap_or(0), count.unwrap_or(0), pictures.row(&images, 88)?));
+    }
+    Ok(html! {
+        p.dim { "The largest of the finest clusters, each by the images given away first." }
+        @for (cluster, count, row) in rows { p { "cluster " (cluster) ", " (count) " images" } (row) }
+    })
+}
+
+/// Classes among all images and in the subset.
+pub(super) fn balance(images: &Path, subset: &Path, classes: Vec<String>) -> Result<Markup> {
+    let labels = scan(&images.join("part-*.parquet"))?
+        .select([col("image_id"), col("label")])
+        .filter(col("label").is_not_null());
+    let kept = scan(&subset.join(SUBSET_FILE))?.select([col("image_id")]);
+    let of_subset = labels.clone().join(kept, [col("image_id")], [col("image_id")], JoinArgs::new(JoinType::Inner));
+    let shares = |frame: LazyFrame| -> Result<(u64, Vec<f64>)> {
+        let frame = frame.group_by([col("label")]).agg([len().alias("count")]).collect()?;
+        let counts = frame.column("count")?.cast(&DataType::UInt64)?;
+        let mut by_class = vec![0u64; classes.len()];
+        for (label, count) in frame.column("label")?.i64()?.iter().zip(counts.u64()?.iter()) {
+            if let Some(slot) = label.and_then(|l| by_class.get_mut(l as usize)) {
+                *slot = count.unwrap_or(0);
+            }
+        }
+        let total: u64 = by_class.iter().sum();
+        Ok((total, by_class.iter().map(|count| *count as f64 / total.max(1) as f64).collect()))
+    };
+    let ((all, before), (some, after)) = (shares(labels)?, shares(of_subset)?);
+    if all == 0 {
+        return Ok(html! { p { "The source has no labels." } });
+    }
+    let mut order: Vec<usize> = (0..classes.len()).collect();
+    order.sort_by(|a, b| before[*b].total_cmp(&before[*a]));
+    order.truncate(24);
+    let pick = |shares: &[f64]| order.iter().map(|class| shares[*class]).collect::<Vec<f64>>();
+    let names: Vec<String> = order.iter().map(|class| classes[*class].clone()).collect();
+    Ok(html! {
+        p.dim {
+            "Share of each class (the one that fills most of an image) among " (all) " labelled images and in the subset's "
+            (some) ". Entropy " (format!("{:.3}", entropy(&before))) " before, " (format!("{:.3}", entropy(&after)))
+            " after, of at most " (format!("{:.3}", (classes.len() as f64).ln())) "; labels were not used to choose."
+        }
+        (bar_chart("Class balance", &names, &[("all images".to_owned(), pick(&before)), ("subset".to_owned(), pick(&after))]))
+    })
+}
+
+fn entropy(shares: &[f64]) -> f64 {
+    -shares.iter().filter(|share| **share > 0.0).map(|share| share * share.ln()).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_is_greatest_when_even() {
+        assert!((entropy(&[0.25; 4]) - 4f64.ln()).abs() < 1e-12);
+        assert_eq!(entropy(&[1.0, 0.0]), 0.0);
+    }
+}

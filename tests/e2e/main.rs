@@ -1,0 +1,10 @@
+//! End-to-end tests over the binaries. One test binary: linking is what costs time.
+//!
+//! They run the `lapidary` that lies beside them in the target folder, which `make test` builds first.
+
+mod chain;
+mod kill;
+mod refusals;
+mod run;
+mod shared_data;
+mod workspace;

@@ -1,0 +1,38 @@
+//! Cutting a batch into pieces and working on them side by side.
+//!
+//! burn-flex runs most operators on one thread, so that a second core is best used by a second piece. Pieces get threads of
+//! the system, not rayon's: the operators use rayon themselves.
+
+use std::ops::Range;
+
+/// `count` images cut into at most `pieces` ranges of nearly equal length.
+pub(crate) fn ranges(count: usize, pieces: usize) -> Vec<Range<usize>> {
+    let pieces = pieces.clamp(1, count);
+    (0..pieces).map(|piece| count * piece / pieces..count * (piece + 1) / pieces).collect()
+}
+
+/// Maps on a thread for each item, in order.
+pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if let [one] = items {
+        return vec![f(one)];
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| f(item))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cover_everything_once() {
+        assert_eq!(ranges(7, 3), [0..2, 2..4, 4..7]);
+        assert_eq!(ranges(2, 5), [0..1, 1..2]);
+        assert_eq!(in_parallel(&ranges(7, 3), |range| range.len()), [2, 2, 3]);
+    }
+}
