@@ -7,6 +7,7 @@ use crate::ranking::{Node, rank};
 use crate::score::score;
 use crate::summary::summary;
 use crate::{Result, tables};
+use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::random::{Purpose, Rng, keyed};
 use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, digest_of_file, require_manifest};
 use lapidary_schemas::config::LeafOrder;
@@ -35,7 +36,8 @@ pub fn curate(
     ]);
     let truth = (!config.curate.truth.is_empty()).then(|| PathBuf::from(&config.curate.truth));
     if let Some(path) = &truth {
-        inputs.insert(format!("truth {}", path.display()), digest_of_file(path)?.0);
+        let address = path.canonicalize().map_err(PipelineError::io("open", path))?;
+        inputs.insert(address.to_string_lossy().into_owned(), digest_of_file(path)?.0);
     }
     let folder = layout.curation(source);
     let spec = StageSpec {

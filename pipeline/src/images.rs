@@ -378,7 +378,7 @@ mod tests {
             source: "test".to_owned(),
             url: None,
             license: None,
-            annotations: (id % 2 == 0).then(|| {
+            annotations: id.is_multiple_of(2).then(|| {
                 vec![Annotation { category_id: 1, bbox_px: [0.0, 1.0, 2.0, 3.0], area_px: 6.0, iscrowd: false }]
             }),
             labels: None,

@@ -91,7 +91,9 @@ fn subsets_are_nested_and_exports_are_read_back() {
         let again =
             facts(&out, &["ingest", "--data", text(&exported), "--name", &format!("again-{format}"), "--as-probe"]);
         assert_eq!(again[0]["rows"]["output"], 60, "{format}: {again:#?}");
-        assert_eq!(again[0]["facts"]["classes"].as_array().map(Vec::len), Some(8), "{format}");
+        // A folder has its images without a label beside its classes, and so names none.
+        let classes = if format == "folder" { 0 } else { 8 };
+        assert_eq!(again[0]["facts"]["classes"].as_array().map(Vec::len), Some(classes), "{format}");
     }
 }
 

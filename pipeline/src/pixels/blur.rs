@@ -18,17 +18,17 @@ pub(super) fn gaussian(rgb: &mut RgbImage, radius_px: f32) {
     let (mut line, mut out) = (vec![[0u8; 3]; width.max(height)], vec![[0u8; 3]; width.max(height)]);
     let pixels: &mut [u8] = rgb;
     let mut blur_line = |first: usize, stride: usize, len: usize| {
-        for i in 0..len {
+        for (i, pixel) in line[..len].iter_mut().enumerate() {
             let at = (first + i * stride) * 3;
-            line[i].copy_from_slice(&pixels[at..at + 3]);
+            pixel.copy_from_slice(&pixels[at..at + 3]);
         }
         for _ in 0..PASSES {
             filter.pass(&line[..len], &mut out[..len]);
             std::mem::swap(&mut line, &mut out);
         }
-        for i in 0..len {
+        for (i, pixel) in line[..len].iter().enumerate() {
             let at = (first + i * stride) * 3;
-            pixels[at..at + 3].copy_from_slice(&line[i]);
+            pixels[at..at + 3].copy_from_slice(pixel);
         }
     };
     (0..height).for_each(|y| blur_line(y * width, 1, width));

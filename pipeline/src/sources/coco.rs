@@ -207,7 +207,7 @@ impl Coco {
             if covered.iter().any(|folder| file.path().starts_with(folder)) {
                 listing.rejects.push(Reject::new(path, RejectReason::NotListed, "no annotation file names it"));
             } else if super::folder::looks_like_image(file.path()) {
-                let split = listing.split(&top.to_owned());
+                let split = listing.split(top);
                 let place = Place::File(file.path().to_owned());
                 let (url, license, annotations, label) = (None, None, None, None);
                 listing.entries.push(Entry { path, place, split, url, license, annotations, label });

@@ -1,6 +1,6 @@
 //! The chain as it lies on disk: which stages are there, which are stale, and where an image went.
 
-use super::{Layout, column, read_manifest, read_table};
+use super::{Layout, column, digest_of_file, read_manifest, read_table};
 use crate::sources::{image_id, source_of_address};
 use crate::{PipelineError, Result};
 use arrow::array::{Array, StringArray, StructArray, UInt32Array, UInt64Array};
@@ -48,8 +48,7 @@ pub fn status(layout: &Layout) -> Vec<StageStatus> {
     let changed = |input: &str, digest: &Digest| match manifests.get(input) {
         Some(Some(now)) => now.digest != *digest,
         Some(None) => true,
-        // A source outside OUT: compare with the listing that lies there now.
-        None => source_of_address(input).is_none_or(|source| source.listing_digest().ok().as_ref() != Some(digest)),
+        None => digest_outside(input).as_ref() != Some(digest),
     };
     let describe = |(folder, manifest): (&String, &Option<Manifest>)| match manifest {
         None => StageStatus {
@@ -74,6 +73,15 @@ pub fn status(layout: &Layout) -> Vec<StageStatus> {
         }
     };
     manifests.iter().map(describe).collect()
+}
+
+/// The digest of an input outside `OUT`, which is named by its address: a source's listing, or a file's bytes.
+fn digest_outside(address: &str) -> Option<Digest> {
+    let path = std::path::Path::new(address);
+    if path.is_file() {
+        return digest_of_file(path).ok().map(|(digest, _)| digest);
+    }
+    source_of_address(address)?.listing_digest().ok()
 }
 
 /// An image's way through the chain: its row, its decision, the subsets that hold it; or why it was rejected.

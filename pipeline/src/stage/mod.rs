@@ -55,6 +55,7 @@ pub enum Outcome {
 }
 
 /// The answer to [`StageSpec::open`].
+#[expect(clippy::large_enum_variant, reason = "one is made a stage; a box would only be in the way")]
 #[derive(Debug)]
 pub enum Opened {
     /// Nothing to do.
