@@ -34,7 +34,7 @@ enum Verb {
         /// The probe's source [default: the one last ingested as a probe, else the source itself]
         #[arg(long)]
         probe: Option<String>,
-        /// cpu, cuda[:N] or auto
+        /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
     },

@@ -46,7 +46,7 @@ enum Verb {
         /// `descriptor` or a run's name [default: embed.encoder]
         #[arg(long)]
         encoder: Option<String>,
-        /// cpu, cuda[:N] or auto, for a checkpoint
+        /// cpu, cuda, cuda:N or auto, for a checkpoint
         #[arg(long, default_value = "auto")]
         device: String,
     },

@@ -36,7 +36,7 @@ enum Verb {
         /// The run's name [default: objective and plan]
         #[arg(long)]
         run: Option<String>,
-        /// cpu, cuda[:N] or auto
+        /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
     },
@@ -45,7 +45,7 @@ enum Verb {
         /// The run's name
         #[arg(long)]
         encoder: String,
-        /// cpu, cuda[:N] or auto
+        /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
     },

@@ -109,7 +109,7 @@ impl Scene {
         }
     }
 
-    /// Paints the scene, [`SIDE_PX`] squared.
+    /// Paints the scene, 128 px squared.
     pub fn paint(&self) -> RgbImage {
         RgbImage::from_fn(SIDE_PX, SIDE_PX, |x, y| {
             let grain = (hash(self.grain, x, y) - 0.5) * 0.06;
