@@ -25,7 +25,7 @@ ifeq ($(shell grep -qm1 avx2 /proc/cpuinfo && echo yes),)
 export CXXFLAGS_x86_64_unknown_linux_gnu :=
 endif
 
-PACKAGES := build-essential cmake libopenblas-dev liblapack-dev
+PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
 .PHONY: help setup build demo curate pretrain eval report status test bench bench-seeds gpu-check check clean
 

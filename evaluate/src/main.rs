@@ -6,7 +6,7 @@ use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_schemas::Manifest;
-use lapidary_train::backend::{DeviceChoice, keep_pages};
+use lapidary_train::backend::DeviceChoice;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -53,7 +53,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    keep_pages();
+    lapidary_pipeline::keep_pages();
     run_main(|cli: &Cli| cli.common.clone(), run)
 }
 

@@ -38,7 +38,7 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     if pixels == 0 {
         return Err((RejectReason::Broken, format!("{width} x {height}")));
     }
-    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+    if is_truncated_jpeg(bytes) {
         return Err((RejectReason::Truncated, "the JPEG has no end marker".to_owned()));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -84,6 +84,11 @@ fn ended_early(error: &(dyn std::error::Error + 'static)) -> bool {
     here || error.source().is_some_and(ended_early)
 }
 
+/// Whether bytes begin as a JPEG and end before its image does.
+pub(crate) fn is_truncated_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff]) && !jpeg_is_whole(bytes)
+}
+
 /// Whether a JPEG's scans are followed by an end-of-image marker. Walks the markers, so that a thumbnail's end in the
 /// EXIF block does not count (ITU T.81, B.1.1).
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
@@ -97,7 +102,7 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
             if !in_scan {
                 return false;
             }
-            match bytes[at..].iter().position(|b| *b == 0xff) {
+            match memchr::memchr(0xff, &bytes[at..]) {
                 Some(next) => at += next,
                 None => return false,
             }

@@ -5,7 +5,7 @@
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::RgbImage;
+use image::{GrayImage, RgbImage};
 use std::sync::LazyLock;
 
 const SIDE: usize = 32;
@@ -24,10 +24,10 @@ pub fn luma(rgb: &RgbImage) -> Vec<u8> {
     rgb.as_raw().chunks_exact(3).map(|p| weigh(p) as u8).collect()
 }
 
-/// The 64-bit DCT hash.
-pub fn phash(rgb: &RgbImage) -> u64 {
-    let luma = luma(rgb);
-    let source = ImageRef::new(rgb.width(), rgb.height(), &luma, PixelType::U8).expect("luma has a byte a pixel");
+/// The 64-bit DCT hash of an image's luma.
+pub fn phash(luma: &GrayImage) -> u64 {
+    let source =
+        ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
     let mut small = Image::new(SIDE as u32, SIDE as u32, PixelType::U8);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
     Resizer::new().resize(&source, &mut small, &options).expect("both images have one byte a pixel");
@@ -59,11 +59,11 @@ fn phash_of_small(small: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    fn gradient(width: u32, height: u32) -> RgbImage {
-        RgbImage::from_fn(width, height, |x, y| {
+    fn gradient(width: u32, height: u32) -> GrayImage {
+        GrayImage::from_fn(width, height, |x, y| {
             let (x, y) = (x as f32 / width as f32, y as f32 / height as f32);
             let wave = (x * 7.0).sin() + (y * 11.0 + 1.0).cos() * (x * 3.0).cos() + (x * y * 9.0).sin();
-            image::Rgb([(128.0 + 40.0 * wave) as u8; 3])
+            image::Luma([(128.0 + 40.0 * wave) as u8])
         })
     }
 
@@ -72,7 +72,7 @@ mod tests {
         let distance = |a: u64, b: u64| (a ^ b).count_ones();
         let large = phash(&gradient(300, 200));
         assert!(distance(large, phash(&gradient(150, 100))) <= 4);
-        let other = RgbImage::from_fn(300, 200, |x, y| image::Rgb([((x / 9 + y / 7) % 2 * 200) as u8; 3]));
+        let other = GrayImage::from_fn(300, 200, |x, y| image::Luma([((x / 9 + y / 7) % 2 * 200) as u8]));
         assert!(distance(large, phash(&other)) > 12);
     }
 

@@ -4,7 +4,7 @@
 //! Original bytes are kept. Peak memory is the listing (some 200 bytes an input), two chunks of at most 32 MiB of bytes and
 //! the row group being written; it does not grow with the images.
 
-use crate::decode::decode;
+use crate::check::check;
 use crate::fingerprint::phash;
 use crate::images::{ImageRow, ImageShards};
 use crate::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
@@ -165,14 +165,14 @@ impl Reader<'_> {
     fn read(&self, id: ImageId, entry: &Entry) -> Result<ImageRow, Reject> {
         let reject = |(reason, detail): (RejectReason, String)| Reject::new(&entry.path, reason, detail);
         let bytes = self.fetcher.fetch(entry, self.config.max_bytes).map_err(reject)?;
-        let decoded = decode(&bytes, self.config.max_pixels).map_err(reject)?;
+        let checked = check(&bytes, self.config.max_pixels).map_err(reject)?;
         Ok(ImageRow {
             id,
             digest: digest_of_bytes(&bytes),
-            phash: phash(&decoded.rgb),
-            width: decoded.rgb.width(),
-            height: decoded.rgb.height(),
-            format: decoded.format,
+            phash: phash(&checked.luma),
+            width: checked.width,
+            height: checked.height,
+            format: checked.format,
             bytes,
             path: entry.path.clone(),
             split: self.listing.splits[entry.split as usize].clone(),

@@ -4,6 +4,8 @@
 //! configuration, logs and the report kit. What to keep (`lapidary-curate`), what to learn (`lapidary-train`) and what was
 //! learned (`lapidary-evaluate`) are decided elsewhere.
 
+mod allocator;
+mod check;
 pub mod cli;
 mod decode;
 mod descriptor;
@@ -22,6 +24,7 @@ pub mod report;
 pub mod sources;
 pub mod stage;
 
+pub use allocator::keep_pages;
 pub use decode::{Decoded, decode};
 pub use descriptor::Descriptor;
 pub use encode::{Encoder, embed};

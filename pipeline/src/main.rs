@@ -9,6 +9,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+/// See [`lapidary_pipeline::keep_pages`].
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Curate images, pretrain a Vision Transformer on them, measure what it learned.
 #[derive(Debug, Parser)]
 #[command(version, name = "lapidary")]
@@ -103,6 +107,7 @@ fn binary_of(verb: &str) -> Option<&'static str> {
 }
 
 fn main() -> ExitCode {
+    lapidary_pipeline::keep_pages();
     // A stage's binary takes the arguments as they came, its own help included.
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let verb = arguments.first().and_then(|first| first.to_str()).unwrap_or_default();

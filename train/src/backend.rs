@@ -15,16 +15,6 @@ pub type Cpu = Autodiff<burn_flex::Flex>;
 #[cfg(feature = "cuda")]
 pub type Gpu = Autodiff<burn_cuda::Cuda>;
 
-/// Tells the allocator (mimalloc, in the binaries) to keep the pages of freed tensors: handing them back and taking them
-/// anew costs a quarter of a step on the CPU.
-#[expect(unsafe_code, reason = "mimalloc's options are set through its C interface")]
-pub fn keep_pages() {
-    /// `mi_option_purge_delay` of mimalloc 2 and 3, which the crate does not name; -1 is never.
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: sets an option of the allocator; any thread may do so at any time.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
-}
-
 /// A device as asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {

@@ -52,7 +52,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    lapidary_train::backend::keep_pages();
+    lapidary_pipeline::keep_pages();
     run_main(|cli: &Cli| cli.common.clone(), run)
 }
 

@@ -22,6 +22,7 @@ use lapidary_schemas::{Digest, Manifest, Output, Rows};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -270,11 +271,26 @@ pub fn digest_of_bytes(bytes: &[u8]) -> Digest {
 /// # Errors
 /// When the file cannot be read.
 pub fn digest_of_file(path: &Path) -> Result<(Digest, u64)> {
+    const BLOCK_BYTES: usize = 8 << 20;
     let mut file = File::open(path).map_err(PipelineError::io("open", path))?;
+    let len = file.metadata().map_err(PipelineError::io("read", path))?.len();
+    let handle = file.try_clone().map_err(PipelineError::io("open", path))?;
+    // Written back to the disk while it is hashed on all cores.
+    let synced = std::thread::spawn(move || handle.sync_all());
     let mut hasher = blake3::Hasher::new();
-    let bytes = std::io::copy(&mut file, &mut hasher).map_err(PipelineError::io("read", path))?;
-    file.sync_all().map_err(PipelineError::io("sync", path))?;
-    Ok((Digest(hasher.finalize().to_hex().to_string()), bytes))
+    let mut block = vec![0; BLOCK_BYTES.min(len as usize)];
+    let mut left = len;
+    while left > 0 {
+        let part = &mut block[..BLOCK_BYTES.min(left as usize)];
+        file.read_exact(part).map_err(PipelineError::io("read", path))?;
+        hasher.update_rayon(part);
+        left -= part.len() as u64;
+    }
+    match synced.join() {
+        Ok(synced) => synced.map_err(PipelineError::io("sync", path))?,
+        Err(_) => return Err(PipelineError::Internal("syncing a file panicked".to_owned())),
+    }
+    Ok((Digest(hasher.finalize().to_hex().to_string()), len))
 }
 
 fn remove_folder(path: &Path) -> Result<()> {

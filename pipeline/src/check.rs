@@ -1,0 +1,112 @@
+//! What ingest asks of an image: that it decodes, how large it is, and its luma to hash.
+//!
+//! JPEG goes through libjpeg-turbo at a reduced scale: every coefficient is decoded, and so checked, but only the low ones
+//! are turned into pixels, and only of luma. What libjpeg-turbo warns of is judged by the full decoder, as is every other
+//! format.
+
+use crate::decode::{Undecodable, decode, is_truncated_jpeg};
+use crate::fingerprint::luma;
+use image::GrayImage;
+use lapidary_schemas::RejectReason;
+use std::cell::RefCell;
+use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
+
+/// An image that decodes.
+#[derive(Debug)]
+pub struct Checked {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// The format's name.
+    pub format: &'static str,
+    /// Luma, at full size or at 1/2, 1/4 or 1/8 of it, its short side then at least [`LUMA_SIDE_PX`].
+    pub luma: GrayImage,
+}
+
+/// Twice the side that the hash is computed at.
+const LUMA_SIDE_PX: usize = 64;
+/// Progressive scans that are read; more are an attack.
+const MAX_SCANS: u32 = 500;
+
+thread_local! {
+    static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
+}
+
+/// Checks an image of at most `max_pixels` pixels.
+///
+/// # Errors
+/// The reject reason and what exactly was wrong.
+pub fn check(bytes: &[u8], max_pixels: u64) -> Result<Checked, Undecodable> {
+    if is_truncated_jpeg(bytes) {
+        return Err((RejectReason::Truncated, "the JPEG has no end marker".to_owned()));
+    }
+    if bytes.starts_with(&[0xff, 0xd8])
+        && let Ok(Some(checked)) = check_jpeg(bytes, max_pixels)
+    {
+        return Ok(checked);
+    }
+    let decoded = decode(bytes, max_pixels)?;
+    let (width, height) = decoded.rgb.dimensions();
+    let luma = GrayImage::from_raw(width, height, luma(&decoded.rgb)).expect("luma has a byte a pixel");
+    Ok(Checked { width, height, format: decoded.format, luma })
+}
+
+/// The fast path; none when the image is too large, an error when libjpeg-turbo has anything to say.
+fn check_jpeg(bytes: &[u8], max_pixels: u64) -> turbojpeg::Result<Option<Checked>> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            let mut decompressor = Decompressor::new()?;
+            decompressor.set_scan_limit(MAX_SCANS)?;
+            *slot = Some(decompressor);
+        }
+        let decompressor = slot.as_mut().expect("made above");
+        let header = decompressor.read_header(bytes)?;
+        if header.width as u64 * header.height as u64 > max_pixels {
+            return Ok(None);
+        }
+        let reductions = [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF];
+        let short_side = header.width.min(header.height);
+        let scale = reductions.into_iter().find(|scale| scale.scale(short_side) >= LUMA_SIDE_PX);
+        let scale = scale.unwrap_or(ScalingFactor::ONE);
+        decompressor.set_scaling_factor(scale)?;
+        let (width, height) = (scale.scale(header.width), scale.scale(header.height));
+        let mut pixels = vec![0u8; width * height];
+        let image = Image { pixels: &mut pixels[..], width, pitch: width, height, format: PixelFormat::GRAY };
+        decompressor.decompress(bytes, image)?;
+        Ok(GrayImage::from_raw(width as u32, height as u32, pixels).map(|luma| Checked {
+            width: header.width as u32,
+            height: header.height as u32,
+            format: "jpeg",
+            luma,
+        }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprint::phash;
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{Rgb, RgbImage};
+
+    #[test]
+    fn a_reduced_decode_has_the_images_size_and_nearly_its_hash() {
+        let image = RgbImage::from_fn(640, 480, |x, y| {
+            let (x, y) = (x as f32 / 90.0, y as f32 / 70.0);
+            let wave = (x * 1.3).sin() + (y * 2.1 + x).cos() + (x * y * 0.4).sin();
+            Rgb([128, 90, 60].map(|base: u8| (f32::from(base) + 30.0 * wave) as u8))
+        });
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&image).expect("encodes");
+        let checked = check(&bytes, 1 << 20).expect("decodes");
+        assert_eq!((checked.width, checked.height, checked.luma.dimensions()), (640, 480, (160, 120)));
+        let whole = GrayImage::from_raw(640, 480, luma(&image)).expect("luma");
+        assert!((phash(&checked.luma) ^ phash(&whole)).count_ones() <= 4);
+        assert_eq!(check(&bytes, 1000).expect_err("too large").0, RejectReason::TooManyPixels);
+        assert_eq!(check(&bytes[..bytes.len() / 2], 1 << 20).expect_err("cut").0, RejectReason::Truncated);
+        let mut damaged = bytes.clone();
+        damaged[2..60].fill(0);
+        assert!(check(&damaged, 1 << 20).is_err());
+    }
+}
