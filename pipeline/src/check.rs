@@ -8,7 +8,6 @@ use crate::decode::{Undecodable, decode, is_truncated_jpeg};
 use crate::fingerprint::luma;
 use image::GrayImage;
 use lapidary_schemas::RejectReason;
-use std::cell::RefCell;
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
 
 /// An image that decodes.
@@ -28,10 +27,6 @@ pub struct Checked {
 const LUMA_SIDE_PX: usize = 64;
 /// Progressive scans that are read; more are an attack.
 const MAX_SCANS: u32 = 500;
-
-thread_local! {
-    static DECOMPRESSOR: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
-}
 
 /// Checks an image of at most `max_pixels` pixels.
 ///
@@ -54,33 +49,28 @@ pub fn check(bytes: &[u8], max_pixels: u64) -> Result<Checked, Undecodable> {
 
 /// The fast path; none when the image is too large, an error when libjpeg-turbo has anything to say.
 fn check_jpeg(bytes: &[u8], max_pixels: u64) -> turbojpeg::Result<Option<Checked>> {
-    DECOMPRESSOR.with_borrow_mut(|slot| {
-        if slot.is_none() {
-            let mut decompressor = Decompressor::new()?;
-            decompressor.set_scan_limit(MAX_SCANS)?;
-            *slot = Some(decompressor);
-        }
-        let decompressor = slot.as_mut().expect("made above");
-        let header = decompressor.read_header(bytes)?;
-        if header.width as u64 * header.height as u64 > max_pixels {
-            return Ok(None);
-        }
-        let reductions = [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF];
-        let short_side = header.width.min(header.height);
-        let scale = reductions.into_iter().find(|scale| scale.scale(short_side) >= LUMA_SIDE_PX);
-        let scale = scale.unwrap_or(ScalingFactor::ONE);
-        decompressor.set_scaling_factor(scale)?;
-        let (width, height) = (scale.scale(header.width), scale.scale(header.height));
-        let mut pixels = vec![0u8; width * height];
-        let image = Image { pixels: &mut pixels[..], width, pitch: width, height, format: PixelFormat::GRAY };
-        decompressor.decompress(bytes, image)?;
-        Ok(GrayImage::from_raw(width as u32, height as u32, pixels).map(|luma| Checked {
-            width: header.width as u32,
-            height: header.height as u32,
-            format: "jpeg",
-            luma,
-        }))
-    })
+    // One an image: what a decompressor keeps from the image before can change the next one's pixels.
+    let mut decompressor = Decompressor::new()?;
+    decompressor.set_scan_limit(MAX_SCANS)?;
+    let header = decompressor.read_header(bytes)?;
+    if header.width as u64 * header.height as u64 > max_pixels {
+        return Ok(None);
+    }
+    let reductions = [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF];
+    let short_side = header.width.min(header.height);
+    let scale = reductions.into_iter().find(|scale| scale.scale(short_side) >= LUMA_SIDE_PX);
+    let scale = scale.unwrap_or(ScalingFactor::ONE);
+    decompressor.set_scaling_factor(scale)?;
+    let (width, height) = (scale.scale(header.width), scale.scale(header.height));
+    let mut pixels = vec![0u8; width * height];
+    let image = Image { pixels: &mut pixels[..], width, pitch: width, height, format: PixelFormat::GRAY };
+    decompressor.decompress(bytes, image)?;
+    Ok(GrayImage::from_raw(width as u32, height as u32, pixels).map(|luma| Checked {
+        width: header.width as u32,
+        height: header.height as u32,
+        format: "jpeg",
+        luma,
+    }))
 }
 
 #[cfg(test)]

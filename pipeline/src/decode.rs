@@ -80,7 +80,7 @@ fn ended_early(error: &(dyn std::error::Error + 'static)) -> bool {
     let eof = std::io::ErrorKind::UnexpectedEof;
     let here = error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == eof)
         || matches!(error.downcast_ref(), Some(image::ImageError::IoError(e)) if e.kind() == eof)
-        || error.to_string().contains("unexpected end of file");
+        || error.to_string().to_lowercase().contains("unexpected end");
     here || error.source().is_some_and(ended_early)
 }
 

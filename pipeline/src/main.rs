@@ -107,7 +107,6 @@ fn binary_of(verb: &str) -> Option<&'static str> {
 }
 
 fn main() -> ExitCode {
-    lapidary_pipeline::keep_pages();
     // A stage's binary takes the arguments as they came, its own help included.
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let verb = arguments.first().and_then(|first| first.to_str()).unwrap_or_default();
