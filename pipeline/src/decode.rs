@@ -41,6 +41,9 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     if is_truncated_jpeg(bytes) {
         return Err((RejectReason::Truncated, "the JPEG has no end marker".to_owned()));
     }
+    if format == ImageFormat::Png && memchr::memmem::find(bytes, b"IEND").is_none() {
+        return Err((RejectReason::Truncated, "the PNG has no end chunk".to_owned()));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(pixels.saturating_mul(16).max(64 << 20));
