@@ -4,10 +4,9 @@
 //! are turned into pixels, and only of luma. What libjpeg-turbo warns of is judged by the full decoder, as is every other
 //! format.
 
-use crate::decode::{Undecodable, decode, is_truncated_jpeg};
+use crate::decode::{Undecodable, decode};
 use crate::fingerprint::luma;
 use image::GrayImage;
-use lapidary_schemas::RejectReason;
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
 
 /// An image that decodes.
@@ -33,9 +32,6 @@ const MAX_SCANS: u32 = 500;
 /// # Errors
 /// The reject reason and what exactly was wrong.
 pub fn check(bytes: &[u8], max_pixels: u64) -> Result<Checked, Undecodable> {
-    if is_truncated_jpeg(bytes) {
-        return Err((RejectReason::Truncated, "the JPEG has no end marker".to_owned()));
-    }
     if bytes.starts_with(&[0xff, 0xd8])
         && let Ok(Some(checked)) = check_jpeg(bytes, max_pixels)
     {
@@ -79,6 +75,7 @@ mod tests {
     use crate::fingerprint::phash;
     use image::codecs::jpeg::JpegEncoder;
     use image::{Rgb, RgbImage};
+    use lapidary_schemas::RejectReason;
 
     #[test]
     fn a_reduced_decode_has_the_images_size_and_nearly_its_hash() {

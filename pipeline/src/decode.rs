@@ -30,6 +30,12 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     let format = image::guess_format(bytes)
         .map_err(|_| (RejectReason::Unsupported, format!("begins with {:02x?}", &bytes[..bytes.len().min(8)])))?;
     let name = format_name(format).ok_or((RejectReason::Unsupported, format!("{format:?}")))?;
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+        return Err((RejectReason::Truncated, "the JPEG has no end marker".to_owned()));
+    }
+    if format == ImageFormat::Png && memchr::memmem::find(bytes, b"IEND").is_none() {
+        return Err((RejectReason::Truncated, "the PNG has no end chunk".to_owned()));
+    }
     let (width, height) = ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(reason_of)?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels > max_pixels {
@@ -37,12 +43,6 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     }
     if pixels == 0 {
         return Err((RejectReason::Broken, format!("{width} x {height}")));
-    }
-    if is_truncated_jpeg(bytes) {
-        return Err((RejectReason::Truncated, "the JPEG has no end marker".to_owned()));
-    }
-    if format == ImageFormat::Png && memchr::memmem::find(bytes, b"IEND").is_none() {
-        return Err((RejectReason::Truncated, "the PNG has no end chunk".to_owned()));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
@@ -85,11 +85,6 @@ fn ended_early(error: &(dyn std::error::Error + 'static)) -> bool {
         || matches!(error.downcast_ref(), Some(image::ImageError::IoError(e)) if e.kind() == eof)
         || error.to_string().to_lowercase().contains("unexpected end");
     here || error.source().is_some_and(ended_early)
-}
-
-/// Whether bytes begin as a JPEG and end before its image does.
-pub(crate) fn is_truncated_jpeg(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0xff, 0xd8, 0xff]) && !jpeg_is_whole(bytes)
 }
 
 /// Whether a JPEG's scans are followed by an end-of-image marker. Walks the markers, so that a thumbnail's end in the

@@ -6,8 +6,8 @@ use crate::sources::Annotation;
 use crate::stage::{Layout, Table, TableWriter, column, table_properties};
 use crate::{PipelineError, Result};
 use arrow::array::{
-    ArrayRef, AsArray, BinaryArray, BooleanBuilder, Float32Builder, Int64Array, Int64Builder, ListBuilder, RecordBatch,
-    StringArray, StructArray, StructBuilder, UInt32Array, UInt64Array,
+    ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBuilder, Float32Builder, Int64Array, Int64Builder,
+    ListBuilder, RecordBatch, StringArray, StructArray, StructBuilder, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_schemas::config::IngestConfig;
@@ -171,8 +171,11 @@ fn shard_properties() -> WriterProperties {
 fn batch_of_rows(schema: &SchemaRef, rows: &[ImageRow]) -> Result<RecordBatch> {
     let text =
         |f: &dyn Fn(&ImageRow) -> Option<&str>| -> ArrayRef { Arc::new(rows.iter().map(f).collect::<StringArray>()) };
-    let bytes: BinaryArray = rows.iter().map(|r| Some(r.bytes.as_slice())).collect();
-    let image = StructArray::new(image_fields(), vec![Arc::new(bytes), text(&|r| Some(&r.path))], None);
+    let mut bytes = BinaryBuilder::with_capacity(rows.len(), rows.iter().map(|r| r.bytes.len()).sum());
+    for row in rows {
+        bytes.append_value(&row.bytes);
+    }
+    let image = StructArray::new(image_fields(), vec![Arc::new(bytes.finish()), text(&|r| Some(&r.path))], None);
     let mut labels = ListBuilder::new(Int64Builder::new());
     for row in rows {
         labels.append_option(row.labels.as_ref().map(|l| l.iter().map(|v| Some(*v))));

@@ -1,8 +1,8 @@
 //! Ingest: a source's inputs become `images` shards, sorted by image id, and `rejects`.
 //!
 //! Inputs are fetched, checked, decoded and hashed in parallel, a chunk at a time, and written by a thread of its own.
-//! Original bytes are kept. Peak memory is the listing (some 200 bytes an input), two chunks of at most 32 MiB of bytes and
-//! the row group being written; it does not grow with the images.
+//! Original bytes are kept. Peak memory is the listing (some 200 bytes an input), four chunks of 64 images (read, queued,
+//! taken and copied into columns) and the row group being written; beyond the listing it does not grow with the images.
 
 use crate::check::check;
 use crate::fingerprint::phash;
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Inputs a chunk; chunks are the unit of parallel work and of writing.
-const CHUNK_INPUTS: usize = 128;
+const CHUNK_INPUTS: usize = 64;
 const VERSION: u32 = 1;
 
 /// Ingests `source` under the name `name` into `folder`.
