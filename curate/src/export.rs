@@ -147,9 +147,9 @@ fn export_files(
             found += 1;
             let image = ExportedImage::read(&rows, row)?;
             let class = image.label.and_then(|label| classes.get(label as usize));
-            let mut folder = PathBuf::from(&image.split);
+            let mut folder = PathBuf::from(safe_name(&image.split));
             if let (None, Some(class)) = (category_ids, class) {
-                folder.push(class);
+                folder.push(safe_name(class));
             }
             let mut name = image.file_name();
             if !used.insert(folder.join(&name)) {
@@ -174,6 +174,12 @@ fn export_files(
         }
     }
     finish(run, found, wanted)
+}
+
+/// A name from outside as one part of a path: it neither climbs nor hides.
+fn safe_name(name: &str) -> String {
+    let name: String = name.chars().map(|c| if matches!(c, '/' | '\\' | '\0') { '_' } else { c }).collect();
+    if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
 }
 
 fn make_parent(path: &Path) -> Result<()> {
@@ -223,7 +229,7 @@ impl ExportedImage {
     /// The file's own name where it has one, else its id.
     fn file_name(&self) -> String {
         match self.path.rsplit('/').next() {
-            Some(name) if name.contains('.') && !name.contains('#') => name.to_owned(),
+            Some(name) if name.contains('.') && !name.contains('#') => safe_name(name),
             _ => format!("{}.{}", self.id, self.format),
         }
     }
@@ -274,5 +280,20 @@ impl CocoSplit {
         let licenses: Vec<Value> =
             self.licenses.iter().enumerate().map(|(i, name)| json!({"id": i + 1, "name": name, "url": ""})).collect();
         json!({"images": self.images, "annotations": self.annotations, "categories": categories, "licenses": licenses})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_outside_stay_inside() {
+        for name in ["..", "../../etc", "/etc", ".hidden", "", "a/../../b", "a\\b"] {
+            let safe = safe_name(name);
+            let parts: Vec<_> = Path::new(&safe).components().collect();
+            assert!(matches!(parts[..], [std::path::Component::Normal(_)]), "{name:?} became {safe:?}");
+        }
+        assert_eq!(safe_name("traffic light"), "traffic light");
     }
 }

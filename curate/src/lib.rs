@@ -15,6 +15,7 @@ mod ranking;
 mod score;
 mod summary;
 mod tables;
+mod tree;
 
 pub use curate::curate;
 pub use cut::{Size, cut};

@@ -1,21 +1,11 @@
 //! `lapidary-curate`: the verbs `curate` and `cut`, run by `lapidary` or by themselves.
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use lapidary_curate::{Format, Size, curate, cut, export};
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_schemas::Manifest;
 use std::process::ExitCode;
-
-/// Choose which images to keep.
-#[derive(Debug, Parser)]
-#[command(version, name = "lapidary-curate", bin_name = "lapidary")]
-struct Cli {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    verb: Verb,
-}
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -33,14 +23,13 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    run_main(|cli: &Cli| cli.common.clone(), run)
+    run_main("Choose which images to keep", run)
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let common = &cli.common;
+fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     let layout = common.layout();
     let source = common.source()?;
-    match cli.verb {
+    match verb {
         Verb::Curate => {
             let (outcome, folder, manifest) = curate(&layout, &source, &common.resolve()?, common.dry_run)?;
             announce(common, "curate", &folder, outcome, manifest.as_ref());

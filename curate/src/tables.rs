@@ -2,9 +2,9 @@
 
 use crate::Result;
 use crate::clusters::Level;
-use crate::curate::LeafPlace;
 use crate::duplicates::Member;
 use crate::input::Image;
+use crate::tree::LeafPlace;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_pipeline::PipelineError;

@@ -1,6 +1,6 @@
 //! `lapidary-evaluate`: the verbs `eval` and `report`.
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use lapidary_evaluate::{Subject, eval, report};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
@@ -9,20 +9,6 @@ use lapidary_schemas::Manifest;
 use lapidary_train::backend::DeviceChoice;
 use serde_json::json;
 use std::process::ExitCode;
-
-/// burn frees and takes large tensors all the time; the system's allocator gives their pages back each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Measure what was learned.
-#[derive(Debug, Parser)]
-#[command(version, name = "lapidary-evaluate", bin_name = "lapidary")]
-struct Cli {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    verb: Verb,
-}
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -54,18 +40,17 @@ enum Verb {
 
 fn main() -> ExitCode {
     lapidary_pipeline::keep_pages();
-    run_main(|cli: &Cli| cli.common.clone(), run)
+    run_main("Measure what was learned", run)
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let common = &cli.common;
+fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     let layout = common.layout();
     let source = common.source()?;
     let current = layout.current();
     let probe_or_default = |probe: Option<String>| {
         probe.unwrap_or_else(|| if current.probe.is_empty() { source.clone() } else { current.probe.clone() })
     };
-    match cli.verb {
+    match verb {
         Verb::Eval { run, probe, device } => {
             let run = run.unwrap_or_else(|| current.run.clone());
             if run.is_empty() {

@@ -1,7 +1,10 @@
-//! The allocator of the binaries: mimalloc, told to keep the pages it has.
+//! The allocator of all binaries: mimalloc. The system's gives the pages of large images and tensors back each time.
 
-/// Tells mimalloc to keep the pages of what is freed. Images and tensors are freed and taken all the time; handing their
-/// pages back each time costs a quarter of a training step on the CPU.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Tells mimalloc to keep the pages of what is freed, for as long as the process lives: handing them back and taking them
+/// again costs a quarter of a training step on the CPU.
 #[expect(unsafe_code, reason = "mimalloc's options are set through its C interface")]
 pub fn keep_pages() {
     /// `mi_option_purge_delay` of mimalloc 2 and 3, which the crate does not name; -1 is never.

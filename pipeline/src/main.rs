@@ -1,6 +1,6 @@
 //! `lapidary`: the one command users learn. It runs a stage itself or the stage's binary beside it, as git does.
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say, to_toml};
 use lapidary_pipeline::stage::{Current, Outcome, StageState, explain, status};
 use lapidary_pipeline::{Descriptor, PipelineError, draw, embed, ingest, plan, sources};
@@ -8,20 +8,6 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-
-/// See [`lapidary_pipeline::keep_pages`].
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Curate images, pretrain a Vision Transformer on them, measure what it learned.
-#[derive(Debug, Parser)]
-#[command(version, name = "lapidary")]
-struct Cli {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    verb: Verb,
-}
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -114,13 +100,11 @@ fn main() -> ExitCode {
         return run_beside(binary, &arguments);
     }
     let mut passed_on = None;
-    let code = run_main(
-        |cli: &Cli| cli.common.clone(),
-        |cli| {
-            passed_on = run_verb(&cli)?;
-            Ok(())
-        },
-    );
+    let about = "Curate images, pretrain a Vision Transformer on them, measure what it learned";
+    let code = run_main(about, |common, verb| {
+        passed_on = run_verb(common, verb)?;
+        Ok(())
+    });
     match passed_on {
         Some((binary, arguments)) => run_beside(binary, &arguments),
         None => code,
@@ -143,20 +127,19 @@ fn run_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn run_verb(cli: &Cli) -> Result<PassedOn, Failure> {
-    let common = &cli.common;
-    match &cli.verb {
-        Verb::Draw { folder, probe } => run_draw(common, folder, *probe)?,
+fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
+    match verb {
+        Verb::Draw { folder, probe } => run_draw(common, &folder, probe)?,
         Verb::Ingest { data, name, as_probe } => {
             let config = common.resolve()?;
             let layout = common.layout();
-            let source = sources::open_source(data)?;
-            let name = name.clone().unwrap_or_else(|| sources::default_name(data));
+            let source = sources::open_source(&data)?;
+            let name = name.unwrap_or_else(|| sources::default_name(&data));
             let folder = layout.images(&name);
             let (outcome, manifest) = ingest(source.as_ref(), &name, folder.clone(), &config.ingest, common.dry_run)?;
             if outcome != Outcome::WouldRun {
                 layout.remember(|current| {
-                    if *as_probe {
+                    if as_probe {
                         current.probe = name;
                     } else if current.source != name {
                         // What was made of another source is not this one's.
@@ -167,23 +150,23 @@ fn run_verb(cli: &Cli) -> Result<PassedOn, Failure> {
             }
             announce(common, "ingest", &folder, outcome, manifest.as_ref());
         }
-        Verb::Embed { encoder, device } => {
+        Verb::Embed { encoder, device: _ } => {
             let mut config = common.resolve()?;
             if let Some(encoder) = encoder {
-                config.embed.encoder = encoder.clone();
+                config.embed.encoder = encoder;
             }
             if config.embed.encoder != "descriptor" {
-                return Ok(Some(("lapidary-train", embed_arguments(common, &config.embed.encoder, device))));
+                return Ok(Some(("lapidary-train", embed_arguments(&config.embed.encoder))));
             }
             let source = common.source()?;
             let (outcome, folder, manifest) =
                 embed(&common.layout(), &source, &mut Descriptor, config.embed.batch, common.dry_run)?;
             announce(common, "embed", &folder, outcome, manifest.as_ref());
         }
-        Verb::Plan { subset, name } => run_plan(common, subset.clone(), name.clone())?,
+        Verb::Plan { subset, name } => run_plan(common, subset, name)?,
         Verb::Status => run_status(common),
         Verb::Explain { image } => {
-            let facts = explain(&common.layout(), &common.source()?, image)?;
+            let facts = explain(&common.layout(), &common.source()?, &image)?;
             say(common, &facts, || vec![serde_json::to_string_pretty(&facts).unwrap_or_default()]);
         }
         Verb::Config => print!("{}", to_toml(&common.resolve()?)),
@@ -197,13 +180,12 @@ fn run_verb(cli: &Cli) -> Result<PassedOn, Failure> {
     Ok(None)
 }
 
-fn embed_arguments(common: &CommonArgs, encoder: &str, device: &str) -> Vec<OsString> {
-    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let mut arguments: Vec<OsString> = given;
+/// This command's arguments, with the encoder named even when it was the configuration that named it.
+fn embed_arguments(encoder: &str) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if !arguments.iter().any(|a| a == "--encoder" || a.to_string_lossy().starts_with("--encoder=")) {
         arguments.extend(["--encoder".into(), encoder.into()]);
     }
-    tracing::debug!("passed on to lapidary-train under {}, device {device}", common.out.display());
     arguments
 }
 

@@ -58,7 +58,7 @@ pub fn images(classes: &[String]) -> SchemaRef {
     let fields = vec![
         field("image_id", DataType::UInt64),
         field("digest", DataType::Utf8),
-        field("image", DataType::Struct(image_fields())),
+        nullable("image", DataType::Struct(image_fields())),
         field("width", DataType::UInt32),
         field("height", DataType::UInt32),
         field("format", DataType::Utf8),
@@ -230,5 +230,9 @@ mod tests {
         let features = features["info"]["features"].as_object().expect("an object");
         let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         assert_eq!(features.keys().map(String::as_str).collect::<Vec<_>>(), columns);
+        // `datasets` drops the feature of a column that is not nullable, and its pictures become bytes.
+        for (column, feature) in schema.fields().iter().zip(features.values()) {
+            assert!(column.is_nullable() || feature["_type"] == "Value", "{column}");
+        }
     }
 }

@@ -1,13 +1,17 @@
-"""Opens shards with Hugging Face `datasets` and shows that images are pictures and labels have names."""
+"""Opens shards with Hugging Face `datasets`: images must be pictures, and labels must have names.
+
+    pip install datasets pillow; python tests/bench/open_with_datasets.py out/coco/images
+"""
 
 import sys
 
 from datasets import load_dataset
 
 data = load_dataset("parquet", data_files=f"{sys.argv[1]}/part-*.parquet", split="train")
-row = data[0]
-label = data.features["label"]
-print(f"{len(data)} rows; first image {row['image']}")
-print(f"label feature {label.__class__.__name__}: {getattr(label, 'names', [])[:8]}")
-names = [label.int2str(value) if value is not None else None for value in data[:8]["label"]]
-print(f"first labels {names}")
+names = data.features["labels"].feature.names
+for row in data.select(range(3)):
+    picture = row["image"]
+    assert picture.size == (row["width"], row["height"]), row["image_id"]
+    labels = [names[label] for label in row["labels"] or []]
+    print(f"{row['image_id']:016x} {picture.format} {picture.size} {picture.mode}: {', '.join(labels) or 'no labels'}")
+print(f"{len(data)} pictures; {len(names)} classes: {', '.join(names[:8])} ...")

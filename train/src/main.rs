@@ -1,7 +1,7 @@
 //! `lapidary-train`: the verbs `pretrain` and, with a run's checkpoint, `embed`.
 
 use burn::tensor::backend::AutodiffBackend;
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_pipeline::{PipelineError, embed};
@@ -11,20 +11,6 @@ use lapidary_train::backend::{DeviceChoice, Program, run_on};
 use lapidary_train::{FinishedRun, Result, VitEncoder, pretrain};
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// burn frees and takes large tensors all the time; the system's allocator gives their pages back each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Pretrain a Vision Transformer.
-#[derive(Debug, Parser)]
-#[command(version, name = "lapidary-train", bin_name = "lapidary")]
-struct Cli {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    verb: Verb,
-}
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -53,15 +39,14 @@ enum Verb {
 
 fn main() -> ExitCode {
     lapidary_pipeline::keep_pages();
-    run_main(|cli: &Cli| cli.common.clone(), run)
+    run_main("Pretrain a Vision Transformer", run)
 }
 
-fn run(cli: Cli) -> std::result::Result<(), Failure> {
-    let common = &cli.common;
+fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
     let layout = common.layout();
     let source = common.source()?;
     let config = common.resolve()?;
-    match cli.verb {
+    match verb {
         Verb::Pretrain { plan, run, device } => {
             let plan = plan.unwrap_or_else(|| layout.current().plan);
             if plan.is_empty() {

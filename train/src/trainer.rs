@@ -1,8 +1,8 @@
 //! The trainer: one step after another, generic over the backend.
 //!
 //! A step: teacher forward on the globals; student forward once for each resolution; one head call; losses; backward; clip;
-//! AdamW; the teacher follows. The backbone works on pieces of the batch side by side, the heads on all of it. All state that makes a run is in a [`Checkpoint`]; the plan's position is the step itself,
-//! and no other randomness exists.
+//! AdamW; the teacher follows. The backbone works on pieces of the batch side by side, the heads on all of it. All state
+//! that makes a run is in a [`Checkpoint`]; the plan's position is the step itself, and no other randomness exists.
 
 use crate::checkpoint::Checkpoint;
 use crate::model::{Network, Seen, Vit, host_values, load, map_named, named_gradients, snapshot};

@@ -8,7 +8,7 @@ pub use say::{announce, say};
 
 use crate::stage::{Layout, progress};
 use crate::{PipelineError, interrupt};
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use lapidary_schemas::Config;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -100,19 +100,36 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// A binary's command line: what all verbs take, and the verb.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli<V: Subcommand> {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    verb: V,
+}
+
 /// Parses arguments, starts logging and interrupts, runs the verb, prints its error and returns its exit code.
-pub fn run_main<C: Parser>(common: impl Fn(&C) -> CommonArgs, verb: impl FnOnce(C) -> Result<(), Failure>) -> ExitCode {
-    let command = match C::try_parse() {
-        Ok(command) => command,
+///
+/// `about` is the line that `--help` begins with.
+pub fn run_main<V: Subcommand>(
+    about: &'static str,
+    verb: impl FnOnce(&CommonArgs, V) -> Result<(), Failure>,
+) -> ExitCode {
+    // Users type `lapidary VERB`, whichever binary it is that runs the verb.
+    let command = Cli::<V>::command().name("lapidary").bin_name("lapidary").about(about);
+    let parsed = command.try_get_matches().and_then(|matches| Cli::<V>::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
         Err(usage) => {
             let _ = usage.print();
             return ExitCode::from(if usage.use_stderr() { 2 } else { 0 });
         }
     };
-    let common = common(&command);
-    start_logging(common.verbose, common.quiet);
+    start_logging(cli.common.verbose, cli.common.quiet);
     interrupt::install();
-    match verb(command) {
+    match verb(&cli.common, cli.verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             progress::suspend(|| eprintln!("error: {:#}", failure.error));
