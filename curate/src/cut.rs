@@ -103,8 +103,9 @@ pub fn cut(layout: &Layout, source: &str, size: Size, dry_run: bool) -> Result<(
                     break;
                 }
             }
-            let rows = table.finish()?;
-            run.note_rows(SUBSET_FILE, rows);
+            let written = table.finish()?;
+            let rows = written.rows;
+            run.note_table(SUBSET_FILE, written);
             let facts = json!({"ranked": ranked});
             let manifest = run.finish(Rows { input: rows, output: rows, rejected: 0 }, facts, &[])?;
             Ok((Outcome::Ran, folder, Some(manifest)))

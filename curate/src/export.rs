@@ -126,7 +126,7 @@ fn export_parquet(
         let bytes = bytes_column(&rows)?.iter().flatten().map(|b| b.len() as u64).sum();
         Ok(out.write_batch(&rows, bytes)?)
     })?;
-    out.finish(|file, rows| run.note_rows(file, rows))?;
+    out.finish(|file, table| run.note_table(file, table))?;
     finish(run, found, wanted)
 }
 

@@ -17,8 +17,7 @@ fn write(run: &mut StageRun, name: &str, schema: SchemaRef, columns: Vec<ArrayRe
     let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| PipelineError::Internal(e.to_string()))?;
     let mut table = TableWriter::create(&run.path(name), schema)?;
     table.write(&batch)?;
-    let rows = table.finish()?;
-    run.note_rows(name, rows);
+    run.note_table(name, table.finish()?);
     Ok(())
 }
 

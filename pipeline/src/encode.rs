@@ -90,8 +90,8 @@ fn run_embed(shards: &[PathBuf], encoder: &mut dyn Encoder, batch: usize, mut ru
             table.write(&embedding_batch(ids.clone(), vectors, dim, &schema)?)?;
             progress.add(ids.len() as u64);
         }
-        let rows = table.finish()?;
-        run.note_rows(&name, rows);
+        let written = table.finish()?;
+        run.note_table(&name, written);
     }
     drop(progress);
     let rows = Rows { input: total, output: total, rejected: 0 };

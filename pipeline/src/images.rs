@@ -3,7 +3,7 @@
 //! Image bytes lie uncompressed in pages of about an image each, with a page index, so that fetching a row reads that row.
 
 use crate::sources::Annotation;
-use crate::stage::{Layout, Table, TableWriter, column, table_properties};
+use crate::stage::{Layout, Table, TableWriter, WrittenTable, column, table_properties};
 use crate::{PipelineError, Result};
 use arrow::array::{
     ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBuilder, Float32Builder, Int64Array, Int64Builder,
@@ -68,7 +68,7 @@ pub struct ImageShards {
     table: Option<TableWriter>,
     bytes_in_row_group: u64,
     bytes_in_shard: u64,
-    rows_by_file: Vec<(String, u64)>,
+    shards: Vec<(String, WrittenTable)>,
     written: Written,
 }
 
@@ -86,7 +86,7 @@ impl ImageShards {
             table: None,
             bytes_in_row_group: 0,
             bytes_in_shard: 0,
-            rows_by_file: Vec::new(),
+            shards: Vec::new(),
             written: Written::default(),
         })
     }
@@ -116,7 +116,7 @@ impl ImageShards {
     /// When the disk refuses.
     pub fn write_batch(&mut self, batch: &RecordBatch, bytes: u64) -> Result<()> {
         if self.table.is_none() {
-            let path = self.folder.join(format!("part-{:05}.parquet", self.rows_by_file.len()));
+            let path = self.folder.join(format!("part-{:05}.parquet", self.shards.len()));
             self.table = Some(TableWriter::create_with(&path, self.schema.clone(), shard_properties())?);
         }
         let table = self.table.as_mut().expect("made above");
@@ -132,8 +132,8 @@ impl ImageShards {
 
     fn end_shard(&mut self) -> Result<()> {
         if let Some(table) = self.table.take() {
-            let name = format!("part-{:05}.parquet", self.rows_by_file.len());
-            self.rows_by_file.push((name, table.finish()?));
+            let name = format!("part-{:05}.parquet", self.shards.len());
+            self.shards.push((name, table.finish()?));
         }
         (self.bytes_in_row_group, self.bytes_in_shard) = (0, 0);
         Ok(())
@@ -143,14 +143,14 @@ impl ImageShards {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(mut self, mut note: impl FnMut(&str, u64)) -> Result<Written> {
-        if self.table.is_none() && self.rows_by_file.is_empty() {
+    pub fn finish(mut self, mut note: impl FnMut(&str, WrittenTable)) -> Result<Written> {
+        if self.table.is_none() && self.shards.is_empty() {
             let empty = RecordBatch::new_empty(self.schema.clone());
             self.write_batch(&empty, 0)?;
         }
         self.end_shard()?;
-        for (file, rows) in &self.rows_by_file {
-            note(file, *rows);
+        for (file, table) in self.shards {
+            note(&file, table);
         }
         Ok(self.written)
     }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// Inputs a chunk; chunks are the unit of parallel work and of writing.
 const CHUNK_INPUTS: usize = 64;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Ingests `source` under the name `name` into `folder`.
 ///
@@ -108,10 +108,9 @@ fn run_ingest(source: &dyn Source, name: &str, config: &IngestConfig, mut run: S
     })?;
     drop(progress);
 
-    let kept = shards.finish(|file, rows| run.note_rows(file, rows))?;
+    let kept = shards.finish(|file, table| run.note_table(file, table))?;
     rejects.sort_by(|a, b| (&a.path, a.reason).cmp(&(&b.path, b.reason)));
-    write_rejects(&run, &rejects)?;
-    run.note_rows(REJECTS_FILE, rejects.len() as u64);
+    write_rejects(&mut run, &rejects)?;
     if spool.exists() {
         std::fs::remove_file(&spool).map_err(PipelineError::io("remove", &spool))?;
     }
@@ -197,7 +196,7 @@ impl Reader<'_> {
     }
 }
 
-fn write_rejects(run: &StageRun, rejects: &[Reject]) -> Result<()> {
+fn write_rejects(run: &mut StageRun, rejects: &[Reject]) -> Result<()> {
     let text = |f: fn(&Reject) -> &str| Arc::new(rejects.iter().map(|r| Some(f(r))).collect::<StringArray>());
     let offsets: Int64Array = rejects.iter().map(|r| r.offset_bytes).collect();
     let batch = RecordBatch::try_new(
@@ -207,7 +206,8 @@ fn write_rejects(run: &StageRun, rejects: &[Reject]) -> Result<()> {
     .map_err(|e| PipelineError::Internal(e.to_string()))?;
     let mut table = TableWriter::create(&run.path(REJECTS_FILE), tables::rejects())?;
     table.write(&batch)?;
-    table.finish().map(|_| ())
+    run.note_table(REJECTS_FILE, table.finish()?);
+    Ok(())
 }
 
 fn refuse_too_many(run: &StageRun, rejects: &[Reject], rows: Rows, config: &IngestConfig) -> Result<()> {

@@ -20,10 +20,11 @@ say() { "$lapidary" "$@" --json --quiet; }
 fresh() { rm -rf "$work/out"; }
 cat "$data"/coco/*2017/*.jpg > /dev/null
 
-echo "ingest, 648 COCO images: three rounds each, interleaved; the best counts"
+echo "ingest, 648 COCO images: five rounds each, interleaved; the best counts"
 ours=1e9; theirs=1e9
-for round in 1 2 3; do
-  fresh; secs=$(say ingest --data "$data/coco" --out "$work/out" | field wall_secs)
+for round in 1 2 3 4 5; do
+  # Ours is synced to the disk before it counts as done: it must not wait for what others wrote.
+  fresh; sync; secs=$(say ingest --data "$data/coco" --out "$work/out" | field wall_secs)
   ours=$(python3 -c "print(min($ours, $secs))")
   secs=$("$venv/bin/python" "$here/ingest_peer.py" "$data/coco" "$work/peer.parquet" | field secs)
   theirs=$(python3 -c "print(min($theirs, $secs))")

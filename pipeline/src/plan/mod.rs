@@ -107,9 +107,9 @@ fn run_plan(infos: &[ImageInfo], epochs: u32, config: &Config, mut run: StageRun
             table.write(&table::batch_of_views(&rows)?)?;
             progress.add(rows.len() as u64);
         }
-        let rows = table.finish()?;
-        total += rows;
-        run.note_rows(&name, rows);
+        let written = table.finish()?;
+        total += written.rows;
+        run.note_table(&name, written);
     }
     drop(progress);
     let rows = Rows { input: total, output: total, rejected: 0 };

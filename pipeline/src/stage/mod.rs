@@ -14,7 +14,7 @@ pub use environment::{environment, peak_memory_mib};
 pub use layout::{Current, Layout};
 pub use lineage::{StageState, StageStatus, explain, status};
 pub use progress::Progress;
-pub use table::{Table, TableWriter, column, list_values, read_table, table_properties};
+pub use table::{Table, TableWriter, WrittenTable, column, list_values, read_table, table_properties};
 
 use crate::{PipelineError, Result};
 use lapidary_schemas::tables::MANIFEST_FILE;
@@ -76,7 +76,7 @@ pub struct StageRun {
     /// An unfinished folder of the same key was found.
     pub resumed: bool,
     started: Instant,
-    table_rows: BTreeMap<String, u64>,
+    tables: BTreeMap<String, WrittenTable>,
     /// Held until the stage ends, so that no second process writes the same folder.
     _lock: File,
 }
@@ -129,15 +129,7 @@ impl StageSpec {
             fs::write(&key_file, &key.0).map_err(PipelineError::io("write", &key_file))?;
         }
         let started = Instant::now();
-        Ok(Opened::Run(StageRun {
-            spec: self,
-            key,
-            partial,
-            resumed,
-            started,
-            table_rows: BTreeMap::new(),
-            _lock: lock,
-        }))
+        Ok(Opened::Run(StageRun { spec: self, key, partial, resumed, started, tables: BTreeMap::new(), _lock: lock }))
     }
 }
 
@@ -152,12 +144,12 @@ impl StageRun {
         self.partial.join(name)
     }
 
-    /// Notes how many rows the table `name` has.
-    pub fn note_rows(&mut self, name: &str, rows: u64) {
-        self.table_rows.insert(name.to_owned(), rows);
+    /// Notes that the table `name` is written.
+    pub fn note_table(&mut self, name: &str, table: WrittenTable) {
+        self.tables.insert(name.to_owned(), table);
     }
 
-    /// Digests and syncs every file, writes the manifest and renames the folder to its final name.
+    /// Digests and syncs every file that is no noted table, writes the manifest and renames the folder to its final name.
     ///
     /// `varying` names files that hold times; they do not count in the manifest's digest.
     ///
@@ -180,8 +172,14 @@ impl StageRun {
             }
             let path = entry.path();
             let name = path.strip_prefix(&self.partial).unwrap_or(path).to_string_lossy().into_owned();
-            let (digest, bytes) = digest_of_file(path)?;
-            let rows = self.table_rows.get(&name).copied().unwrap_or(0);
+            let table = match self.tables.get(&name) {
+                Some(table) => table.clone(),
+                None => {
+                    let (digest, bytes) = digest_of_file(path)?;
+                    WrittenTable { rows: 0, bytes, digest }
+                }
+            };
+            let WrittenTable { rows, bytes, digest } = table;
             let repeatable = !varying.contains(&name.as_str());
             outputs.insert(name, Output { digest, bytes, rows, repeatable });
         }

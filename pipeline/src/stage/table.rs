@@ -6,12 +6,15 @@
 use crate::{PipelineError, Result};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use lapidary_schemas::Digest;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 /// The properties every table starts from: zstd 3 and pages of at most 4,096 rows.
 pub fn table_properties() -> WriterPropertiesBuilder {
@@ -26,8 +29,42 @@ pub fn table_properties() -> WriterPropertiesBuilder {
 #[derive(Debug)]
 pub struct TableWriter {
     path: PathBuf,
-    writer: ArrowWriter<File>,
+    writer: ArrowWriter<HashedFile>,
     rows: u64,
+    /// Row groups on their way to the disk.
+    syncing: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+/// A table that is written and on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenTable {
+    /// Its rows.
+    pub rows: u64,
+    /// The file's length.
+    pub bytes: u64,
+    /// BLAKE3 of the file.
+    pub digest: Digest,
+}
+
+/// A file that is hashed while it is written.
+#[derive(Debug)]
+struct HashedFile {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl TableWriter {
@@ -45,9 +82,10 @@ impl TableWriter {
     /// When the file cannot be made.
     pub fn create_with(path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
         let file = File::create(path).map_err(PipelineError::io("create", path))?;
+        let file = HashedFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
         let writer =
             ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| PipelineError::format(path, e))?;
-        Ok(Self { path: path.to_owned(), writer, rows: 0 })
+        Ok(Self { path: path.to_owned(), writer, rows: 0, syncing: None })
     }
 
     /// Appends a batch.
@@ -59,12 +97,24 @@ impl TableWriter {
         self.writer.write(batch).map_err(|e| PipelineError::format(&self.path, e))
     }
 
-    /// Ends the current row group.
+    /// Ends the current row group, which then goes to the disk while the next is made.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn end_row_group(&mut self) -> Result<()> {
-        self.writer.flush().map_err(|e| PipelineError::format(&self.path, e))
+        self.writer.flush().map_err(|e| PipelineError::format(&self.path, e))?;
+        self.end_sync()?;
+        let file = self.writer.inner().file.try_clone().map_err(PipelineError::io("open", &self.path))?;
+        self.syncing = Some(std::thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    fn end_sync(&mut self) -> Result<()> {
+        match self.syncing.take().map(JoinHandle::join) {
+            Some(Ok(synced)) => synced.map_err(PipelineError::io("sync", &self.path)),
+            Some(Err(_)) => Err(PipelineError::Internal("syncing a table panicked".to_owned())),
+            None => Ok(()),
+        }
     }
 
     /// Rows written so far.
@@ -72,13 +122,16 @@ impl TableWriter {
         self.rows
     }
 
-    /// Writes the footer; returns the table's rows.
+    /// Writes the footer and waits for the disk.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn finish(self) -> Result<u64> {
-        self.writer.close().map_err(|e| PipelineError::format(&self.path, e))?;
-        Ok(self.rows)
+    pub fn finish(mut self) -> Result<WrittenTable> {
+        self.end_sync()?;
+        let written = self.writer.into_inner().map_err(|e| PipelineError::format(&self.path, e))?;
+        written.file.sync_all().map_err(PipelineError::io("sync", &self.path))?;
+        let digest = Digest(written.hasher.finalize().to_hex().to_string());
+        Ok(WrittenTable { rows: self.rows, bytes: written.bytes, digest })
     }
 }
 
