@@ -27,7 +27,7 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test bench bench-seeds gpu-check check clean
+.PHONY: help setup build demo curate pretrain eval report status test bench bench-pixels bench-seeds gpu-check check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -101,6 +101,9 @@ check: setup ## format, typos, clippy and docs, as CI does
 
 bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, default ../shared/data)
 	@tests/bench/run.sh $(LAPIDARY)
+
+bench-pixels: setup ## the views of a recipe beside torchvision's and albumentations' (LAPIDARY_DATA)
+	@tests/bench/pixels.sh
 
 bench-seeds: build ## trained against untrained on the built-in data, over 3 seeds
 	@tests/bench/seeds.sh $(LAPIDARY)

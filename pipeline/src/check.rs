@@ -4,7 +4,7 @@
 //! are turned into pixels, and only of luma. What libjpeg-turbo warns of is judged by the full decoder, as is every other
 //! format.
 
-use crate::decode::{Undecodable, decode};
+use crate::decode::{MAX_SCANS, Undecodable, decode};
 use crate::fingerprint::luma;
 use image::GrayImage;
 use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
@@ -24,8 +24,6 @@ pub struct Checked {
 
 /// Twice the side that the hash is computed at.
 const LUMA_SIDE_PX: usize = 64;
-/// Progressive scans that are read; more are an attack.
-const MAX_SCANS: u32 = 500;
 
 /// Checks an image of at most `max_pixels` pixels.
 ///

@@ -1,11 +1,17 @@
 //! From bytes to RGB, with the reason when it cannot be.
 //!
-//! Formats other than JPEG and JPEG itself go through the `image` crate; what it lets pass silently, a JPEG that ends
-//! before its image does, is looked for first. EXIF orientation is not applied, as in Pillow's `open` and in COCO's boxes.
+//! JPEG goes through libjpeg-turbo, which Pillow uses as well; what it warns of, and every other format, through the `image`
+//! crate. A JPEG that ends before its image does, which the crate lets pass, is looked for first. EXIF orientation is not
+//! applied, as in Pillow's `open` and in COCO's boxes.
 
+use crate::pixels::Raster;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits, RgbImage};
 use lapidary_schemas::RejectReason;
 use std::io::Cursor;
+use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat};
+
+/// Progressive scans that are read; more are an attack.
+pub(crate) const MAX_SCANS: u32 = 500;
 
 /// A decoded image.
 #[derive(Debug, Clone)]
@@ -24,6 +30,63 @@ pub type Undecodable = (RejectReason, String);
 /// # Errors
 /// The reject reason and what exactly was wrong.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
+    let mut rgb = Vec::new();
+    let room = &mut rgb;
+    let whole = decode_jpeg(bytes, max_pixels, PixelFormat::RGB, move |width, height| {
+        room.resize(3 * width * height, 0);
+        &mut room[..]
+    });
+    if let Some((width, height)) = whole {
+        let rgb = RgbImage::from_raw(width as u32, height as u32, rgb).expect("three bytes for each pixel");
+        return Ok(Decoded { rgb, format: "jpeg" });
+    }
+    decode_any(bytes, max_pixels)
+}
+
+/// Decodes into an image that is kept from call to call, as [`decode`] does.
+///
+/// # Errors
+/// The reject reason and what exactly was wrong.
+pub fn decode_into(bytes: &[u8], max_pixels: u64, image: &mut Raster) -> Result<(), Undecodable> {
+    let room = &mut *image;
+    let whole = decode_jpeg(bytes, max_pixels, PixelFormat::RGBX, move |width, height| {
+        room.resize(width as u32, height as u32);
+        room.bytes_mut()
+    });
+    if whole.is_none() {
+        *image = Raster::from(&decode_any(bytes, max_pixels)?.rgb);
+    }
+    Ok(())
+}
+
+/// Decodes a JPEG that libjpeg-turbo has nothing to say of, into the pixels that `room` gives for its width and height;
+/// none when it has, or when the JPEG is no RGB, YCbCr or gray one. Pixels are Pillow's to the bit: both use its accurate
+/// transform and its smooth upsampling of chroma.
+fn decode_jpeg<'a>(
+    bytes: &[u8],
+    max_pixels: u64,
+    format: PixelFormat,
+    room: impl FnOnce(usize, usize) -> &'a mut [u8],
+) -> Option<(usize, usize)> {
+    if !bytes.starts_with(&[0xff, 0xd8]) {
+        return None;
+    }
+    // One an image: what a decompressor keeps from the image before can change the next one's pixels.
+    let mut decompressor = Decompressor::new().ok()?;
+    decompressor.set_scan_limit(MAX_SCANS).ok()?;
+    let header = decompressor.read_header(bytes).ok()?;
+    let (width, height) = (header.width, header.height);
+    let known = matches!(header.colorspace, Colorspace::YCbCr | Colorspace::RGB | Colorspace::Gray);
+    if !known || width as u64 * height as u64 > max_pixels || width * height == 0 {
+        return None;
+    }
+    let image = Image { pixels: room(width, height), width, pitch: width * format.size(), height, format };
+    decompressor.decompress(bytes, image).ok()?;
+    Some((width, height))
+}
+
+/// Decodes by the `image` crate, and says what is wrong with what does not decode.
+fn decode_any(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     if bytes.is_empty() {
         return Err((RejectReason::EmptyFile, "0 bytes".to_owned()));
     }

@@ -245,6 +245,13 @@ pub struct ImageInfo {
     row: u32,
 }
 
+impl ImageInfo {
+    /// An image of this size that lies in no shard: enough to plan for.
+    pub fn new(id: ImageId, width: u32, height: u32) -> Self {
+        Self { id, width, height, phash: 0, shard: 0, row: 0 }
+    }
+}
+
 /// Random access to the images of a folder. Holds 32 bytes an image and the shards' footers.
 #[derive(Debug)]
 pub struct ImageStore {

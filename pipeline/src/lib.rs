@@ -25,7 +25,7 @@ pub mod sources;
 pub mod stage;
 
 pub use allocator::keep_pages;
-pub use decode::{Decoded, decode};
+pub use decode::{Decoded, decode, decode_into};
 pub use descriptor::Descriptor;
 pub use encode::{Encoder, embed};
 pub use error::{PipelineError, Result};

@@ -3,15 +3,16 @@
 //! An image is decoded once for all its views. Batches come in order through a bounded channel, so that at most
 //! `prefetch + 2` of them are in memory: each is 12 bytes a pixel of a view.
 
-use crate::decode::decode;
+use crate::decode::decode_into;
 use crate::images::ImageStore;
-use crate::pixels::{normalise_into, render};
+use crate::pixels::{Executor, Raster};
 use crate::plan::{PlanReader, View};
 use crate::{PipelineError, Result};
 use crossbeam_channel::{Receiver, bounded};
 use lapidary_schemas::ImageId;
 use lapidary_schemas::config::ViewKind;
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::thread::JoinHandle;
 
 /// Views of one kind and size.
@@ -66,7 +67,8 @@ impl Loader {
         let (send, batches) = bounded(prefetch.max(1));
         let load_all = move || {
             for step in steps {
-                let batch = plan.step(step).and_then(|views| pool.install(|| load(&store, step, views, &kinds)));
+                let batch =
+                    plan.step(step, &store).and_then(|views| pool.install(|| load(&store, step, views, &kinds)));
                 let failed = batch.is_err();
                 if send.send(batch).is_err() || failed {
                     break;
@@ -101,50 +103,78 @@ impl Drop for Loader {
     }
 }
 
-/// Loads the batch of those views of a step that are of these kinds; views come image by image.
+/// What a thread renders with, kept from image to image.
+#[derive(Default)]
+struct Workbench {
+    image: Raster,
+    executor: Executor,
+}
+
+thread_local! {
+    static WORKBENCH: RefCell<Workbench> = RefCell::default();
+}
+
+/// Loads the batch of those views of a step that are of these kinds; views come image by image, of each the same kinds and
+/// sizes in the same order. Pixels are written into the batch where they belong.
 ///
 /// # Errors
 /// When an image is gone or its views do not fit it.
 pub fn load(store: &ImageStore, step: usize, views: &[View], kinds: &[ViewKind]) -> Result<Batch> {
     let views: Vec<View> = views.iter().filter(|view| kinds.contains(&view.kind)).copied().collect();
-    if views.is_empty() {
+    let Some(slots) = views.chunk_by(|a, b| a.position == b.position).next().map(<[View]>::len) else {
         return Err(PipelineError::Usage("the plan has no views that the objective reads".to_owned()));
-    }
-    let images: Vec<&[View]> = views.chunk_by(|a, b| a.position == b.position).collect();
+    };
+    let images: Vec<&[View]> = views.chunks(slots).collect();
     let ids: Vec<ImageId> = images.iter().map(|views| views[0].image_id).collect();
     let bytes = store.fetch(&ids)?;
-    let rendered: Vec<Vec<Vec<f32>>> = images
-        .par_iter()
-        .zip(&bytes)
-        .with_max_len(1)
-        .map(|(views, bytes)| {
-            let decoded = decode(bytes, u64::MAX).map_err(|(reason, detail)| {
-                PipelineError::Usage(format!("image {}: {} ({detail}); ingest again", views[0].image_id, reason.text()))
-            })?;
-            views.iter().map(|view| render_pixels(&decoded.rgb, view)).collect()
-        })
-        .collect::<Result<_>>()?;
-    let mut groups: Vec<ViewGroup> = Vec::new();
-    for (slot, view) in images[0].iter().enumerate() {
-        let size_px = usize::from(view.size_px);
-        let group = match groups.iter_mut().position(|g| g.kind == view.kind && g.size_px == size_px) {
-            Some(index) => &mut groups[index],
-            None => {
-                groups.push(ViewGroup { kind: view.kind, size_px, views: 0, pixels: Vec::new() });
-                groups.last_mut().expect("pushed above")
-            }
-        };
-        group.views += 1;
-        for views in &rendered {
-            group.pixels.extend_from_slice(&views[slot]);
-        }
+    let (mut groups, group_of_slot) = empty_groups(images[0], images.len());
+    // Where each view's pixels belong, image by image.
+    let mut places: Vec<Option<&mut [f32]>> = (0..views.len()).map(|_| None).collect();
+    for (index, group) in groups.iter_mut().enumerate() {
+        let slots_of_group = (0..slots).filter(|slot| group_of_slot[*slot] == index);
+        let planes = group.pixels.chunks_exact_mut(3 * group.size_px * group.size_px);
+        let targets = slots_of_group.flat_map(|slot| (0..images.len()).map(move |image| image * slots + slot));
+        planes.zip(targets).for_each(|(plane, target)| places[target] = Some(plane));
     }
+    let work = images.par_iter().zip(&bytes).zip(places.par_chunks_mut(slots)).with_max_len(1);
+    work.try_for_each(|((views, bytes), places)| {
+        WORKBENCH.with_borrow_mut(|bench| render_views(bench, bytes, views, places))
+    })?;
     Ok(Batch { step, ids, groups })
 }
 
-fn render_pixels(image: &image::RgbImage, view: &View) -> Result<Vec<f32>> {
-    let rgb = render(image, view)?;
-    let mut pixels = vec![0f32; rgb.as_raw().len()];
-    normalise_into(&rgb, &mut pixels);
-    Ok(pixels)
+/// Decodes an image and renders its views, each into its place.
+fn render_views(bench: &mut Workbench, bytes: &[u8], views: &[View], places: &mut [Option<&mut [f32]>]) -> Result<()> {
+    let id = views[0].image_id;
+    decode_into(bytes, u64::MAX, &mut bench.image).map_err(|(reason, detail)| {
+        PipelineError::Usage(format!("image {id}: {} ({detail}); ingest again", reason.text()))
+    })?;
+    for (view, place) in views.iter().zip(places) {
+        let place = place.take().filter(|place| place.len() == 3 * usize::from(view.size_px).pow(2));
+        let place = place.filter(|_| view.image_id == id).ok_or_else(|| {
+            PipelineError::Usage(format!("image {id}, view {}: not like the views of others; plan again", view.view))
+        })?;
+        bench.executor.render_into(&bench.image, view, place)?;
+    }
+    Ok(())
+}
+
+/// Groups for the views of an image and `batch - 1` like it, their pixels to be written, and the group of each view.
+fn empty_groups(views: &[View], batch: usize) -> (Vec<ViewGroup>, Vec<usize>) {
+    let mut groups: Vec<ViewGroup> = Vec::new();
+    let mut group_of_slot = Vec::with_capacity(views.len());
+    for view in views {
+        let size_px = usize::from(view.size_px);
+        let found = groups.iter().position(|g| g.kind == view.kind && g.size_px == size_px);
+        let index = found.unwrap_or_else(|| {
+            groups.push(ViewGroup { kind: view.kind, size_px, views: 0, pixels: Vec::new() });
+            groups.len() - 1
+        });
+        groups[index].views += 1;
+        group_of_slot.push(index);
+    }
+    for group in &mut groups {
+        group.pixels = vec![0.0; group.views * batch * 3 * group.size_px * group.size_px];
+    }
+    (groups, group_of_slot)
 }

@@ -2,8 +2,11 @@
 
 use clap::Subcommand;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say, to_toml};
-use lapidary_pipeline::stage::{Current, Outcome, StageState, explain, status};
-use lapidary_pipeline::{Descriptor, PipelineError, draw, embed, ingest, plan, sources};
+use lapidary_pipeline::pixels::Raster;
+use lapidary_pipeline::plan::PlanReader;
+use lapidary_pipeline::stage::{Current, Outcome, StageState, explain, require_manifest, status};
+use lapidary_pipeline::{Descriptor, ImageStore, PipelineError, decode_into, draw, embed, ingest, plan, sources};
+use lapidary_schemas::ImageId;
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,6 +51,12 @@ enum Verb {
         /// The plan's name [default: recipe and subset]
         #[arg(long)]
         name: Option<String>,
+        /// Instead, draw the views of this image (16 hexadecimal digits) in the last plan on a contact sheet
+        #[arg(long, value_name = "IMAGE_ID")]
+        show: Option<ImageId>,
+        /// The epoch to show
+        #[arg(long, default_value_t = 0, requires = "show")]
+        epoch: u32,
     },
     /// Find duplicates, cluster, rank (lapidary-curate)
     #[command(disable_help_flag = true)]
@@ -163,7 +172,8 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
                 embed(&common.layout(), &source, &mut Descriptor, config.embed.batch, common.dry_run)?;
             announce(common, "embed", &folder, outcome, manifest.as_ref());
         }
-        Verb::Plan { subset, name } => run_plan(common, subset, name)?,
+        Verb::Plan { name, show: Some(image), epoch, .. } => show_plan(common, name, image, epoch)?,
+        Verb::Plan { subset, name, .. } => run_plan(common, subset, name)?,
         Verb::Status => run_status(common),
         Verb::Explain { image } => {
             let facts = explain(&common.layout(), &common.source()?, &image)?;
@@ -243,6 +253,26 @@ fn run_plan(common: &CommonArgs, subset: Option<String>, name: Option<String>) -
         layout.remember(|current| current.plan = name)?;
     }
     announce(common, "plan", &folder, outcome, manifest.as_ref());
+    Ok(())
+}
+
+/// Draws the views of an image in an epoch beside its plan.
+fn show_plan(common: &CommonArgs, name: Option<String>, image: ImageId, epoch: u32) -> Result<(), Failure> {
+    let (layout, source) = (common.layout(), common.source()?);
+    let folder = layout.plan(&source, &name.unwrap_or_else(|| layout.current().plan));
+    let manifest = require_manifest(&folder, "plan", "run `lapidary plan` first")?;
+    let store = ImageStore::open(&layout.images(&source))?;
+    let views = PlanReader::open(&folder, &manifest, &store, 1)?.views_of(image, epoch, &store)?;
+    let mut raster = Raster::default();
+    let bytes = store.fetch(&[image])?;
+    decode_into(&bytes[0], u64::MAX, &mut raster)
+        .map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
+    let path = folder.with_extension(format!("{image}.epoch-{epoch:05}.png"));
+    let shown = plan::show(&raster, &views, &path)?;
+    say(common, &json!({"stage": "plan", "sheet": path, "views": shown}), || {
+        let lines = shown.iter().map(|view| view.parameters.join("; "));
+        lines.chain([format!("{:>8}  {} views of {image}: {}", "plan", shown.len(), path.display())]).collect()
+    });
     Ok(())
 }
 

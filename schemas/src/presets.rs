@@ -9,9 +9,14 @@ pub const PRESETS: &[(&str, &str)] = &[
 
 /// Name and TOML text of every augmentation recipe: a list of `[[view]]`.
 pub const AUGMENT_RECIPES: &[(&str, &str)] = &[
+    ("dino-v1", include_str!("../presets/augment/dino-v1.toml")),
+    ("barlow-twins", include_str!("../presets/augment/barlow-twins.toml")),
     ("dinotwins", include_str!("../presets/augment/dinotwins.toml")),
     ("dinotwins-shared", include_str!("../presets/augment/dinotwins-shared.toml")),
-    ("small-images", include_str!("../presets/augment/small-images.toml")),
+    ("dinov2-as-released", include_str!("../presets/augment/dinov2-as-released.toml")),
+    ("dinov2-as-documented", include_str!("../presets/augment/dinov2-as-documented.toml")),
+    ("cifar-small", include_str!("../presets/augment/cifar-small.toml")),
+    ("tiny-imagenet", include_str!("../presets/augment/tiny-imagenet.toml")),
 ];
 
 fn find(list: &'static [(&str, &str)], name: &str) -> Option<&'static str> {

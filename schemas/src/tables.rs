@@ -200,10 +200,11 @@ pub fn plan() -> SchemaRef {
         field("view", DataType::UInt8),
         field("kind", DataType::Utf8),
         field("size_px", DataType::UInt16),
-        field("crop_x_px", DataType::UInt32),
-        field("crop_y_px", DataType::UInt32),
-        field("crop_width_px", DataType::UInt32),
-        field("crop_height_px", DataType::UInt32),
+        field("interpolation", DataType::Utf8),
+        field("crop_x_px", DataType::UInt16),
+        field("crop_y_px", DataType::UInt16),
+        field("crop_width_px", DataType::UInt16),
+        field("crop_height_px", DataType::UInt16),
         field("flip", DataType::Boolean),
         field("brightness", DataType::Float32),
         field("contrast", DataType::Float32),
@@ -212,6 +213,7 @@ pub fn plan() -> SchemaRef {
         field("jitter_order", DataType::UInt8),
         field("grayscale", DataType::Boolean),
         field("blur_radius_px", DataType::Float32),
+        field("blur", DataType::Utf8),
         field("solarize", DataType::Boolean),
     ]))
 }

@@ -60,6 +60,10 @@ PY
 )
 echo "  cut of 20,000, process and all: $cut ms"
 
+planned=$(say plan --set plan.recipe=dinotwins --set plan.epochs=2 --out "$work/out" | tail -1)
+plan_rate=$(echo "$planned" | field rows_per_sec); plan_bytes=$(echo "$planned" | field facts.bytes_per_view)
+python3 -c "print(f'  plan of $(echo "$planned" | field rows.output) views: {$plan_rate:.0f} views/s, {$plan_bytes:.1f} bytes a view')"
+
 echo "pretraining on 648 COCO images, preset demo, 40 steps"
 fresh; say ingest --data "$data/coco" --out "$work/out" > /dev/null; say embed --out "$work/out" > /dev/null
 say curate --out "$work/out" > /dev/null; say cut --out "$work/out" > /dev/null
@@ -68,4 +72,4 @@ say plan "${knobs[@]}" > /dev/null; say pretrain "${knobs[@]}" --device cpu > "$
 steps=$(field facts.steps_per_sec < "$work/p"); wait=$(field facts.data_wait_share < "$work/p")
 python3 -c "print(f'  {$steps:.2f} steps/s, waiting for data {$wait * 100:.1f} % of the time')"
 
-python3 -c "import json; print(json.dumps({'ingest_vs_python': $ratio, 'ingest_images_per_sec': round(648/$ours), 'ingest_peak_mib': round($peak), 'ingest_peak_mib_once_sixfold_eighteenfold': [round($once), round($sixfold), round($eighteenfold)], 'curation_60k_secs': $curation, 'curate_peak_mib': round($curate_peak), 'cut_ms': $cut, 'pretrain_steps_per_sec': round($steps, 2), 'data_wait_share': round($wait, 4)}))"
+python3 -c "import json; print(json.dumps({'ingest_vs_python': $ratio, 'ingest_images_per_sec': round(648/$ours), 'ingest_peak_mib': round($peak), 'ingest_peak_mib_once_sixfold_eighteenfold': [round($once), round($sixfold), round($eighteenfold)], 'curation_60k_secs': $curation, 'curate_peak_mib': round($curate_peak), 'cut_ms': $cut, 'plan_views_per_sec': round($plan_rate), 'plan_bytes_per_view': round($plan_bytes, 1), 'pretrain_steps_per_sec': round($steps, 2), 'data_wait_share': round($wait, 4)}))"

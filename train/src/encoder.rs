@@ -8,7 +8,7 @@ use crate::{Result, TrainError};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use image::RgbImage;
-use lapidary_pipeline::pixels::{normalise_into, resize_and_crop};
+use lapidary_pipeline::pixels::{Raster, normalise_into, resize_and_crop};
 use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_pipeline::{Encoder, PipelineError};
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig};
@@ -112,7 +112,7 @@ impl<B: Backend> VitEncoder<B> {
             .map(|image| {
                 let rgb = resize_and_crop(image, short_side as u32, side as u32)?;
                 let mut pixels = vec![0f32; 3 * side * side];
-                normalise_into(&rgb, &mut pixels);
+                normalise_into(&Raster::from(&rgb), &mut pixels);
                 Ok(pixels)
             })
             .collect::<Result<_, PipelineError>>()?;

@@ -72,21 +72,15 @@ pub fn pretrain(
         Opened::DryRun => return Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(stage) => stage,
     };
-    let count = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
-    let batch = config.pretrain.batch;
-    let reader =
-        PlanReader::new(&plan_folder, count("epochs") as u32, count("images"), count("views_per_image"), batch);
-    if count("images") < batch || batch == 0 {
-        let text = format!("the plan has {} images, fewer than pretrain.batch = {batch}", count("images"));
-        return Err(PipelineError::Empty(text).into());
-    }
+    let store = ImageStore::open(&images)?;
+    let reader = PlanReader::open(&plan_folder, &plan_manifest, &store, config.pretrain.batch)?;
     let planned = reader.steps();
     let steps = if config.pretrain.steps == 0 { planned } else { config.pretrain.steps };
     if steps > planned {
         let text = format!("pretrain.steps = {steps}, but the plan holds {planned}\nhint: plan more with plan.epochs");
         return Err(PipelineError::Usage(text).into());
     }
-    let program = Run { config, reader, store: ImageStore::open(&images)?, steps, device: device_name(device)?, stage };
+    let program = Run { config, reader, store, steps, device: device_name(device)?, stage };
     let manifest = run_on(device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }

@@ -1,20 +1,24 @@
 //! Plans: augmentation as data. One row a view, one Parquet file an epoch, in training order.
 //!
 //! Every draw comes from a generator keyed by (seed, epoch, image, view): a row depends neither on threads nor on which
-//! other images are in the set. No randomness lives in the executor ([`crate::pixels`]).
+//! other images are in the set. No randomness lives in the executor ([`crate::pixels`]). With `plan.store = false` only the
+//! images are written down, and the same rows are drawn when they are read.
 
+mod reader;
 mod sample;
+mod sheet;
 mod table;
 
+pub use reader::PlanReader;
 pub use sample::{Crop, Jitter, View, epoch_order, views_of_image};
-pub use table::PlanReader;
+pub use sheet::{ShownView, show};
 
 use crate::images::{ImageInfo, ImageStore};
 use crate::stage::{
     Layout, Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, column, read_table, require_manifest,
 };
 use crate::{PipelineError, Result, interrupt};
-use arrow::array::UInt64Array;
+use arrow::array::{RecordBatch, UInt32Array, UInt64Array};
 use lapidary_schemas::config::PlanConfig;
 use lapidary_schemas::tables::SUBSET_FILE;
 use lapidary_schemas::{Config, ImageId, Manifest, Rows, tables};
@@ -22,7 +26,10 @@ use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+/// The version of what a plan's rows mean.
+pub const VERSION: u32 = 2;
 /// Images planned and written at a time; bounds the memory of an epoch.
 const CHUNK_IMAGES: usize = 8192;
 
@@ -47,9 +54,12 @@ pub fn plan(
     let folder = layout.plan(source, name);
     let spec = StageSpec {
         stage: "plan",
-        version: 1,
+        version: VERSION,
         folder: folder.clone(),
-        config: json!({"seed": config.seed, "epochs": epochs, "recipe": config.plan.recipe, "view": config.plan.views}),
+        config: json!({
+            "seed": config.seed, "epochs": epochs, "recipe": config.plan.recipe, "store": config.plan.store,
+            "view": config.plan.views,
+        }),
         inputs: BTreeMap::from([
             (layout.name_of(&images), images_manifest.digest),
             (layout.name_of(&subset_folder), subset_manifest.digest),
@@ -66,9 +76,17 @@ pub fn plan(
                 let info = store.info(id).ok_or_else(|| {
                     PipelineError::format(&subset_folder, format!("image {id} is not among the ingested images"))
                 })?;
+                if info.width > u32::from(u16::MAX) || info.height > u32::from(u16::MAX) {
+                    let text = format!("image {id} has a side of over {} pixels; curate it away first", u16::MAX);
+                    return Err(PipelineError::Usage(text));
+                }
                 infos.push(*info);
             }
-            let manifest = run_plan(&infos, epochs, config, run)?;
+            let manifest = if config.plan.store {
+                write_rows(&infos, epochs, config, run)?
+            } else {
+                write_images(&infos, epochs, config, run)?
+            };
             Ok((Outcome::Ran, folder, Some(manifest)))
         }
     }
@@ -86,13 +104,41 @@ pub fn subset_ids(folder: &Path) -> Result<Vec<ImageId>> {
     Ok(ids)
 }
 
-fn run_plan(infos: &[ImageInfo], epochs: u32, config: &Config, mut run: StageRun) -> Result<Manifest> {
-    let views: u64 = config.plan.views.iter().map(|spec| u64::from(spec.count)).sum();
+/// The file of an epoch's rows.
+fn epoch_file(epoch: u32) -> String {
+    format!("epoch-{epoch:05}.parquet")
+}
+
+fn views_per_image(config: &Config) -> u64 {
+    config.plan.views.iter().map(|spec| u64::from(spec.count)).sum()
+}
+
+/// Writes the images alone: who reads the plan draws its rows.
+fn write_images(infos: &[ImageInfo], epochs: u32, config: &Config, mut run: StageRun) -> Result<Manifest> {
+    let ids: Vec<u64> = infos.iter().map(|info| info.id.0).collect();
+    let ranks: Vec<u32> = (0..ids.len() as u32).collect();
+    let batch = RecordBatch::try_new(
+        tables::subset(),
+        vec![Arc::new(UInt32Array::from(ranks)), Arc::new(UInt64Array::from(ids))],
+    )
+    .map_err(|e| PipelineError::Internal(e.to_string()))?;
+    let mut table = TableWriter::create(&run.path(SUBSET_FILE), tables::subset())?;
+    table.write(&batch)?;
+    run.note_table(SUBSET_FILE, table.finish()?);
+    let views = views_per_image(config);
+    let total = u64::from(epochs) * infos.len() as u64 * views;
+    let facts = json!({"epochs": epochs, "images": infos.len(), "views_per_image": views, "bytes_per_view": 0.0});
+    run.finish(Rows { input: total, output: total, rejected: 0 }, facts, &[])
+}
+
+/// Writes every row of every epoch.
+fn write_rows(infos: &[ImageInfo], epochs: u32, config: &Config, mut run: StageRun) -> Result<Manifest> {
+    let views = views_per_image(config);
     let progress = Progress::new("plan", u64::from(epochs) * infos.len() as u64 * views, "views");
-    let mut total = 0;
+    let (mut total, mut bytes) = (0, 0);
     for epoch in 0..epochs {
-        let name = format!("epoch-{epoch:05}.parquet");
-        let mut table = TableWriter::create(&run.path(&name), tables::plan())?;
+        let name = epoch_file(epoch);
+        let mut table = TableWriter::create_with(&run.path(&name), tables::plan(), table::plan_properties())?;
         let order = epoch_order(config.seed, epoch, infos);
         for (chunk, images) in order.chunks(CHUNK_IMAGES).enumerate() {
             interrupt::check()?;
@@ -108,12 +154,15 @@ fn run_plan(infos: &[ImageInfo], epochs: u32, config: &Config, mut run: StageRun
             progress.add(rows.len() as u64);
         }
         let written = table.finish()?;
-        total += written.rows;
+        (total, bytes) = (total + written.rows, bytes + written.bytes);
         run.note_table(&name, written);
     }
     drop(progress);
     let rows = Rows { input: total, output: total, rejected: 0 };
-    let facts = json!({"epochs": epochs, "images": infos.len(), "views_per_image": views});
+    let facts = json!({
+        "epochs": epochs, "images": infos.len(), "views_per_image": views,
+        "bytes_per_view": bytes as f64 / total.max(1) as f64,
+    });
     run.finish(rows, facts, &[])
 }
 

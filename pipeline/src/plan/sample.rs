@@ -3,7 +3,8 @@
 use crate::images::ImageInfo;
 use crate::random::{Purpose, Rng, RngExt, chance, keyed, uniform};
 use lapidary_schemas::ImageId;
-use lapidary_schemas::config::{ViewKind, ViewSpec};
+use lapidary_schemas::config::{BlurKind, Interpolation, ViewKind, ViewSpec};
+use std::fmt;
 
 /// A view of an image in an epoch: a row of the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,6 +21,8 @@ pub struct View {
     pub kind: ViewKind,
     /// Side of the square view.
     pub size_px: u16,
+    /// The filter that the crop is resized with.
+    pub interpolation: Interpolation,
     /// What of the image it shows.
     pub crop: Crop,
     /// Mirrored left to right.
@@ -30,6 +33,8 @@ pub struct View {
     pub grayscale: bool,
     /// Standard deviation of the blur; 0 for none.
     pub blur_radius_px: f32,
+    /// Whose blur.
+    pub blur: BlurKind,
     /// Values from 128 up inverted.
     pub solarize: bool,
 }
@@ -38,10 +43,24 @@ pub struct View {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Crop {
-    pub x_px: u32,
-    pub y_px: u32,
-    pub width_px: u32,
-    pub height_px: u32,
+    pub x_px: u16,
+    pub y_px: u16,
+    pub width_px: u16,
+    pub height_px: u16,
+}
+
+impl Crop {
+    /// Whether it has pixels and lies in an image of this size.
+    pub fn fits(&self, width: u32, height: u32) -> bool {
+        let inside = |start: u16, len: u16, end: u32| len > 0 && u32::from(start) + u32::from(len) <= end;
+        inside(self.x_px, self.width_px, width) && inside(self.y_px, self.height_px, height)
+    }
+}
+
+impl fmt::Display for Crop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "box of {} x {} at {}, {}", self.width_px, self.height_px, self.x_px, self.y_px)
+    }
 }
 
 /// Colour jitter: three factors, a turn of the hue, and the order they are applied in.
@@ -73,6 +92,18 @@ impl Jitter {
     }
 }
 
+/// Binary digits after the point that factors, turns and radii are drawn with: as many as 8-bit pixels can show, so that
+/// their last bytes compress away on disk. What is stored is what was drawn; nothing is rounded afterwards.
+const FACTOR_BITS: i32 = 14;
+const TURN_BITS: i32 = 16;
+const RADIUS_BITS: i32 = 13;
+
+/// The nearest multiple of `2^-bits`.
+fn on_grid(value: f32, bits: i32) -> f32 {
+    let steps = 2f32.powi(bits);
+    (value * steps).round() / steps
+}
+
 /// The images of an epoch in training order: sorted by a key drawn for (seed, epoch, image), so that the order of a subset
 /// is the subset of the order.
 pub fn epoch_order(seed: u64, epoch: u32, infos: &[ImageInfo]) -> Vec<ImageInfo> {
@@ -99,7 +130,7 @@ pub fn views_of_image(seed: u64, epoch: u32, position: u32, info: &ImageInfo, sp
             let jitter = sample_jitter(&mut rng, spec);
             let grayscale = chance(&mut rng, spec.grayscale_p);
             let blurred = chance(&mut rng, spec.blur_p);
-            let radius = uniform(&mut rng, spec.blur_radius_px[0], spec.blur_radius_px[1]);
+            let radius = on_grid(uniform(&mut rng, spec.blur_radius_px[0], spec.blur_radius_px[1]), RADIUS_BITS);
             let solarize = chance(&mut rng, spec.solarize_p);
             View {
                 epoch,
@@ -108,11 +139,13 @@ pub fn views_of_image(seed: u64, epoch: u32, position: u32, info: &ImageInfo, sp
                 view: view as u8,
                 kind: spec.kind,
                 size_px: spec.size_px,
+                interpolation: spec.interpolation,
                 crop,
                 flip,
                 jitter: has_jitter.then_some(jitter),
                 grayscale,
                 blur_radius_px: if blurred { radius } else { 0.0 },
+                blur: spec.blur,
                 solarize,
             }
         })
@@ -131,7 +164,7 @@ fn sample_crop(rng: &mut impl Rng, width: u32, height: u32, spec: &ViewSpec) -> 
         if 0 < w && w <= width && 0 < h && h <= height {
             let y_px = rng.random_range(0..=height - h);
             let x_px = rng.random_range(0..=width - w);
-            return Crop { x_px, y_px, width_px: w, height_px: h };
+            return crop_of(x_px, y_px, w, h);
         }
     }
     let aspect = f64::from(width) / f64::from(height);
@@ -144,14 +177,19 @@ fn sample_crop(rng: &mut impl Rng, width: u32, height: u32, spec: &ViewSpec) -> 
         (width, height)
     };
     let (w, h) = (w.clamp(1, width), h.clamp(1, height));
-    Crop { x_px: (width - w) / 2, y_px: (height - h) / 2, width_px: w, height_px: h }
+    crop_of((width - w) / 2, (height - h) / 2, w, h)
+}
+
+fn crop_of(x_px: u32, y_px: u32, width_px: u32, height_px: u32) -> Crop {
+    let px = |value: u32| u16::try_from(value).expect("sides of images fit 16 bits: checked before planning");
+    Crop { x_px: px(x_px), y_px: px(y_px), width_px: px(width_px), height_px: px(height_px) }
 }
 
 fn sample_jitter(rng: &mut impl Rng, spec: &ViewSpec) -> Jitter {
     let order = rng.random_range(0..24u8);
-    let mut factor = |strength: f32| uniform(rng, (1.0 - strength).max(0.0), 1.0 + strength);
+    let mut factor = |strength: f32| on_grid(uniform(rng, (1.0 - strength).max(0.0), 1.0 + strength), FACTOR_BITS);
     let (brightness, contrast, saturation) = (factor(spec.brightness), factor(spec.contrast), factor(spec.saturation));
-    let hue = uniform(rng, -spec.hue, spec.hue);
+    let hue = on_grid(uniform(rng, -spec.hue, spec.hue), TURN_BITS);
     Jitter { brightness, contrast, saturation, hue, order }
 }
 
@@ -176,8 +214,7 @@ mod tests {
             let spec = ViewSpec { area: [low, 1.0], ..ViewSpec::default() };
             let mut rng = keyed(seed, Purpose::View, 0, 0);
             let crop = sample_crop(&mut rng, width, height, &spec);
-            prop_assert!(crop.width_px >= 1 && crop.x_px + crop.width_px <= width);
-            prop_assert!(crop.height_px >= 1 && crop.y_px + crop.height_px <= height);
+            prop_assert!(crop.fits(width, height));
         }
     }
 }

@@ -149,6 +149,18 @@ impl Table {
     /// # Errors
     /// When the file is no Parquet table or a column is not there.
     pub fn open(path: &Path, columns: &[&str], batch_rows: usize) -> Result<Self> {
+        Self::open_from(path, columns, batch_rows, 0)
+    }
+
+    /// Opens a table with all its columns, to be read from row `first_row` on.
+    ///
+    /// # Errors
+    /// When the file is no Parquet table.
+    pub fn open_at(path: &Path, batch_rows: usize, first_row: usize) -> Result<Self> {
+        Self::open_from(path, &[], batch_rows, first_row)
+    }
+
+    fn open_from(path: &Path, columns: &[&str], batch_rows: usize, first_row: usize) -> Result<Self> {
         let file = File::open(path).map_err(PipelineError::io("open", path))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| PipelineError::format(path, e))?;
         let schema = builder.schema().clone();
@@ -167,6 +179,7 @@ impl Table {
         let reader = builder
             .with_projection(mask)
             .with_batch_size(batch_rows)
+            .with_offset(first_row)
             .build()
             .map_err(|e| PipelineError::format(path, e))?;
         Ok(Self { path: path.to_owned(), schema, rows, reader })

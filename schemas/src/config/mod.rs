@@ -7,7 +7,7 @@
 mod augment;
 mod training;
 
-pub use augment::{PlanConfig, ViewKind, ViewSpec};
+pub use augment::{BlurKind, Interpolation, PlanConfig, ViewKind, ViewSpec};
 pub use training::{EvalConfig, ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig};
 
 use serde::{Deserialize, Serialize};
