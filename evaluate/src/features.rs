@@ -57,10 +57,10 @@ pub fn compute(store: &ImageStore, labelled: &[Labelled], encoder: &mut dyn Enco
     for chunk in labelled.chunks(batch.max(1)) {
         interrupt::check()?;
         let ids: Vec<_> = chunk.iter().map(|l| l.id).collect();
-        let images = store
-            .fetch(&ids)?
-            .par_iter()
-            .map(|bytes| decode(bytes, u64::MAX).map(|decoded| decoded.rgb))
+        let fetched = store.fetch(&ids)?;
+        let images = (0..fetched.len())
+            .into_par_iter()
+            .map(|i| decode(fetched.get(i), u64::MAX).map(|decoded| decoded.rgb))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|(reason, detail)| PipelineError::Usage(format!("{} ({detail}); ingest again", reason.text())))?;
         values.extend(encoder.encode(&images)?);

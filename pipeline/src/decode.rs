@@ -8,7 +8,7 @@ use crate::pixels::Raster;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits, RgbImage};
 use lapidary_schemas::RejectReason;
 use std::io::Cursor;
-use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat};
+use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat, ScalingFactor};
 
 /// Progressive scans that are read; more are an attack.
 pub(crate) const MAX_SCANS: u32 = 500;
@@ -32,12 +32,12 @@ pub type Undecodable = (RejectReason, String);
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     let mut rgb = Vec::new();
     let room = &mut rgb;
-    let whole = decode_jpeg(bytes, max_pixels, PixelFormat::RGB, move |width, height| {
+    let whole = decode_jpeg(bytes, max_pixels, ScalingFactor::ONE, PixelFormat::RGB, move |width, height| {
         room.resize(3 * width * height, 0);
         &mut room[..]
     });
     if let Some((width, height)) = whole {
-        let rgb = RgbImage::from_raw(width as u32, height as u32, rgb).expect("three bytes for each pixel");
+        let rgb = RgbImage::from_raw(width, height, rgb).expect("three bytes for each pixel");
         return Ok(Decoded { rgb, format: "jpeg" });
     }
     decode_any(bytes, max_pixels)
@@ -48,26 +48,48 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
 /// # Errors
 /// The reject reason and what exactly was wrong.
 pub fn decode_into(bytes: &[u8], max_pixels: u64, image: &mut Raster) -> Result<(), Undecodable> {
+    decode_reduced_into(bytes, max_pixels, 1, image).map(|_| ())
+}
+
+/// Decodes as [`decode_into`] does, a JPEG at `1 / reduction` (1, 2, 4 or 8) of its sides, rounded up; returns its width and
+/// height as they would be without. Other formats are not reduced.
+///
+/// # Errors
+/// The reject reason and what exactly was wrong.
+pub fn decode_reduced_into(
+    bytes: &[u8],
+    max_pixels: u64,
+    reduction: u32,
+    image: &mut Raster,
+) -> Result<(u32, u32), Undecodable> {
+    let scale = match reduction {
+        8 => ScalingFactor::ONE_EIGHTH,
+        4 => ScalingFactor::ONE_QUARTER,
+        2 => ScalingFactor::ONE_HALF,
+        _ => ScalingFactor::ONE,
+    };
     let room = &mut *image;
-    let whole = decode_jpeg(bytes, max_pixels, PixelFormat::RGBX, move |width, height| {
+    let whole = decode_jpeg(bytes, max_pixels, scale, PixelFormat::RGBX, move |width, height| {
         room.resize(width as u32, height as u32);
         room.bytes_mut()
     });
-    if whole.is_none() {
-        *image = Raster::from(&decode_any(bytes, max_pixels)?.rgb);
+    if let Some(size) = whole {
+        return Ok(size);
     }
-    Ok(())
+    *image = Raster::from(&decode_any(bytes, max_pixels)?.rgb);
+    Ok((image.width(), image.height()))
 }
 
-/// Decodes a JPEG that libjpeg-turbo has nothing to say of, into the pixels that `room` gives for its width and height;
-/// none when it has, or when the JPEG is no RGB, YCbCr or gray one. Pixels are Pillow's to the bit: both use its accurate
+/// Decodes a JPEG that libjpeg-turbo has nothing to say of, into the pixels that `room` gives for its width and height at
+/// that scale; returns its width and height at full scale, none when there is something to say, or when the JPEG is no RGB, YCbCr or gray one. Pixels are Pillow's to the bit: both use its accurate
 /// transform and its smooth upsampling of chroma.
 fn decode_jpeg<'a>(
     bytes: &[u8],
     max_pixels: u64,
+    scale: ScalingFactor,
     format: PixelFormat,
     room: impl FnOnce(usize, usize) -> &'a mut [u8],
-) -> Option<(usize, usize)> {
+) -> Option<(u32, u32)> {
     if !bytes.starts_with(&[0xff, 0xd8]) {
         return None;
     }
@@ -80,9 +102,13 @@ fn decode_jpeg<'a>(
     if !known || width as u64 * height as u64 > max_pixels || width * height == 0 {
         return None;
     }
-    let image = Image { pixels: room(width, height), width, pitch: width * format.size(), height, format };
+    decompressor.set_scaling_factor(scale).ok()?;
+    let (scaled_width, scaled_height) = (scale.scale(width), scale.scale(height));
+    let pixels = room(scaled_width, scaled_height);
+    let pitch = scaled_width * format.size();
+    let image = Image { pixels, width: scaled_width, pitch, height: scaled_height, format };
     decompressor.decompress(bytes, image).ok()?;
-    Some((width, height))
+    Some((width as u32, height as u32))
 }
 
 /// Decodes by the `image` crate, and says what is wrong with what does not decode.

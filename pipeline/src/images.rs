@@ -1,9 +1,9 @@
-//! The `images` shards: written row group by row group, read in order or one image at a time.
+//! Writing the `images` shards, row group by row group. How they are read is [`crate::ImageStore`]'s business.
 //!
 //! Image bytes lie uncompressed in pages of about an image each, with a page index, so that fetching a row reads that row.
 
 use crate::sources::Annotation;
-use crate::stage::{Layout, Table, TableWriter, WrittenTable, column, table_properties};
+use crate::stage::{TableWriter, WrittenTable, column, table_properties};
 use crate::{PipelineError, Result};
 use arrow::array::{
     ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBuilder, Float32Builder, Int64Array, Int64Builder,
@@ -13,16 +13,10 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_schemas::config::IngestConfig;
 use lapidary_schemas::tables::{self, annotation_fields, image_fields};
 use lapidary_schemas::{Digest, ImageId};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
-};
 use parquet::basic::Compression;
-use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -228,137 +222,6 @@ fn annotations_array(rows: &[ImageRow]) -> ArrayRef {
     Arc::new(list.finish())
 }
 
-/// What is known of an image without reading its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageInfo {
-    /// Its id.
-    pub id: ImageId,
-    /// Pixels across.
-    pub width: u32,
-    /// Pixels down.
-    pub height: u32,
-    /// The 64-bit DCT hash.
-    pub phash: u64,
-    /// Index of its shard.
-    shard: u32,
-    /// Row in the shard.
-    row: u32,
-}
-
-impl ImageInfo {
-    /// An image of this size that lies in no shard: enough to plan for.
-    pub fn new(id: ImageId, width: u32, height: u32) -> Self {
-        Self { id, width, height, phash: 0, shard: 0, row: 0 }
-    }
-}
-
-/// Random access to the images of a folder. Holds 32 bytes an image and the shards' footers.
-#[derive(Debug)]
-pub struct ImageStore {
-    shards: Vec<(PathBuf, ArrowReaderMetadata)>,
-    infos: Vec<ImageInfo>,
-    by_id: HashMap<ImageId, u32>,
-}
-
-impl ImageStore {
-    /// Opens the shards of an `images` folder.
-    ///
-    /// # Errors
-    /// When a shard cannot be read.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let mut store = Self { shards: Vec::new(), infos: Vec::new(), by_id: HashMap::new() };
-        for (shard, path) in Layout::shards(folder)?.into_iter().enumerate() {
-            let mut row = 0;
-            for batch in Table::open(&path, &["image_id", "width", "height", "phash"], 65_536)? {
-                let batch = batch?;
-                let ids: &UInt64Array = column(&batch, "image_id")?;
-                let widths: &UInt32Array = column(&batch, "width")?;
-                let heights: &UInt32Array = column(&batch, "height")?;
-                let hashes: &UInt64Array = column(&batch, "phash")?;
-                for i in 0..batch.num_rows() {
-                    let id = ImageId(ids.value(i));
-                    store.by_id.insert(id, store.infos.len() as u32);
-                    let (width, height, phash) = (widths.value(i), heights.value(i), hashes.value(i));
-                    store.infos.push(ImageInfo { id, width, height, phash, shard: shard as u32, row });
-                    row += 1;
-                }
-            }
-            let file = File::open(&path).map_err(PipelineError::io("open", &path))?;
-            let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-            let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| PipelineError::format(&path, e))?;
-            store.shards.push((path, metadata));
-        }
-        Ok(store)
-    }
-
-    /// All images, by id.
-    pub fn infos(&self) -> &[ImageInfo] {
-        &self.infos
-    }
-
-    /// An image's row, if it is there.
-    pub fn info(&self, id: ImageId) -> Option<&ImageInfo> {
-        self.by_id.get(&id).map(|index| &self.infos[*index as usize])
-    }
-
-    /// The bytes of the images, in the order asked.
-    ///
-    /// # Errors
-    /// When an image is not there or its shard cannot be read.
-    pub fn fetch(&self, ids: &[ImageId]) -> Result<Vec<Vec<u8>>> {
-        let mut wanted: Vec<(&ImageInfo, usize)> = Vec::with_capacity(ids.len());
-        for (position, id) in ids.iter().enumerate() {
-            let info = self
-                .info(*id)
-                .ok_or_else(|| PipelineError::Usage(format!("image {id} is not among the ingested images")))?;
-            wanted.push((info, position));
-        }
-        wanted.sort_by_key(|(info, _)| (info.shard, info.row));
-        let mut found: Vec<Vec<u8>> = vec![Vec::new(); ids.len()];
-        for group in wanted.chunk_by(|(a, _), (b, _)| a.shard == b.shard) {
-            self.fetch_from_shard(group, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    fn fetch_from_shard(&self, wanted: &[(&ImageInfo, usize)], found: &mut [Vec<u8>]) -> Result<()> {
-        let (path, metadata) = &self.shards[wanted[0].0.shard as usize];
-        let mut selectors = Vec::with_capacity(2 * wanted.len());
-        let mut next = 0;
-        for row in wanted.iter().map(|(info, _)| info.row as usize) {
-            // The same image may be asked for twice.
-            if row + 1 == next {
-                continue;
-            }
-            selectors.push(RowSelector::skip(row - next));
-            selectors.push(RowSelector::select(1));
-            next = row + 1;
-        }
-        let file = File::open(path).map_err(PipelineError::io("open", path))?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
-        let mask = ProjectionMask::columns(builder.parquet_schema(), ["image.bytes"]);
-        let reader = builder
-            .with_projection(mask)
-            .with_row_selection(RowSelection::from(selectors))
-            .with_batch_size(wanted.len())
-            .build()
-            .map_err(|e| PipelineError::format(path, e))?;
-        let mut wanted = wanted.iter().peekable();
-        for batch in reader {
-            let batch = batch.map_err(|e| PipelineError::format(path, e))?;
-            let bytes = bytes_column(&batch)?;
-            for row in 0..batch.num_rows() {
-                let Some((info, position)) = wanted.next() else { break };
-                found[*position] = bytes.value(row).to_vec();
-                while let Some((_, twin)) = wanted.next_if(|(next, _)| next.row == info.row) {
-                    found[*twin] = found[*position].clone();
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The bytes of each row of a batch of `images`.
 ///
 /// # Errors
@@ -374,6 +237,7 @@ pub fn bytes_column(batch: &RecordBatch) -> Result<&BinaryArray> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image_store::ImageStore;
 
     fn row(id: u64, bytes: usize) -> ImageRow {
         ImageRow {
@@ -411,9 +275,9 @@ mod tests {
         assert!(files.len() > 2, "several shards: {files:?}");
         let store = ImageStore::open(temporary.path()).expect("opens");
         let ids = [39, 0, 17, 17, 3, 22].map(ImageId);
-        let bytes = store.fetch(&ids).expect("fetches");
-        for (id, bytes) in ids.iter().zip(bytes) {
-            assert_eq!(bytes, vec![id.0 as u8; 100_000 + id.0 as usize]);
+        let fetched = store.fetch(&ids).expect("fetches");
+        for (i, id) in ids.iter().enumerate() {
+            assert_eq!(fetched.get(i), vec![id.0 as u8; 100_000 + id.0 as usize]);
         }
         assert!(store.fetch(&[ImageId(99)]).is_err());
     }

@@ -3,8 +3,8 @@
 //! An image is decoded once for all its views. Batches come in order through a bounded channel, so that at most
 //! `prefetch + 2` of them are in memory: each is 12 bytes a pixel of a view.
 
-use crate::decode::decode_into;
-use crate::images::ImageStore;
+use crate::decode::decode_reduced_into;
+use crate::image_store::ImageStore;
 use crate::pixels::{Executor, Raster};
 use crate::plan::{PlanReader, View};
 use crate::{PipelineError, Result};
@@ -39,6 +39,18 @@ pub struct Batch {
     pub groups: Vec<ViewGroup>,
 }
 
+/// How a loader works.
+#[derive(Debug, Clone, Copy)]
+pub struct LoaderOptions {
+    /// Batches made ahead.
+    pub prefetch: usize,
+    /// Threads that decode and augment; 0 means all cores.
+    pub threads: usize,
+    /// Decode a JPEG at the smallest scale at which no view is enlarged. Faster where crops are large, and not the same
+    /// pixels.
+    pub scaled_decode: bool,
+}
+
 /// A loader at work.
 #[derive(Debug)]
 pub struct Loader {
@@ -56,9 +68,9 @@ impl Loader {
         mut plan: PlanReader,
         kinds: Vec<ViewKind>,
         steps: std::ops::Range<usize>,
-        prefetch: usize,
-        threads: usize,
+        options: LoaderOptions,
     ) -> Result<Self> {
+        let LoaderOptions { prefetch, threads, scaled_decode } = options;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("loader-{i}"))
@@ -67,8 +79,9 @@ impl Loader {
         let (send, batches) = bounded(prefetch.max(1));
         let load_all = move || {
             for step in steps {
-                let batch =
-                    plan.step(step, &store).and_then(|views| pool.install(|| load(&store, step, views, &kinds)));
+                let batch = plan
+                    .step(step, &store)
+                    .and_then(|views| pool.install(|| load(&store, step, views, &kinds, scaled_decode)));
                 let failed = batch.is_err();
                 if send.send(batch).is_err() || failed {
                     break;
@@ -119,14 +132,14 @@ thread_local! {
 ///
 /// # Errors
 /// When an image is gone or its views do not fit it.
-pub fn load(store: &ImageStore, step: usize, views: &[View], kinds: &[ViewKind]) -> Result<Batch> {
+pub fn load(store: &ImageStore, step: usize, views: &[View], kinds: &[ViewKind], scaled_decode: bool) -> Result<Batch> {
     let views: Vec<View> = views.iter().filter(|view| kinds.contains(&view.kind)).copied().collect();
     let Some(slots) = views.chunk_by(|a, b| a.position == b.position).next().map(<[View]>::len) else {
         return Err(PipelineError::Usage("the plan has no views that the objective reads".to_owned()));
     };
     let images: Vec<&[View]> = views.chunks(slots).collect();
     let ids: Vec<ImageId> = images.iter().map(|views| views[0].image_id).collect();
-    let bytes = store.fetch(&ids)?;
+    let fetched = store.fetch(&ids)?;
     let (mut groups, group_of_slot) = empty_groups(images[0], images.len());
     // Where each view's pixels belong, image by image.
     let mut places: Vec<Option<&mut [f32]>> = (0..views.len()).map(|_| None).collect();
@@ -136,27 +149,47 @@ pub fn load(store: &ImageStore, step: usize, views: &[View], kinds: &[ViewKind])
         let targets = slots_of_group.flat_map(|slot| (0..images.len()).map(move |image| image * slots + slot));
         planes.zip(targets).for_each(|(plane, target)| places[target] = Some(plane));
     }
-    let work = images.par_iter().zip(&bytes).zip(places.par_chunks_mut(slots)).with_max_len(1);
-    work.try_for_each(|((views, bytes), places)| {
-        WORKBENCH.with_borrow_mut(|bench| render_views(bench, bytes, views, places))
+    let work = images.par_iter().enumerate().zip(places.par_chunks_mut(slots)).with_max_len(1);
+    work.try_for_each(|((i, views), places)| {
+        WORKBENCH.with_borrow_mut(|bench| render_views(bench, fetched.get(i), views, places, scaled_decode))
     })?;
     Ok(Batch { step, ids, groups })
 }
 
 /// Decodes an image and renders its views, each into its place.
-fn render_views(bench: &mut Workbench, bytes: &[u8], views: &[View], places: &mut [Option<&mut [f32]>]) -> Result<()> {
+fn render_views(
+    bench: &mut Workbench,
+    bytes: &[u8],
+    views: &[View],
+    places: &mut [Option<&mut [f32]>],
+    scaled_decode: bool,
+) -> Result<()> {
     let id = views[0].image_id;
-    decode_into(bytes, u64::MAX, &mut bench.image).map_err(|(reason, detail)| {
+    let reduction = if scaled_decode { reduction_for(views) } else { 1 };
+    let whole = decode_reduced_into(bytes, u64::MAX, reduction, &mut bench.image).map_err(|(reason, detail)| {
         PipelineError::Usage(format!("image {id}: {} ({detail}); ingest again", reason.text()))
     })?;
+    let decoded = (bench.image.width(), bench.image.height());
     for (view, place) in views.iter().zip(places) {
         let place = place.take().filter(|place| place.len() == 3 * usize::from(view.size_px).pow(2));
         let place = place.filter(|_| view.image_id == id).ok_or_else(|| {
             PipelineError::Usage(format!("image {id}, view {}: not like the views of others; plan again", view.view))
         })?;
-        bench.executor.render_into(&bench.image, view, place)?;
+        let crop = if decoded == whole { view.crop } else { view.crop.reduced(whole, decoded) };
+        bench.executor.render_into(&bench.image, &View { crop, ..*view }, place)?;
     }
     Ok(())
+}
+
+/// The greatest reduction of a JPEG at which every crop still has as many pixels as its view.
+fn reduction_for(views: &[View]) -> u32 {
+    let suits = |reduction: &u32| {
+        views.iter().all(|view| {
+            let short_side = u32::from(view.crop.width_px.min(view.crop.height_px));
+            short_side >= reduction * u32::from(view.size_px)
+        })
+    };
+    [8, 4, 2].into_iter().find(suits).unwrap_or(1)
 }
 
 /// Groups for the views of an image and `batch - 1` like it, their pixels to be written, and the group of each view.

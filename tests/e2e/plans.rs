@@ -4,7 +4,7 @@
 use crate::run::{curated, facts, refusal, text};
 use arrow::array::{ArrayRef, RecordBatch, UInt16Array, UInt64Array};
 use lapidary_pipeline::ImageStore;
-use lapidary_pipeline::loader::Loader;
+use lapidary_pipeline::loader::{Loader, LoaderOptions};
 use lapidary_pipeline::plan::{PlanReader, View, views_of_image};
 use lapidary_pipeline::stage::{TableWriter, digest_of_bytes, read_manifest, read_table};
 use lapidary_pipeline::{ImageInfo, PipelineError};
@@ -48,16 +48,22 @@ fn all_views(out: &Path, plan: &str) -> Result<Vec<View>, PipelineError> {
 
 /// A digest of every batch of a plan's first epoch.
 fn batches(out: &Path, plan: &str, threads: usize) -> Vec<Digest> {
+    let digest = |pixels: &[f32]| digest_of_bytes(&pixels.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    pixels(out, plan, threads, false).iter().map(|pixels| digest(pixels)).collect()
+}
+
+/// The pixels of every batch of a plan's first epoch.
+fn pixels(out: &Path, plan: &str, threads: usize, scaled_decode: bool) -> Vec<Vec<f32>> {
     let (reader, store) = opened(out, plan).expect("opens");
     let steps = 0..reader.steps_per_epoch();
     let kinds = vec![ViewKind::Global, ViewKind::Local, ViewKind::Barlow];
-    let mut loader = Loader::start(store, reader, kinds, steps, 2, threads).expect("starts");
-    let mut digests = Vec::new();
+    let options = LoaderOptions { prefetch: 2, threads, scaled_decode };
+    let mut loader = Loader::start(store, reader, kinds, steps, options).expect("starts");
+    let mut batches = Vec::new();
     while let Some(batch) = loader.next_batch().expect("loads") {
-        let bytes: Vec<u8> = batch.groups.iter().flat_map(|g| &g.pixels).flat_map(|v| v.to_le_bytes()).collect();
-        digests.push(digest_of_bytes(&bytes));
+        batches.push(batch.groups.iter().flat_map(|group| &group.pixels).copied().collect());
     }
-    digests
+    batches
 }
 
 #[test]
@@ -75,6 +81,15 @@ fn stored_and_drawn_rows_feed_the_same_bytes_on_any_number_of_threads() {
     assert_eq!(one.len(), 3);
     assert_eq!(one, batches(&out, "stored", 2));
     assert_eq!(one, batches(&out, "drawn", 2));
+
+    // Decoded at a smaller scale where the plan allows it: other pixels, but near ones. 0.07 is 4 levels of 255; drawn
+    // textures are the worst there is.
+    let (whole, scaled) = (pixels(&out, "stored", 2, false), pixels(&out, "stored", 2, true));
+    let differences = whole.iter().flatten().zip(scaled.iter().flatten()).map(|(a, b)| f64::from((a - b).abs()));
+    let count = whole.iter().map(Vec::len).sum::<usize>() as f64;
+    let mean = differences.sum::<f64>() / count;
+    println!("scaled decoding: {:.2} levels on average", mean * 255.0 * 0.226);
+    assert!(mean > 0.0 && mean < 0.07, "{mean}");
 
     // An image's rows are the same in a plan of another subset.
     facts(&out, &["cut", "--size", "100"]);
@@ -250,4 +265,21 @@ fn draws_are_distributed_as_torchvisions() {
         let (ours, theirs) = (ours as f64 / jitters.len() as f64, *theirs as f64 / golden.draws as f64);
         assert!((ours - theirs).abs() < 0.005, "order {order}: {ours}, {theirs}");
     }
+}
+
+#[test]
+fn pretraining_takes_no_more_memory_for_more_steps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    curated(&out, "120");
+    let peak = |steps: &str| {
+        let steps = format!("pretrain.steps={steps}");
+        // What comes later wins.
+        let knobs = [crate::run::TINY, &["--set", &steps, "--set", "plan.epochs=20"]].concat();
+        facts(&out, &[&["plan"], &knobs[..]].concat());
+        let trained = facts(&out, &[&["pretrain", "--device", "cpu", "--run", &steps[9..]], &knobs[..]].concat());
+        trained[0]["peak_memory_mib"].as_f64().expect("MiB")
+    };
+    let (few, many) = (peak("5"), peak("50"));
+    assert!(many < 1.25 * few + 8.0, "{few} MiB for 5 steps, {many} for 50");
 }

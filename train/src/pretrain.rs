@@ -7,7 +7,7 @@ use crate::trainer::{StepReport, Trainer};
 use crate::{Result, model};
 use burn::tensor::backend::AutodiffBackend;
 use lapidary_pipeline::cli::to_toml;
-use lapidary_pipeline::loader::Loader;
+use lapidary_pipeline::loader::{Loader, LoaderOptions};
 use lapidary_pipeline::plan::PlanReader;
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Progress, StageRun, StageSpec, environment, require_manifest, write_json,
@@ -110,9 +110,12 @@ impl Program for Run {
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
         let mut metrics = Metrics::open(&stage.path(METRICS_FILE), first)?;
-        let threads = config.pretrain.loader_threads;
-        let mut loader =
-            Loader::start(store, reader, trainer.reads(), first..steps, config.pretrain.prefetch_batches, threads)?;
+        let options = LoaderOptions {
+            prefetch: config.pretrain.prefetch_batches,
+            threads: config.pretrain.loader_threads,
+            scaled_decode: config.pretrain.scaled_decode,
+        };
+        let mut loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;
         let progress = Progress::new("pretrain", steps as u64, "steps");
         progress.add(first as u64);
         let mut clock = Clock::default();

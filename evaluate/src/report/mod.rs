@@ -148,9 +148,10 @@ impl Pictures {
     fn row(&self, images: &[(ImageId, String)], width_px: u32) -> Result<Markup> {
         let ids: Vec<ImageId> = images.iter().map(|(id, _)| *id).collect();
         let mut figures = Vec::with_capacity(images.len());
-        for ((id, caption), bytes) in images.iter().zip(self.store.fetch(&ids)?) {
-            let decoded =
-                decode(&bytes, u64::MAX).map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
+        let fetched = self.store.fetch(&ids)?;
+        for (i, (id, caption)) in images.iter().enumerate() {
+            let decoded = decode(fetched.get(i), u64::MAX)
+                .map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
             let height = width_px * decoded.rgb.height() / decoded.rgb.width().max(1);
             let small = image::imageops::thumbnail(&decoded.rgb, width_px, height.clamp(1, 2 * width_px));
             figures.push(picture(&jpeg(&small)?, "image/jpeg", &id.to_string(), width_px, caption));

@@ -46,16 +46,25 @@ pub(super) fn box_gaussian(image: &mut Raster, radius_px: f32, scratch: &mut Scr
 
 /// Writes the columns of an image as rows.
 fn transpose(pixels: &[u32], width: usize, out: &mut [u32]) {
-    const TILE: usize = 16;
+    const TILE: usize = 8;
     let height = pixels.len() / width;
-    for top in (0..height).step_by(TILE) {
-        for left in (0..width).step_by(TILE) {
-            for x in left..(left + TILE).min(width) {
-                let column = &mut out[x * height..(x + 1) * height];
-                for y in top..(top + TILE).min(height) {
-                    column[y] = pixels[y * width + x];
-                }
+    let (tiled_width, tiled_height) = (width / TILE * TILE, height / TILE * TILE);
+    for top in (0..tiled_height).step_by(TILE) {
+        for left in (0..tiled_width).step_by(TILE) {
+            let mut tile = [[0u32; TILE]; TILE];
+            for (y, row) in tile.iter_mut().enumerate() {
+                row.copy_from_slice(&pixels[(top + y) * width + left..][..TILE]);
             }
+            for x in 0..TILE {
+                let column: [u32; TILE] = std::array::from_fn(|y| tile[y][x]);
+                out[(left + x) * height + top..][..TILE].copy_from_slice(&column);
+            }
+        }
+    }
+    // What no tile covers, right and below.
+    for y in 0..height {
+        for x in (if y < tiled_height { tiled_width } else { 0 })..width {
+            out[x * height + y] = pixels[y * width + x];
         }
     }
 }

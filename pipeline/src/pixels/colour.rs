@@ -59,8 +59,16 @@ fn contrast_around(pixels: &mut [u32], mean: u32, factor: f32) {
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
 fn luma_sum(pixels: &[u32]) -> u64 {
+    let mut sum = 0;
     // A block's sum fits 32 bits.
-    pixels.chunks(1 << 16).map(|block| u64::from(block.iter().map(|p| luma(*p)).sum::<u32>())).sum()
+    for block in pixels.chunks(1 << 16) {
+        let mut part = 0;
+        for p in block {
+            part += luma(*p);
+        }
+        sum += u64::from(part);
+    }
+    sum
 }
 
 /// Scales away from each pixel's luma (`ImageEnhance.Color`).

@@ -13,7 +13,7 @@ pub use reader::PlanReader;
 pub use sample::{Crop, Jitter, View, epoch_order, views_of_image};
 pub use sheet::{ShownView, show};
 
-use crate::images::{ImageInfo, ImageStore};
+use crate::image_store::{ImageInfo, ImageStore};
 use crate::stage::{
     Layout, Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, column, read_table, require_manifest,
 };

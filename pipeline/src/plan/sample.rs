@@ -1,6 +1,6 @@
 //! Drawing the parameters of views, as torchvision's transforms draw them, each from its own keyed generator.
 
-use crate::images::ImageInfo;
+use crate::image_store::ImageInfo;
 use crate::random::{Purpose, Rng, RngExt, chance, keyed, uniform};
 use lapidary_schemas::ImageId;
 use lapidary_schemas::config::{BlurKind, Interpolation, ViewKind, ViewSpec};
@@ -54,6 +54,21 @@ impl Crop {
     pub fn fits(&self, width: u32, height: u32) -> bool {
         let inside = |start: u16, len: u16, end: u32| len > 0 && u32::from(start) + u32::from(len) <= end;
         inside(self.x_px, self.width_px, width) && inside(self.y_px, self.height_px, height)
+    }
+}
+
+impl Crop {
+    /// The box in an image whose sides were reduced from `from` to `to` pixels: its edges, rounded.
+    pub fn reduced(&self, from: (u32, u32), to: (u32, u32)) -> Self {
+        let edges = |start: u16, len: u16, from: u32, to: u32| {
+            let at = |edge: u32| (f64::from(edge) * f64::from(to) / f64::from(from)).round() as u16;
+            let (first, end) = (at(u32::from(start)), at(u32::from(start) + u32::from(len)));
+            let first = first.min(to as u16 - 1);
+            (first, end.saturating_sub(first).max(1))
+        };
+        let (x_px, width_px) = edges(self.x_px, self.width_px, from.0, to.0);
+        let (y_px, height_px) = edges(self.y_px, self.height_px, from.1, to.1);
+        Self { x_px, y_px, width_px, height_px }
     }
 }
 
@@ -209,6 +224,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_reduced_crop_lies_in_the_reduced_image(width in 1u32..900, height in 1u32..900, reduction in 1u32..9, seed in any::<u64>()) {
+            let crop = sample_crop(&mut keyed(seed, Purpose::View, 0, 0), width, height, &ViewSpec::default());
+            let to = (width.div_ceil(reduction), height.div_ceil(reduction));
+            prop_assert!(crop.reduced((width, height), to).fits(to.0, to.1));
+            prop_assert_eq!(crop.reduced((width, height), (width, height)), crop);
+        }
+
         #[test]
         fn crops_lie_in_the_image(seed in any::<u64>(), width in 1u32..900, height in 1u32..900, low in 0.01f32..1.0) {
             let spec = ViewSpec { area: [low, 1.0], ..ViewSpec::default() };

@@ -127,6 +127,9 @@ pub struct PretrainConfig {
     pub prefetch_batches: usize,
     /// Threads that decode and augment; 0 means all cores.
     pub loader_threads: usize,
+    /// Decode a JPEG at the smallest of its scales (1/8 to 1) at which no view is enlarged: faster where images are much
+    /// larger than views, but not the same pixels (pipeline/pixels.md).
+    pub scaled_decode: bool,
 }
 
 impl Default for PretrainConfig {
@@ -146,6 +149,7 @@ impl Default for PretrainConfig {
             checkpoint_steps: 100,
             prefetch_batches: 3,
             loader_threads: 0,
+            scaled_decode: false,
         }
     }
 }
