@@ -4,7 +4,7 @@
 use crate::run::{curated, facts, refusal, text};
 use arrow::array::{ArrayRef, RecordBatch, UInt16Array, UInt64Array};
 use lapidary_pipeline::ImageStore;
-use lapidary_pipeline::loader::{Loader, LoaderOptions};
+use lapidary_pipeline::loader::{Loader, LoaderOptions, Pixels};
 use lapidary_pipeline::plan::{PlanReader, View, views_of_image};
 use lapidary_pipeline::stage::{TableWriter, digest_of_bytes, read_manifest, read_table};
 use lapidary_pipeline::{ImageInfo, PipelineError};
@@ -57,11 +57,16 @@ fn pixels(out: &Path, plan: &str, threads: usize, scaled_decode: bool) -> Vec<Ve
     let (reader, store) = opened(out, plan).expect("opens");
     let steps = 0..reader.steps_per_epoch();
     let kinds = vec![ViewKind::Global, ViewKind::Local, ViewKind::Barlow];
-    let options = LoaderOptions { prefetch: 2, threads, scaled_decode };
+    let options = LoaderOptions { prefetch: 2, threads, crops_only: false, scaled_decode };
     let mut loader = Loader::start(store, reader, kinds, steps, options).expect("starts");
     let mut batches = Vec::new();
     while let Some(batch) = loader.next_batch().expect("loads") {
-        batches.push(batch.groups.iter().flat_map(|group| &group.pixels).copied().collect());
+        let mut pixels = Vec::new();
+        for group in batch.groups {
+            let Pixels::Rendered(values) = group.pixels else { panic!("crops were not asked for") };
+            pixels.extend(values);
+        }
+        batches.push(pixels);
     }
     batches
 }
@@ -280,6 +285,11 @@ fn pretraining_takes_no_more_memory_for_more_steps() {
         let trained = facts(&out, &[&["pretrain", "--device", "cpu", "--run", &steps[9..]], &knobs[..]].concat());
         trained[0]["peak_memory_mib"].as_f64().expect("MiB")
     };
+    // Views that the training device finishes are trained on as well.
+    facts(&out, &[&["plan"], crate::run::TINY].concat());
+    let on_device = [&["pretrain", "--device", "cpu", "--run", "device"], crate::run::TINY];
+    let on_device = facts(&out, &[&on_device.concat()[..], &["--set", "pretrain.augment=device"]].concat());
+    assert!(on_device[0]["facts"]["last"]["loss"].as_f64().is_some_and(f64::is_finite), "{on_device:#?}");
     let (few, many) = (peak("5"), peak("50"));
     assert!(many < 1.25 * few + 8.0, "{few} MiB for 5 steps, {many} for 50");
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything is generic over burn's backends; [`backend`] names them and nothing else does.
 
+mod augment;
 pub mod backend;
 mod checkpoint;
 mod encoder;

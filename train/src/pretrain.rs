@@ -13,6 +13,7 @@ use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Progress, StageRun, StageSpec, environment, require_manifest, write_json,
 };
 use lapidary_pipeline::{ImageStore, PipelineError, interrupt};
+use lapidary_schemas::config::AugmentOn;
 use lapidary_schemas::{Config, Manifest, Rows};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -113,6 +114,7 @@ impl Program for Run {
         let options = LoaderOptions {
             prefetch: config.pretrain.prefetch_batches,
             threads: config.pretrain.loader_threads,
+            crops_only: config.pretrain.augment == AugmentOn::Device,
             scaled_decode: config.pretrain.scaled_decode,
         };
         let mut loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;

@@ -4,6 +4,7 @@
 //! AdamW; the teacher follows. The backbone works on pieces of the batch side by side, the heads on all of it. All state
 //! that makes a run is in a [`Checkpoint`]; the plan's position is the step itself, and no other randomness exists.
 
+use crate::augment::finish;
 use crate::checkpoint::Checkpoint;
 use crate::model::{Network, Seen, Vit, host_values, load, map_named, named_gradients, snapshot};
 use crate::objective::{Features, Objective, Weighted, build};
@@ -13,7 +14,8 @@ use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use lapidary_pipeline::loader::{Batch, ViewGroup};
+use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
+use lapidary_pipeline::plan::View;
 use lapidary_schemas::Config;
 use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
@@ -222,11 +224,28 @@ impl<B: AutodiffBackend> Piece<B> {
 /// The views of some images of a group, shape `[views * images, 3, size_px, size_px]`.
 fn pixels<B: Backend>(group: &ViewGroup, images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
     let plane = 3 * group.size_px * group.size_px;
-    let of_view = group.pixels.len() / group.views;
-    let views = group.pixels.chunks_exact(of_view);
-    let values: Vec<f32> = views.flat_map(|view| &view[images.start * plane..images.end * plane]).copied().collect();
     let shape = [group.views * images.len(), 3, group.size_px, group.size_px];
-    Tensor::from_data(TensorData::new(values, shape), device)
+    match &group.pixels {
+        Pixels::Rendered(values) => {
+            Tensor::from_data(TensorData::new(of_images(values, group.views, plane, images).collect(), shape), device)
+        }
+        Pixels::Cropped(levels, rows) => {
+            let levels = of_images(levels, group.views, plane, images).map(f32::from).collect();
+            let rows: Vec<View> = of_images(rows, group.views, 1, images).collect();
+            finish(Tensor::from_data(TensorData::new(levels, shape), device), &rows)
+        }
+    }
+}
+
+/// What belongs to some images, of values of shape `[views, batch, width]`.
+fn of_images<'a, T: Copy>(
+    values: &'a [T],
+    views: usize,
+    width: usize,
+    images: &Range<usize>,
+) -> impl Iterator<Item = T> + use<'a, T> {
+    let range = images.start * width..images.end * width;
+    values.chunks_exact(values.len() / views).flat_map(move |view| &view[range.clone()]).copied()
 }
 
 /// The features of all pieces, in the order of the batch, as leaves that gradients are asked for.
@@ -300,7 +319,7 @@ mod tests {
                 wave + 0.1 * ((i * 7919 + view) as f32).sin()
             };
             let pixels = (0..views * 24 * 3 * size_px * size_px).map(value).collect();
-            ViewGroup { kind, size_px, views, pixels }
+            ViewGroup { kind, size_px, views, pixels: Pixels::Rendered(pixels) }
         };
         let ids = (0..24).map(ImageId).collect();
         Batch { step: 0, ids, groups: vec![group(ViewKind::Global, 16, 2), group(ViewKind::Local, 8, 2)] }

@@ -127,6 +127,22 @@ fn row_of_box(around: [&[u8]; 3], sums: &mut [u32], out: &mut [u8], weight: u32,
     }
 }
 
+/// The weights of one pass of Pillow's blur at distances of 0, 1, 2, ... pixels; of three passes along rows and three along
+/// columns, each rounded.
+pub fn box_taps(radius_px: f32) -> Vec<f32> {
+    let filter = BoxFilter::new(box_radius(radius_px));
+    let share = |weight: u32| weight as f32 / (1 << 24) as f32;
+    let mut taps = vec![share(filter.weight); filter.whole + 1];
+    taps.push(share(filter.edge_weight));
+    taps
+}
+
+/// The weights of torchvision's blur at distances of 0 to 4 pixels: one pass along rows, one along columns, rounded at the
+/// end.
+pub fn kernel_taps(radius_px: f32) -> Vec<f32> {
+    kernel(radius_px)[KERNEL / 2..].to_vec()
+}
+
 const KERNEL: usize = 9;
 
 /// Blurs by a Gaussian of standard deviation `radius_px` as torchvision's `gaussian_blur` does with a kernel of 9: the

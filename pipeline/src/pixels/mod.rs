@@ -8,6 +8,7 @@ mod blur;
 mod colour;
 mod raster;
 
+pub use blur::{box_taps, kernel_taps};
 pub use raster::Raster;
 
 use crate::plan::View;
@@ -78,6 +79,20 @@ impl Executor {
     /// When the crop does not lie in the image.
     pub fn render_into(&mut self, image: &Raster, view: &View, pixels: &mut [f32]) -> Result<()> {
         normalise_into(self.render(image, view)?, pixels);
+        Ok(())
+    }
+
+    /// Crops, resizes and mirrors, and nothing else: levels of 0 to 255, channels first, into `levels` of shape
+    /// `[3, size_px, size_px]`.
+    ///
+    /// # Errors
+    /// When the crop does not lie in the image.
+    pub fn crop_into(&mut self, image: &Raster, view: &View, levels: &mut [u8]) -> Result<()> {
+        let crop = View { jitter: None, grayscale: false, blur_radius_px: 0.0, solarize: false, ..*view };
+        let rgb = self.render(image, &crop)?;
+        for (channel, out) in levels.chunks_exact_mut(rgb.pixels().len()).enumerate() {
+            out.iter_mut().zip(rgb.pixels()).for_each(|(level, pixel)| *level = (pixel >> (8 * channel)) as u8);
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ mod augment;
 mod training;
 
 pub use augment::{BlurKind, Interpolation, PlanConfig, ViewKind, ViewSpec};
-pub use training::{EvalConfig, ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig};
+pub use training::{AugmentOn, EvalConfig, ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig};
 
 use serde::{Deserialize, Serialize};
 

@@ -94,6 +94,16 @@ impl Default for ObjectiveConfig {
     }
 }
 
+/// Where views are jittered, blurred, solarised and normalised; they are always decoded and cropped on the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AugmentOn {
+    /// On the loader's threads.
+    Cpu,
+    /// As batched operations on the training device.
+    Device,
+}
+
 /// Optimiser, schedules, checkpoints and loader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,6 +137,9 @@ pub struct PretrainConfig {
     pub prefetch_batches: usize,
     /// Threads that decode and augment; 0 means all cores.
     pub loader_threads: usize,
+    /// `cpu`, or `device`: where views are jittered, blurred, solarised and normalised, from the same rows of the plan. The
+    /// device's pixels are within 2 levels of the CPU's, but for a few hues (pipeline/pixels.md).
+    pub augment: AugmentOn,
     /// Decode a JPEG at the smallest of its scales (1/8 to 1) at which no view is enlarged: faster where images are much
     /// larger than views, but not the same pixels (pipeline/pixels.md).
     pub scaled_decode: bool,
@@ -149,6 +162,7 @@ impl Default for PretrainConfig {
             checkpoint_steps: 100,
             prefetch_batches: 3,
             loader_threads: 0,
+            augment: AugmentOn::Cpu,
             scaled_decode: false,
         }
     }
