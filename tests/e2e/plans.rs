@@ -280,7 +280,7 @@ fn pretraining_takes_no_more_memory_for_more_steps() {
     let peak = |steps: &str| {
         let steps = format!("pretrain.steps={steps}");
         // What comes later wins.
-        let knobs = [crate::run::TINY, &["--set", &steps, "--set", "plan.epochs=20"]].concat();
+        let knobs = [crate::run::TINY, &["--set", &steps, "--set", "plan.epochs=35"]].concat();
         facts(&out, &[&["plan"], &knobs[..]].concat());
         let trained = facts(&out, &[&["pretrain", "--device", "cpu", "--run", &steps[9..]], &knobs[..]].concat());
         trained[0]["peak_memory_mib"].as_f64().expect("MiB")
@@ -290,6 +290,7 @@ fn pretraining_takes_no_more_memory_for_more_steps() {
     let on_device = [&["pretrain", "--device", "cpu", "--run", "device"], crate::run::TINY];
     let on_device = facts(&out, &[&on_device.concat()[..], &["--set", "pretrain.augment=device"]].concat());
     assert!(on_device[0]["facts"]["last"]["loss"].as_f64().is_some_and(f64::is_finite), "{on_device:#?}");
-    let (few, many) = (peak("5"), peak("50"));
-    assert!(many < 1.25 * few + 8.0, "{few} MiB for 5 steps, {many} for 50");
+    // The first steps fill the pages that the allocator then keeps, which takes some of them and varies with the threads.
+    let (few, many) = (peak("50"), peak("240"));
+    assert!(many < 1.3 * few, "{few} MiB for 50 steps, {many} for 240");
 }
