@@ -5,29 +5,14 @@ use image::RgbImage;
 use lapidary_pipeline::pixels::{Executor, Raster, normalise_into};
 use lapidary_pipeline::plan::{Crop, Jitter, View};
 use lapidary_schemas::ImageId;
-use lapidary_schemas::config::{BlurKind, Interpolation, ViewKind};
+use lapidary_schemas::config::{BlurKind, Interpolation};
 
 const SIDE: u16 = 224;
 const PLAIN: Jitter = Jitter { brightness: 1.0, contrast: 1.0, saturation: 1.0, hue: 0.0, order: 0 };
 
 /// A view that copies the upper left corner.
 fn copied() -> View {
-    View {
-        epoch: 0,
-        position: 0,
-        image_id: ImageId(1),
-        view: 0,
-        kind: ViewKind::Global,
-        size_px: SIDE,
-        interpolation: Interpolation::Bicubic,
-        crop: Crop { x_px: 0, y_px: 0, width_px: SIDE, height_px: SIDE },
-        flip: false,
-        jitter: None,
-        grayscale: false,
-        blur_radius_px: 0.0,
-        blur: BlurKind::Pillow,
-        solarize: false,
-    }
+    View::of_crop(ImageId(1), Crop { x_px: 0, y_px: 0, width_px: SIDE, height_px: SIDE }, SIDE)
 }
 
 fn operators(criterion: &mut Criterion) {

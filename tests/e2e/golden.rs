@@ -5,7 +5,7 @@ use lapidary_pipeline::decode;
 use lapidary_pipeline::pixels::{Executor, Raster};
 use lapidary_pipeline::plan::{Crop, Jitter, View};
 use lapidary_schemas::ImageId;
-use lapidary_schemas::config::{BlurKind, Interpolation, ViewKind};
+use lapidary_schemas::config::{BlurKind, Interpolation};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::Value;
@@ -62,30 +62,23 @@ impl Case {
     fn view(&self, image: &Raster) -> View {
         let side = |name: &str, otherwise: u32| self.number(name).map_or(otherwise, |v| v as u32);
         let text = |name: &str| self.parameters.get(name).and_then(Value::as_str).unwrap_or_default();
+        let px = |name: &str, otherwise: u32| side(name, otherwise) as u16;
+        let crop = Crop {
+            x_px: px("x", 0),
+            y_px: px("y", 0),
+            width_px: px("w", image.width()),
+            height_px: px("h", image.height()),
+        };
+        let bilinear = text("interpolation") == "bilinear";
         View {
-            epoch: 0,
-            position: 0,
-            image_id: ImageId(1),
-            view: 0,
-            kind: ViewKind::Global,
-            size_px: side("size_px", image.width()) as u16,
-            interpolation: if text("interpolation") == "bilinear" {
-                Interpolation::Bilinear
-            } else {
-                Interpolation::Bicubic
-            },
-            crop: Crop {
-                x_px: side("x", 0) as u16,
-                y_px: side("y", 0) as u16,
-                width_px: side("w", image.width()) as u16,
-                height_px: side("h", image.height()) as u16,
-            },
+            interpolation: if bilinear { Interpolation::Bilinear } else { Interpolation::Bicubic },
             flip: self.is("flip"),
             jitter: self.jitter(),
             grayscale: self.is("grayscale"),
             blur_radius_px: self.number("radius").unwrap_or(0.0) as f32,
             blur: if text("blur") == "torchvision" { BlurKind::Torchvision } else { BlurKind::Pillow },
             solarize: self.is("solarize"),
+            ..View::of_crop(ImageId(1), crop, px("size_px", image.width()))
         }
     }
 

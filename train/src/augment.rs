@@ -152,8 +152,14 @@ fn channels<B: Backend>(levels: &Levels<B>) -> [Levels<B>; 3] {
     std::array::from_fn(|channel| levels.clone().narrow(1, channel, 1))
 }
 
-/// Turns the hue by `shift` 255ths, through Pillow's 8-bit HSV. In f32 throughout: where Pillow's f64 tips a hue to the other
-/// side of an integer (1 colour in 2,700), the channel between the greatest and the least differs by up to 6 levels.
+/// A sum as rounded, and what the rounding took away (Knuth's TwoSum).
+fn two_sum<B: Backend>(a: Levels<B>, b: Levels<B>) -> (Levels<B>, Levels<B>) {
+    let sum = a.clone() + b.clone();
+    let of_b = sum.clone() - a.clone();
+    (sum.clone(), (a - (sum - of_b.clone())) + (b - of_b))
+}
+
+/// Turns the hue by `shift` 255ths, through Pillow's 8-bit HSV, as the CPU's executor does.
 fn turn_hue<B: Backend>(levels: Levels<B>, shift: Levels<B>) -> Levels<B> {
     let [r, g, b] = channels(&levels);
     let most = r.clone().max_pair(g.clone()).max_pair(b.clone());
@@ -167,11 +173,13 @@ fn turn_hue<B: Backend>(levels: Levels<B>, shift: Levels<B>) -> Levels<B> {
     let is_b = (is_r.clone() + is_g.clone()) * -1.0 + 1.0;
     let below = |channel: Levels<B>| (most.clone() - channel) / range.clone();
     let (below_r, below_g, below_b) = (below(r), below(g), below(b));
-    let sixths = is_r * (below_b.clone() - below_g.clone())
-        + is_g * (below_r.clone() - below_b + 2.0)
-        + is_b * (below_g - below_r + 4.0);
-    let turn = sixths / 6.0 + 1.0;
-    let turn = turn.clone() - one_if(turn.greater_equal_elem(1.0));
+    let plus = is_r.clone() * below_b.clone() + is_g.clone() * below_r.clone() + is_b.clone() * below_g.clone();
+    let minus = is_r * below_g + is_g.clone() * below_b + is_b.clone() * below_r;
+    // Pillow adds in f64 and rounds once: what each f32 sum leaves over is added in the end.
+    let (lean, left) = two_sum(plus, minus * -1.0);
+    let (sum, more_left) = two_sum(is_g * 2.0 + is_b * 4.0, lean);
+    let turn = (sum + (left + more_left)) / 6.0;
+    let turn = turn.clone() + one_if(turn.lower_elem(0.0));
     let hue = (turn * 255.0).floor() + shift;
     let hue = hue.clone() - one_if(hue.greater_equal_elem(255.5)) * 256.0;
     let saturation = (range / (most.clone() + gray.clone() * (most.clone() * -1.0 + 1.0)) * 255.0).floor() / 255.0;
@@ -209,7 +217,7 @@ mod tests {
     use lapidary_schemas::config::ViewSpec;
 
     #[test]
-    fn the_device_finishes_views_within_two_levels_of_the_cpu() {
+    fn the_device_finishes_views_as_the_executor_does() {
         const SIDE: usize = 32;
         let scene = image::RgbImage::from_fn(90, 70, |x, y| {
             let wave = |a: f32, b: f32| (127.5 + 127.0 * (x as f32 * a + y as f32 * b).sin()) as u8;
@@ -233,15 +241,12 @@ mod tests {
         let levels = TensorData::new(levels, [rows.len(), 3, SIDE, SIDE]);
         let finished = finish(Tensor::<Flex, 4>::from_data(levels, &Default::default()), &rows);
         let found: Vec<f32> = finished.into_data().to_vec().expect("f32");
-        let (mut far, mut worst) = (0, 0f32);
+        let mut worst = 0f32;
         for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-            let level = (found - wanted).abs() * STD[i / (SIDE * SIDE) % 3] * 255.0;
-            far += usize::from(level > 2.01);
-            worst = worst.max(level);
+            worst = worst.max((found - wanted).abs() * STD[i / (SIDE * SIDE) % 3] * 255.0);
         }
-        println!("{far} of {} values are over 2 levels off, the worst by {worst:.1}", found.len());
-        // The hues that f64 tips: their factors may carry them further.
-        assert!(far * 2_000 < found.len(), "{far} of {}", found.len());
-        assert!(worst < 12.0, "{worst}");
+        println!("of {} values, the worst is off by {worst:.5} levels", found.len());
+        // Levels are whole numbers: these are the same. Another device may divide otherwise.
+        assert!(worst < 0.01, "{worst}");
     }
 }

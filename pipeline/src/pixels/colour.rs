@@ -93,6 +93,14 @@ fn hue_by(pixels: &mut [u32], shift: u32) {
     }
 }
 
+/// A sum of two numbers as rounded, and what the rounding took away (Knuth's TwoSum).
+#[inline(always)]
+fn two_sum(a: f32, b: f32) -> (f32, f32) {
+    let sum = a + b;
+    let of_b = sum - a;
+    (sum, (a - (sum - of_b)) + (b - of_b))
+}
+
 /// Pillow's way to HSV and back, without branches. Where Pillow computes in f64, f32 does here when no colour shows the
 /// difference.
 #[inline(always)]
@@ -127,10 +135,12 @@ fn turned(p: u32, shift: u32) -> u32 {
         r
     };
     let below = |channel: u32| (most - channel) as i32 as f32 / range;
-    let sixths = (f64::from(base) + f64::from(below(plus)) - f64::from(below(minus))) as f32;
-    // Between 5/6 and 2: `fmod(x, 1)` is a subtraction.
-    let turn = f64::from(sixths) * (1.0 / 6.0) + 1.0;
-    let turn = if turn >= 1.0 { turn - 1.0 } else { turn } as f32;
+    // Pillow adds in f64 and rounds once: what each f32 sum leaves over is added in the end.
+    let (lean, left) = two_sum(below(plus), -below(minus));
+    let (sum, more_left) = two_sum(base, lean);
+    let sixths = sum + (left + more_left);
+    let turn = sixths / 6.0;
+    let turn = if turn < 0.0 { turn + 1.0 } else { turn };
     let hue = (whole(turn * 255.0) + shift) & 255;
     let saturation = whole(range / if gray { 1.0 } else { value } * 255.0) as i32 as f32 / 255.0;
     // `hue * 6 / 255` and what it leaves; 6 is 0 again.

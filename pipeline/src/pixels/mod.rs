@@ -180,25 +180,9 @@ mod tests {
     use super::*;
     use crate::plan::Crop;
     use lapidary_schemas::ImageId;
-    use lapidary_schemas::config::ViewKind;
 
     fn view(crop: Crop) -> View {
-        View {
-            epoch: 0,
-            position: 0,
-            image_id: ImageId(1),
-            view: 0,
-            kind: ViewKind::Global,
-            size_px: 8,
-            interpolation: Interpolation::Bicubic,
-            crop,
-            flip: false,
-            jitter: None,
-            grayscale: false,
-            blur_radius_px: 0.0,
-            blur: BlurKind::Pillow,
-            solarize: false,
-        }
+        View::of_crop(ImageId(1), crop, 8)
     }
 
     fn image() -> RgbImage {

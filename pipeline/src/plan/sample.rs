@@ -39,6 +39,28 @@ pub struct View {
     pub solarize: bool,
 }
 
+impl View {
+    /// A view of `size_px` squared that crops (bicubic) and does nothing else.
+    pub fn of_crop(image_id: ImageId, crop: Crop, size_px: u16) -> Self {
+        Self {
+            epoch: 0,
+            position: 0,
+            image_id,
+            view: 0,
+            kind: ViewKind::Global,
+            size_px,
+            interpolation: Interpolation::Bicubic,
+            crop,
+            flip: false,
+            jitter: None,
+            grayscale: false,
+            blur_radius_px: 0.0,
+            blur: BlurKind::Pillow,
+            solarize: false,
+        }
+    }
+}
+
 /// A box in the decoded image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]

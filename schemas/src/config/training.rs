@@ -137,8 +137,8 @@ pub struct PretrainConfig {
     pub prefetch_batches: usize,
     /// Threads that decode and augment; 0 means all cores.
     pub loader_threads: usize,
-    /// `cpu`, or `device`: where views are jittered, blurred, solarised and normalised, from the same rows of the plan. The
-    /// device's pixels are within 2 levels of the CPU's, but for a few hues (pipeline/pixels.md).
+    /// `cpu`, or `device`: where views are jittered, blurred, solarised and normalised, from the same rows of the plan
+    /// (pipeline/pixels.md says how alike the pixels are).
     pub augment: AugmentOn,
     /// Decode a JPEG at the smallest of its scales (1/8 to 1) at which no view is enlarged: faster where images are much
     /// larger than views, but not the same pixels (pipeline/pixels.md).
