@@ -290,7 +290,8 @@ fn pretraining_takes_no_more_memory_for_more_steps() {
     let on_device = [&["pretrain", "--device", "cpu", "--run", "device"], crate::run::TINY];
     let on_device = facts(&out, &[&on_device.concat()[..], &["--set", "pretrain.augment=device"]].concat());
     assert!(on_device[0]["facts"]["last"]["loss"].as_f64().is_some_and(f64::is_finite), "{on_device:#?}");
-    // The first steps fill the pages that the allocator then keeps, which takes some of them and varies with the threads.
+    // The first steps fill the pages that the allocator then keeps, which takes some of them and varies with the threads;
+    // 190 batches that were not given back would be 250 MiB.
     let (few, many) = (peak("50"), peak("240"));
-    assert!(many < 1.3 * few, "{few} MiB for 50 steps, {many} for 240");
+    assert!(many < 1.5 * few, "{few} MiB for 50 steps, {many} for 240");
 }
