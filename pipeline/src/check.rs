@@ -4,10 +4,10 @@
 //! are turned into pixels, and only of luma. What libjpeg-turbo warns of is judged by the full decoder, as is every other
 //! format.
 
-use crate::decode::{MAX_SCANS, Undecodable, decode};
-use crate::fingerprint::luma;
+use crate::decode::{Undecodable, decode, decode_jpeg};
+use crate::fingerprint::luma_of_image;
 use image::GrayImage;
-use turbojpeg::{Decompressor, Image, PixelFormat, ScalingFactor};
+use turbojpeg::{PixelFormat, ScalingFactor};
 
 /// An image that decodes.
 #[derive(Debug)]
@@ -30,41 +30,25 @@ const LUMA_SIDE_PX: usize = 64;
 /// # Errors
 /// The reject reason and what exactly was wrong.
 pub fn check(bytes: &[u8], max_pixels: u64) -> Result<Checked, Undecodable> {
-    if bytes.starts_with(&[0xff, 0xd8])
-        && let Ok(Some(checked)) = check_jpeg(bytes, max_pixels)
-    {
-        return Ok(checked);
+    let mut luma = GrayImage::default();
+    let room = &mut luma;
+    let whole = decode_jpeg(bytes, max_pixels, scale_for, PixelFormat::GRAY, move |width, height| {
+        *room = GrayImage::new(width as u32, height as u32);
+        room.as_mut()
+    });
+    if let Some((width, height)) = whole {
+        return Ok(Checked { width, height, format: "jpeg", luma });
     }
     let decoded = decode(bytes, max_pixels)?;
     let (width, height) = decoded.rgb.dimensions();
-    let luma = GrayImage::from_raw(width, height, luma(&decoded.rgb)).expect("luma has a byte a pixel");
-    Ok(Checked { width, height, format: decoded.format, luma })
+    Ok(Checked { width, height, format: decoded.format, luma: luma_of_image(&decoded.rgb) })
 }
 
-/// The fast path; none when the image is too large, an error when libjpeg-turbo has anything to say.
-fn check_jpeg(bytes: &[u8], max_pixels: u64) -> turbojpeg::Result<Option<Checked>> {
-    // One an image: what a decompressor keeps from the image before can change the next one's pixels.
-    let mut decompressor = Decompressor::new()?;
-    decompressor.set_scan_limit(MAX_SCANS)?;
-    let header = decompressor.read_header(bytes)?;
-    if header.width as u64 * header.height as u64 > max_pixels {
-        return Ok(None);
-    }
+/// The smallest scale at which an image with this short side still has [`LUMA_SIDE_PX`].
+fn scale_for(short_side: usize) -> ScalingFactor {
     let reductions = [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF];
-    let short_side = header.width.min(header.height);
-    let scale = reductions.into_iter().find(|scale| scale.scale(short_side) >= LUMA_SIDE_PX);
-    let scale = scale.unwrap_or(ScalingFactor::ONE);
-    decompressor.set_scaling_factor(scale)?;
-    let (width, height) = (scale.scale(header.width), scale.scale(header.height));
-    let mut pixels = vec![0u8; width * height];
-    let image = Image { pixels: &mut pixels[..], width, pitch: width, height, format: PixelFormat::GRAY };
-    decompressor.decompress(bytes, image)?;
-    Ok(GrayImage::from_raw(width as u32, height as u32, pixels).map(|luma| Checked {
-        width: header.width as u32,
-        height: header.height as u32,
-        format: "jpeg",
-        luma,
-    }))
+    let enough = |scale: &ScalingFactor| scale.scale(short_side) >= LUMA_SIDE_PX;
+    reductions.into_iter().find(enough).unwrap_or(ScalingFactor::ONE)
 }
 
 #[cfg(test)]
@@ -86,8 +70,7 @@ mod tests {
         JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(&image).expect("encodes");
         let checked = check(&bytes, 1 << 20).expect("decodes");
         assert_eq!((checked.width, checked.height, checked.luma.dimensions()), (640, 480, (160, 120)));
-        let whole = GrayImage::from_raw(640, 480, luma(&image)).expect("luma");
-        assert!((phash(&checked.luma) ^ phash(&whole)).count_ones() <= 4);
+        assert!((phash(&checked.luma) ^ phash(&luma_of_image(&image))).count_ones() <= 4);
         assert_eq!(check(&bytes, 1000).expect_err("too large").0, RejectReason::TooManyPixels);
         assert_eq!(check(&bytes[..bytes.len() / 2], 1 << 20).expect_err("cut").0, RejectReason::Truncated);
         let mut damaged = bytes.clone();

@@ -11,7 +11,7 @@ use std::io::Cursor;
 use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat, ScalingFactor};
 
 /// Progressive scans that are read; more are an attack.
-pub(crate) const MAX_SCANS: u32 = 500;
+const MAX_SCANS: u32 = 500;
 
 /// A decoded image.
 #[derive(Debug, Clone)]
@@ -32,10 +32,16 @@ pub type Undecodable = (RejectReason, String);
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     let mut rgb = Vec::new();
     let room = &mut rgb;
-    let whole = decode_jpeg(bytes, max_pixels, ScalingFactor::ONE, PixelFormat::RGB, move |width, height| {
-        room.resize(3 * width * height, 0);
-        &mut room[..]
-    });
+    let whole = decode_jpeg(
+        bytes,
+        max_pixels,
+        |_| ScalingFactor::ONE,
+        PixelFormat::RGB,
+        move |width, height| {
+            room.resize(3 * width * height, 0);
+            &mut room[..]
+        },
+    );
     if let Some((width, height)) = whole {
         let rgb = RgbImage::from_raw(width, height, rgb).expect("three bytes for each pixel");
         return Ok(Decoded { rgb, format: "jpeg" });
@@ -69,10 +75,16 @@ pub fn decode_reduced_into(
         _ => ScalingFactor::ONE,
     };
     let room = &mut *image;
-    let whole = decode_jpeg(bytes, max_pixels, scale, PixelFormat::RGBX, move |width, height| {
-        room.resize(width as u32, height as u32);
-        room.bytes_mut()
-    });
+    let whole = decode_jpeg(
+        bytes,
+        max_pixels,
+        |_| scale,
+        PixelFormat::RGBX,
+        move |width, height| {
+            room.resize(width as u32, height as u32);
+            room.bytes_mut()
+        },
+    );
     if let Some(size) = whole {
         return Ok(size);
     }
@@ -80,13 +92,15 @@ pub fn decode_reduced_into(
     Ok((image.width(), image.height()))
 }
 
-/// Decodes a JPEG that libjpeg-turbo has nothing to say of, into the pixels that `room` gives for its width and height at
-/// that scale; returns its width and height at full scale, none when there is something to say, or when the JPEG is no RGB, YCbCr or gray one. Pixels are Pillow's to the bit: both use its accurate
-/// transform and its smooth upsampling of chroma.
-fn decode_jpeg<'a>(
+/// Decodes a JPEG that libjpeg-turbo has nothing to say of, at the scale that `scale` gives for its short side, into the pixels
+/// that `room` gives for the width and height at that scale. Returns its width and height at full scale; none when there is
+/// something to say, or when it is no RGB, YCbCr or gray JPEG.
+///
+/// At full scale pixels are Pillow's to the bit: both use the accurate transform and smooth upsampling of chroma.
+pub(crate) fn decode_jpeg<'a>(
     bytes: &[u8],
     max_pixels: u64,
-    scale: ScalingFactor,
+    scale: impl FnOnce(usize) -> ScalingFactor,
     format: PixelFormat,
     room: impl FnOnce(usize, usize) -> &'a mut [u8],
 ) -> Option<(u32, u32)> {
@@ -102,6 +116,7 @@ fn decode_jpeg<'a>(
     if !known || width as u64 * height as u64 > max_pixels || width * height == 0 {
         return None;
     }
+    let scale = scale(width.min(height));
     decompressor.set_scaling_factor(scale).ok()?;
     let (scaled_width, scaled_height) = (scale.scale(width), scale.scale(height));
     let pixels = room(scaled_width, scaled_height);

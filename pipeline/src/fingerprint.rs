@@ -3,6 +3,7 @@
 //! Luma, 32x32 by Lanczos, DCT-II, the 8x8 lowest frequencies (the constant one included), a bit for each that lies above
 //! their median; row by row, the first bit the highest. Computed in ingest, where the image is decoded anyway.
 
+use crate::pixels::luma;
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{GrayImage, RgbImage};
@@ -18,10 +19,10 @@ static COSINES: LazyLock<[[f32; SIDE]; KEPT]> = LazyLock::new(|| {
     })
 });
 
-/// Luma of every pixel as Pillow's `convert("L")` computes it (ITU-R 601, 16-bit fixed point).
-pub fn luma(rgb: &RgbImage) -> Vec<u8> {
-    let weigh = |p: &[u8]| (u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16;
-    rgb.as_raw().chunks_exact(3).map(|p| weigh(p) as u8).collect()
+/// Luma of every pixel.
+pub fn luma_of_image(rgb: &RgbImage) -> GrayImage {
+    let luma = rgb.as_raw().chunks_exact(3).map(|p| luma([p[0], p[1], p[2]].map(u32::from)) as u8).collect();
+    GrayImage::from_raw(rgb.width(), rgb.height(), luma).expect("luma has a byte a pixel")
 }
 
 /// The 64-bit DCT hash of an image's luma.
@@ -79,6 +80,6 @@ mod tests {
     #[test]
     fn luma_is_pillows() {
         let image = RgbImage::from_raw(3, 1, vec![255, 0, 0, 0, 255, 0, 0, 0, 255]).expect("3 pixels");
-        assert_eq!(luma(&image), [76, 150, 29]);
+        assert_eq!(luma_of_image(&image).into_raw(), [76, 150, 29]);
     }
 }

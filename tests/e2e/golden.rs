@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 use lapidary_pipeline::decode;
-use lapidary_pipeline::pixels::{Executor, Raster};
+use lapidary_pipeline::pixels::{Executor, Raster, normalise_into};
 use lapidary_pipeline::plan::{Crop, Jitter, View};
 use lapidary_schemas::ImageId;
 use lapidary_schemas::config::{BlurKind, Interpolation};
@@ -148,4 +148,22 @@ fn every_operator_is_as_near_to_pillow_and_torchvision_as_pixels_md_says() {
         assert!(sum as f64 <= mean * values as f64, "{name}: {} on average", sum as f64 / values as f64);
     }
     assert_eq!(found.len(), BOUNDS.len(), "every operator has its bounds");
+}
+
+#[test]
+fn normalised_pixels_are_torchvisions() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let bytes = std::fs::read(folder.join("pixels.safetensors")).expect("golden data");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    for name in ["drawn-square", "photo-square"] {
+        let input = Raster::from(&image(&tensors, &format!("input.{name}")));
+        let theirs = tensors.tensor(&format!("normalised.{name}")).expect("golden data");
+        let theirs = theirs.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let mut ours = vec![0f32; 3 * input.pixels().len()];
+        normalise_into(&input, &mut ours);
+        assert_eq!(ours.len(), theirs.len());
+        let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Two roundings of values of up to 2.7.
+        assert!(worst < 1e-6, "{name}: {worst}");
+    }
 }

@@ -3,9 +3,10 @@
     pip install pillow==11.3.0 torch==2.9.1 torchvision==0.24.1 numpy==2.2.6 scikit-learn==1.7.2 safetensors
     python tests/golden/pixels.py tests/golden
 
-Writes pixels.safetensors (uint8, height x width x 3, one tensor an image: `input.*` and `output.*`) and pixels.json (a list
-of cases: the operator, its parameters as a row of the plan has them, the names of input and output). `drawn` is made by
-this script; `photo` is a piece of scikit-learn's china.jpg (by dany13, CC BY 2.0).
+Writes pixels.safetensors (uint8, height x width x 3, one tensor an image: `input.*` and `output.*`; `normalised.*` are
+float32, 3 x height x width) and pixels.json (a list of cases: the operator, its parameters as a row of the plan has them,
+the names of input and output). `drawn` is made by this script; `photo` is a piece of scikit-learn's china.jpg (by dany13,
+CC BY 2.0).
 """
 
 import io
@@ -79,6 +80,8 @@ for name, image in images.items():
     square = F.resized_crop(image, 0, 0, 100, 100, [64, 64], MODES["bicubic"])
     tensors[f"input.{name}-square"] = np.asarray(square).copy()
     at = f"{name}-square"
+    normalised = F.normalize(F.to_tensor(square), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    tensors[f"normalised.{at}"] = normalised.numpy()
     case("flip", at, F.hflip(square))
     case("grayscale", at, F.rgb_to_grayscale(square, 3))
     case("solarize", at, ImageOps.solarize(square, 128))

@@ -8,8 +8,7 @@ use multiversion::multiversion;
 
 /// Luma as Pillow's `convert("L")` computes it (ITU-R 601, 16-bit fixed point).
 #[inline(always)]
-fn luma(pixel: u32) -> u32 {
-    let [r, g, b] = channels(pixel);
+pub fn luma([r, g, b]: [u32; 3]) -> u32 {
     (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16
 }
 
@@ -64,7 +63,7 @@ fn luma_sum(pixels: &[u32]) -> u64 {
     for block in pixels.chunks(1 << 16) {
         let mut part = 0;
         for p in block {
-            part += luma(*p);
+            part += luma(channels(*p));
         }
         sum += u64::from(part);
     }
@@ -75,7 +74,7 @@ fn luma_sum(pixels: &[u32]) -> u64 {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn saturation(pixels: &mut [u32], factor: f32) {
     for p in pixels {
-        let gray = luma(*p);
+        let gray = luma(channels(*p));
         *p = pixel(channels(*p).map(|v| blend(gray, v, factor)));
     }
 }
@@ -171,7 +170,7 @@ fn turned(p: u32, shift: u32) -> u32 {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn grayscale(pixels: &mut [u32]) {
     for p in pixels {
-        *p = luma(*p) * 0x01_0101;
+        *p = luma(channels(*p)) * 0x01_0101;
     }
 }
 
