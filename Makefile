@@ -51,6 +51,7 @@ demo: build ## the whole chain on built-in images
 	@$(LAPIDARY) draw $(OUT)/data/probe --probe
 	@$(LAPIDARY) ingest --data $(OUT)/data/pile $(ASKED)
 	@$(LAPIDARY) ingest --data $(OUT)/data/probe --as-probe $(ASKED)
+	@$(LAPIDARY) fingerprint --source pile $(ASKED)
 	@$(LAPIDARY) embed --source pile $(ASKED)
 	@$(LAPIDARY) curate --source pile $(ASKED) --set curate.truth=$(OUT)/data/pile/truth.csv
 	@$(LAPIDARY) cut --source pile --size 400 $(ASKED)
@@ -64,8 +65,9 @@ demo: build ## the whole chain on built-in images
 	@echo "checkpoint  $(OUT)/pile/runs/demo/checkpoints/final.safetensors"
 	@echo "next        make curate DATA=<folder of images> SIZE=300"
 
-curate: build ## ingest, embed, curate and cut DATA (or the last source) to SIZE
+curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE
 	@$(if $(DATA),$(LAPIDARY) ingest --data $(DATA) $(ASKED))
+	@$(LAPIDARY) fingerprint $(ASKED)
 	@$(LAPIDARY) embed --device $(DEVICE) $(ASKED)
 	@$(LAPIDARY) curate $(ASKED)
 	@$(LAPIDARY) cut --size $(SIZE) $(ASKED)

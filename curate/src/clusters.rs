@@ -9,9 +9,12 @@ use crate::{CurateError, Result};
 use faiss::Index;
 use faiss::cluster::{Clustering, ClusteringParameters};
 use faiss::index::flat::FlatIndexImpl;
-use lapidary_pipeline::interrupt;
 use lapidary_pipeline::random::{Purpose, Rng, keyed};
+use lapidary_pipeline::{PipelineError, interrupt};
 use lapidary_schemas::config::CurateConfig;
+
+/// Points a call to FAISS assigns; between calls an interrupt is noticed.
+const ASSIGNED: usize = 65_536;
 
 /// A level of the tree.
 #[derive(Debug, Clone)]
@@ -30,7 +33,7 @@ pub struct Level {
 /// When FAISS refuses, or on an interrupt.
 pub fn cluster(vectors: &Vectors, config: &CurateConfig, seed: u64) -> Result<Vec<Level>> {
     let mut levels: Vec<Level> = Vec::new();
-    for (number, wanted) in level_sizes(vectors.len(), config).into_iter().enumerate() {
+    for (number, wanted) in level_sizes(vectors.len(), config)?.into_iter().enumerate() {
         let points = levels.last().map_or(vectors, |level| &level.centroids);
         tracing::info!("clustering level {}: {} points into {wanted}", number + 1, points.len());
         let level = cluster_level(points, wanted, config, seed, number as u64)?;
@@ -39,24 +42,34 @@ pub fn cluster(vectors: &Vectors, config: &CurateConfig, seed: u64) -> Result<Ve
     Ok(levels)
 }
 
-/// Clusters a level: as configured, or 2 sqrt(n) and then the square root of that; never more than points.
-fn level_sizes(points: usize, config: &CurateConfig) -> Vec<usize> {
-    let mut sizes = config.clusters.clone();
-    if sizes.is_empty() {
-        let finest = (2.0 * (points as f64).sqrt()).round();
-        sizes = vec![finest as usize, finest.sqrt().round() as usize];
+/// Clusters a level: as configured, or 2 sqrt(n) and then the square root of that.
+///
+/// # Errors
+/// When a level is to have more clusters than there are points.
+fn level_sizes(points: usize, config: &CurateConfig) -> Result<Vec<usize>> {
+    if config.clusters.is_empty() {
+        let finest = (2.0 * (points as f64).sqrt()).round().clamp(1.0, points.max(1) as f64);
+        return Ok(vec![finest as usize, finest.sqrt().round() as usize]);
     }
     let mut most = points;
-    for size in &mut sizes {
-        most = (*size).clamp(1, most.max(1));
-        *size = most;
+    for size in &config.clusters {
+        if *size > most || *size == 0 {
+            let text = format!(
+                "curate.clusters is {:?}, but a level of {size} clusters cannot be made of {most} points\nhint: give each \
+                 level fewer clusters than the one before it, the first fewer than the {points} kept images",
+                config.clusters
+            );
+            return Err(PipelineError::Usage(text).into());
+        }
+        most = *size;
     }
-    sizes
+    Ok(config.clusters.clone())
 }
 
 fn cluster_level(points: &Vectors, k: usize, config: &CurateConfig, seed: u64, number: u64) -> Result<Level> {
-    let mut centroids = kmeans(points, k, config.kmeans_iterations, keyed(seed, Purpose::Centroids, number, 0))?;
+    let mut centroids = kmeans(points, k, config, keyed(seed, Purpose::Centroids, number, 0))?;
     let share = if config.resample_points > 0 { config.resample_points } else { points.len() / k / 2 };
+    let share = share.min(config.kmeans_max_points);
     if share > 1 {
         for round in 1..=u64::from(config.resample_rounds) {
             let (assignment, distances) = assign(points, &centroids)?;
@@ -65,23 +78,24 @@ fn cluster_level(points: &Vectors, k: usize, config: &CurateConfig, seed: u64, n
                 break;
             }
             let rng = keyed(seed, Purpose::Centroids, number, round);
-            centroids = kmeans(&points.select(&sample), k, config.kmeans_iterations, rng)?;
+            centroids = kmeans(&points.select(&sample), k, config, rng)?;
         }
     }
     let (assignment, distances) = assign(points, &centroids)?;
     Ok(without_empty(centroids, assignment, distances))
 }
 
-fn kmeans(points: &Vectors, k: usize, iterations: u32, mut rng: impl Rng) -> Result<Vectors> {
+fn kmeans(points: &Vectors, k: usize, config: &CurateConfig, mut rng: impl Rng) -> Result<Vectors> {
     interrupt::check()?;
     if k >= points.len() {
         return Ok(points.clone());
     }
     let mut parameters = ClusteringParameters::new();
-    parameters.set_niter(iterations);
+    parameters.set_niter(config.kmeans_iterations);
     // FAISS takes a positive 32-bit seed.
     parameters.set_seed(rng.next_u32() >> 1);
     parameters.set_min_points_per_centroid(1);
+    parameters.set_max_points_per_centroid(config.kmeans_max_points.min(i32::MAX as usize) as u32);
     let dim = points.dim as u32;
     let mut clustering =
         Clustering::new_with_params(dim, k as u32, &parameters).map_err(CurateError::faiss("preparing k-means"))?;
@@ -92,13 +106,17 @@ fn kmeans(points: &Vectors, k: usize, iterations: u32, mut rng: impl Rng) -> Res
 }
 
 /// The nearest centroid of each point and the distance to it.
-fn assign(points: &Vectors, centroids: &Vectors) -> Result<(Vec<u32>, Vec<f32>)> {
+pub(crate) fn assign(points: &Vectors, centroids: &Vectors) -> Result<(Vec<u32>, Vec<f32>)> {
     let mut index = FlatIndexImpl::new_l2(points.dim as u32).map_err(CurateError::faiss("making a flat index"))?;
     index.add(&centroids.values).map_err(CurateError::faiss("adding centroids"))?;
-    let found = index.search(&points.values, 1).map_err(CurateError::faiss("assigning points"))?;
-    let clusters = found.labels.iter().map(|label| label.get().unwrap_or(0) as u32).collect();
-    // FAISS gives squared distances, which rounding can make negative.
-    let distances = found.distances.iter().map(|squared| squared.max(0.0).sqrt()).collect();
+    let (mut clusters, mut distances) = (Vec::with_capacity(points.len()), Vec::with_capacity(points.len()));
+    for queries in points.values.chunks(ASSIGNED * points.dim) {
+        interrupt::check()?;
+        let found = index.search(queries, 1).map_err(CurateError::faiss("assigning points"))?;
+        clusters.extend(found.labels.iter().map(|label| label.get().unwrap_or(0) as u32));
+        // FAISS gives squared distances, which rounding can make negative.
+        distances.extend(found.distances.iter().map(|squared| squared.max(0.0).sqrt()));
+    }
     Ok((clusters, distances))
 }
 
@@ -165,9 +183,16 @@ mod tests {
     }
 
     #[test]
-    fn no_more_clusters_than_points() {
-        let config = CurateConfig { clusters: vec![50, 60], ..CurateConfig::default() };
-        assert_eq!(level_sizes(10, &config), [10, 10]);
-        assert_eq!(level_sizes(400, &CurateConfig::default()), [40, 6]);
+    fn more_clusters_than_points_are_refused_and_the_default_never_asks_for_them() {
+        let asked = |clusters: &[usize]| CurateConfig { clusters: clusters.to_vec(), ..CurateConfig::default() };
+        assert_eq!(level_sizes(400, &asked(&[40, 6, 2])).expect("fits"), [40, 6, 2]);
+        for clusters in [&[401][..], &[40, 41], &[40, 0]] {
+            let error = level_sizes(400, &asked(clusters)).expect_err("too many").to_string();
+            assert!(error.contains("curate.clusters"), "{error}");
+        }
+        for points in 1..50 {
+            assert!(level_sizes(points, &CurateConfig::default()).expect("fits")[0] <= points);
+        }
+        assert_eq!(level_sizes(400, &CurateConfig::default()).expect("fits"), [40, 6]);
     }
 }

@@ -1,38 +1,45 @@
-//! The stage `curate`: duplicates, clusters, ranking and a decision for every image.
+//! The stage `curate`: quality, copies, contamination, retrieval, clusters, ranking, and a decision for every image.
 
-use crate::clusters::cluster;
-use crate::duplicates::{Member, find_edges, group};
-use crate::input::{Image, Vectors, read_embeddings, read_images};
+use crate::clusters::{Level, cluster};
+use crate::copies::{members_of, score};
+use crate::decisions::{Decision, Verdicts};
+use crate::evidence::find_pairs;
+use crate::input::Image;
+use crate::pool::PoolFolders;
 use crate::ranking::rank;
-use crate::score::score;
+use crate::seeds::Seeds;
 use crate::summary::summary;
 use crate::tree::tree_of;
+use crate::whitening::whitened;
 use crate::{Result, tables};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, digest_of_file, require_manifest};
-use lapidary_schemas::{Config, Manifest, Rows};
+use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, digest_of_file};
+use lapidary_schemas::{Config, DecisionReason, Manifest, QualityIssue, Rows};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+const VERSION: u32 = 2;
 
 /// Curates a source by the embeddings of `config.embed.encoder` into `OUT/SOURCE/curation`.
 ///
 /// # Errors
-/// When images or embeddings are not there or do not match, or FAISS refuses.
+/// When images, fingerprints or embeddings are not there or do not match, or FAISS refuses.
 pub fn curate(
     layout: &Layout,
     source: &str,
     config: &Config,
     dry_run: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
-    let images = layout.images(source);
-    let images_manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
-    let embeddings = layout.embeddings(source, &config.embed.encoder);
-    let embeddings_manifest = require_manifest(&embeddings, "embeddings", "run `lapidary embed` first")?;
-    let mut inputs = BTreeMap::from([
-        (layout.name_of(&images), images_manifest.digest),
-        (layout.name_of(&embeddings), embeddings_manifest.digest),
-    ]);
+    let encoder = &config.embed.encoder;
+    let (folders, mut inputs) = PoolFolders::of(layout, source, encoder)?;
+    let mut against = Vec::new();
+    for name in &config.curate.against {
+        let (folders, digests) = PoolFolders::of(layout, name, encoder)?;
+        inputs.extend(digests);
+        against.push((name.clone(), folders));
+    }
+    let seeds = Seeds::of(layout, config)?;
+    inputs.extend(seeds.iter().flat_map(|(_, digests)| digests.clone()));
     let truth = (!config.curate.truth.is_empty()).then(|| PathBuf::from(&config.curate.truth));
     if let Some(path) = &truth {
         let address = path.canonicalize().map_err(PipelineError::io("open", path))?;
@@ -41,9 +48,9 @@ pub fn curate(
     let folder = layout.curation(source);
     let spec = StageSpec {
         stage: "curate",
-        version: 1,
+        version: VERSION,
         folder: folder.clone(),
-        config: json!({"seed": config.seed, "encoder": config.embed.encoder, "curate": config.curate}),
+        config: json!({"seed": config.seed, "encoder": encoder, "curate": config.curate}),
         inputs,
         resumable: false,
     };
@@ -51,44 +58,106 @@ pub fn curate(
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
-            let images = read_images(&images)?;
-            let vectors = read_embeddings(&embeddings, &images)?;
-            let manifest = run_curate(&images, &vectors, config, truth.as_deref(), run)?;
+            let seeds = seeds.map(|(seeds, _)| seeds);
+            let manifest = run_curate(&folders, &against, seeds.as_ref(), config, truth.as_deref(), run)?;
             Ok((Outcome::Ran, folder, Some(manifest)))
         }
     }
 }
 
 fn run_curate(
-    images: &[Image],
-    vectors: &Vectors,
+    folders: &PoolFolders,
+    against: &[(String, PoolFolders)],
+    seeds: Option<&Seeds>,
     config: &Config,
     truth: Option<&Path>,
     mut run: StageRun,
 ) -> Result<Manifest> {
-    let edges = find_edges(images, vectors, &config.curate)?;
-    let members = group(images, vectors, &edges);
-    let kept = kept_images(images.len(), &members);
-    tracing::info!("{} images, {} kept, {} pairs of near images", images.len(), kept.len(), edges.len());
-    let of_kept = vectors.select(&kept);
-    let levels = cluster(&of_kept, &config.curate, config.seed)?;
-    let (tree, leaves) = tree_of(images, &kept, &levels, config);
+    let mut pool = folders.read()?;
+    let count = pool.images.len();
+    let low_quality = pool.take_low_quality(&config.curate.quality);
+    let in_pool = pool.images.len();
+    let mut references: Vec<(usize, String)> = Vec::new();
+    for (name, folders) in against {
+        references.push((pool.images.len(), name.clone()));
+        pool.append(folders.read()?)?;
+    }
+    if config.curate.whiten_dim > 0 {
+        pool.vectors = whitened(&pool.vectors, in_pool, config.curate.whiten_dim, &mut run)?;
+    }
+    let pairs = find_pairs(pool.known(), &config.curate)?;
+    let members = members_of(&pool.images, &pairs, config, in_pool);
+    let mut kept: Vec<usize> = {
+        let mut stays = vec![true; in_pool];
+        members.iter().for_each(|member| stays[member.image] = member.stays());
+        (0..in_pool).filter(|image| stays[*image]).collect()
+    };
+    tracing::info!("{count} images, {} kept, {} pairs with evidence", kept.len(), pairs.len());
+    let mut off_topic = Vec::new();
+    let mut relevance = vec![None; in_pool];
+    if let Some(seeds) = seeds {
+        let images: Vec<Image> = kept.iter().map(|image| pool.images[*image].clone()).collect();
+        let pulled = seeds.retrieve(&images, &pool.vectors.select(&kept), config)?;
+        kept.iter().zip(&pulled).for_each(|(image, similarity)| relevance[*image] = *similarity);
+        (kept, off_topic) = kept.into_iter().partition(|image| relevance[*image].is_some());
+        tracing::info!("seeds retrieve {} images", kept.len());
+    }
+    // Only the kept images' embeddings are needed from here on; they are moved together, not copied.
+    let mut vectors = std::mem::take(&mut pool.vectors);
+    vectors.retain(&kept);
+    let levels = cluster(&vectors, &config.curate, config.seed)?;
+    let (tree, places) = tree_of(&pool, &kept, &vectors, &levels, &relevance, config);
     let ranked = rank(tree);
 
-    tables::write_duplicates(&mut run, images, &members)?;
-    tables::write_clusters(&mut run, images, &kept, &levels)?;
-    tables::write_decisions(&mut run, images, &members, &ranked, &leaves)?;
-    let mut facts = summary(run.folder(), &levels)?;
-    if let Some(truth) = truth {
-        facts["truth"] = score(truth, images, &members)?;
+    let verdicts = Verdicts {
+        images: &pool.images,
+        prints: &pool.prints,
+        quality: &config.curate.quality,
+        references: &references,
+    };
+    let mut decisions: Vec<Decision> =
+        ranked.iter().enumerate().map(|(rank, image)| verdicts.kept(*image, rank, places[*image])).collect();
+    let mut excluded: Vec<Decision> = members
+        .iter()
+        .filter(|member| !member.stays())
+        .map(|member| verdicts.duplicate(member, &pairs))
+        .chain(off_topic.iter().map(|image| verdicts.off_topic(*image)))
+        .chain(low_quality.iter().map(|(image, issue)| dropped_for_quality(image, *issue)))
+        .collect();
+    excluded.sort_by_key(|decision| decision.image);
+    decisions.extend(excluded);
+    if decisions.len() != count {
+        return Err(PipelineError::Internal(format!("{} decisions on {count} images", decisions.len())).into());
     }
-    let count = images.len() as u64;
+
+    tables::write_pairs(&mut run, &pool.images, &pairs)?;
+    tables::write_duplicates(&mut run, &pool.images, &members, &pairs)?;
+    tables::write_clusters(&mut run, &pool.images, &kept, &levels)?;
+    tables::write_decisions(&mut run, &decisions)?;
+    let mut facts = summary(run.folder(), &cluster_counts(&levels))?;
+    facts["against"] = json!(config.curate.against);
+    facts["encoder"] = json!(config.embed.encoder);
+    if let Some(truth) = truth {
+        facts["truth"] = score(truth, &pool.images, &pairs, &members)?;
+    }
+    let count = count as u64;
     Ok(run.finish(Rows { input: count, output: count, rejected: 0 }, facts, &[])?)
 }
 
-/// The images that are in no group, and those that represent theirs, by index.
-fn kept_images(count: usize, members: &[Member]) -> Vec<usize> {
-    let mut kept = vec![true; count];
-    members.iter().filter(|m| m.image != m.representative).for_each(|m| kept[m.image] = false);
-    (0..count).filter(|index| kept[*index]).collect()
+fn cluster_counts(levels: &[Level]) -> Vec<usize> {
+    levels.iter().map(|level| level.centroids.len()).collect()
+}
+
+fn dropped_for_quality(image: &Image, issue: QualityIssue) -> Decision {
+    Decision {
+        image: image.id,
+        reason: DecisionReason::LowQuality,
+        rank: None,
+        place: None,
+        duplicate_of: None,
+        score: None,
+        neighbour: None,
+        detail: Some(issue.text().to_owned()),
+        issues: vec![issue],
+    }
 }

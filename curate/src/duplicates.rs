@@ -1,26 +1,17 @@
-//! From evidence to groups: edges between images, connected components, one representative each.
+//! From pairs to groups: connected components, one representative each, and who goes.
 //!
-//! An edge is the strongest evidence that ties two images: the same bytes, a near hash, a near embedding. The
-//! representative is the largest image by pixels, ties by digest, then by id; it depends on no order.
+//! Images are asked in the order of their worth: the largest by pixels, ties by digest, then by id; it depends on no order.
+//! The first of a group represents it. Three rules say who goes; on a chain A ~ B ~ C without A ~ C, asked in this order,
+//! `components` keeps A, `leader` keeps A and C, `semdedup` keeps A (B ties to A; C ties to B, gone or not).
+//!
+//! References are images of evaluation sets. A group that holds one is dropped whole.
 
-use crate::input::{Image, Vectors};
-use crate::{Result, hashes, neighbours};
+use crate::evidence::Pair;
+use crate::input::Image;
 use lapidary_schemas::CopyKind;
-use lapidary_schemas::config::CurateConfig;
+use lapidary_schemas::config::Removal;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-
-/// Evidence between two images, by index.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Edge {
-    /// The one with the smaller index.
-    pub a: usize,
-    /// The other.
-    pub b: usize,
-    /// What ties them.
-    pub kind: CopyKind,
-    /// Cosine of their embeddings.
-    pub similarity: f32,
-}
 
 /// An image of a duplicate group.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,65 +20,49 @@ pub struct Member {
     pub image: usize,
     /// The group's number, from 0 in the order of their smallest image.
     pub group: u32,
-    /// The index of the group's representative.
+    /// The image that stands for it: itself, when it stays.
     pub representative: usize,
-    /// The strongest evidence that ties the image in.
-    pub kind: CopyKind,
-    /// Cosine to the representative.
-    pub similarity: f32,
-    /// Bits in which the hash differs from the representative's.
-    pub hash_distance_bits: u32,
-    /// The image at the other end of that evidence.
+    /// The strongest pair that ties the image in, by its index among the pairs.
+    pub pair: usize,
+    /// The image at the other end of that pair.
     pub neighbour: usize,
+    /// The kind of that pair's evidence.
+    pub kind: CopyKind,
+    /// An image of an evaluation set that the group holds.
+    pub contaminates: Option<usize>,
 }
 
-/// All evidence among the images, a pair at most once, sorted.
-///
-/// # Errors
-/// When FAISS refuses.
-pub fn find_edges(images: &[Image], vectors: &Vectors, config: &CurateConfig) -> Result<Vec<Edge>> {
-    let mut strongest: BTreeMap<(usize, usize), (CopyKind, f32)> = BTreeMap::new();
-    let mut tie = |a: usize, b: usize, kind: CopyKind, similarity: f32| {
-        let kept = strongest.entry((a, b)).or_insert((kind, similarity));
-        kept.0 = kept.0.min(kind);
-    };
-    let mut by_digest: BTreeMap<&str, usize> = BTreeMap::new();
-    for (index, image) in images.iter().enumerate() {
-        match by_digest.get(image.digest.as_str()) {
-            Some(first) => tie(*first, index, CopyKind::Exact, vectors.cosine(*first, index)),
-            None => {
-                by_digest.insert(&image.digest, index);
-            }
-        }
+impl Member {
+    /// Whether it is kept.
+    pub fn stays(&self) -> bool {
+        self.representative == self.image && self.contaminates.is_none()
     }
-    let phashes: Vec<u64> = images.iter().map(|image| image.phash).collect();
-    for (a, b, _) in hashes::pairs_within(&phashes, config.hash_max_bits) {
-        let similarity = vectors.cosine(a, b);
-        if similarity >= config.hash_similarity_min {
-            tie(a, b, CopyKind::Perceptual, similarity);
-        }
-    }
-    let near = neighbours::pairs_above(vectors, config.neighbours, config.copy_similarity_min, config.flat_max_images)?;
-    for (a, b, similarity) in near {
-        tie(a, b, CopyKind::Copy, similarity);
-    }
-    Ok(strongest.into_iter().map(|((a, b), (kind, similarity))| Edge { a, b, kind, similarity }).collect())
 }
 
-/// The groups of two or more images that edges connect, by group then image.
-pub fn group(images: &[Image], vectors: &Vectors, edges: &[Edge]) -> Vec<Member> {
+/// The groups of two or more images that pairs tie, by group then image. Images from `references_from` on are references:
+/// they tie, but are no members.
+pub fn group(
+    images: &[Image],
+    pairs: &[Pair],
+    ties: impl Fn(&Pair) -> bool,
+    removal: Removal,
+    references_from: usize,
+) -> Vec<Member> {
     let mut sets = UnionFind::new(images.len());
-    edges.iter().for_each(|edge| sets.join(edge.a, edge.b));
-    // The strongest evidence at each image: kind first, then similarity, then the neighbour's index.
-    let mut strongest: Vec<Option<(CopyKind, f32, usize)>> = vec![None; images.len()];
-    for edge in edges {
-        for (end, other) in [(edge.a, edge.b), (edge.b, edge.a)] {
-            let found = (edge.kind, edge.similarity, other);
-            let better = strongest[end].is_none_or(|(kind, similarity, _)| {
-                edge.kind < kind || (edge.kind == kind && edge.similarity > similarity)
+    let tied: Vec<(usize, &Pair)> = pairs.iter().enumerate().filter(|(_, pair)| ties(pair)).collect();
+    tied.iter().for_each(|(_, pair)| sets.join(pair.a, pair.b));
+    // The strongest pair at each image: by score, then kind, then the pair's place.
+    let mut strongest: Vec<Option<usize>> = vec![None; images.len()];
+    let mut neighbours: Vec<Vec<usize>> = vec![Vec::new(); images.len()];
+    for (index, pair) in &tied {
+        for (end, other) in [(pair.a, pair.b), (pair.b, pair.a)] {
+            neighbours[end].push(other);
+            let better = strongest[end].is_none_or(|before| {
+                let before = &pairs[before];
+                pair.score > before.score || (pair.score == before.score && pair.kind < before.kind)
             });
             if better {
-                strongest[end] = Some(found);
+                strongest[end] = Some(*index);
             }
         }
     }
@@ -96,40 +71,65 @@ pub fn group(images: &[Image], vectors: &Vectors, edges: &[Edge]) -> Vec<Member>
         groups.entry(sets.root(index)).or_default().push(index);
     }
     let mut members = Vec::new();
-    let of_several = groups.into_values().filter(|group| group.len() > 1);
+    let of_several = groups.into_values().filter(|group| group.len() > 1 && group[0] < references_from);
     for (number, group) in of_several.enumerate() {
-        let best = |index: &&usize| {
-            let image = &images[**index];
-            (std::cmp::Reverse(image.pixels), &image.digest, image.id)
-        };
-        let representative = *group.iter().min_by_key(best).expect("a group has members");
-        for image in group {
-            let (kind, _, neighbour) = strongest[image].expect("an image of a group has an edge");
+        let contaminates = group.iter().copied().find(|image| *image >= references_from);
+        let mut asked: Vec<usize> = group.iter().copied().filter(|image| *image < references_from).collect();
+        asked.sort_by_key(|image| worth(&images[*image]));
+        let standing = representatives(&asked, &neighbours, removal);
+        for image in group.into_iter().filter(|image| *image < references_from) {
+            let pair = strongest[image].expect("an image of a group has a pair");
+            let neighbour = if pairs[pair].a == image { pairs[pair].b } else { pairs[pair].a };
+            let representative = standing[&image];
             members.push(Member {
                 image,
                 group: number as u32,
                 representative,
-                kind,
-                similarity: vectors.cosine(image, representative),
-                hash_distance_bits: (images[image].phash ^ images[representative].phash).count_ones(),
+                pair,
                 neighbour,
+                kind: pairs[pair].kind,
+                contaminates,
             });
         }
     }
     members
 }
 
+/// The order in which images are asked, the first the most worth keeping.
+fn worth(image: &Image) -> (Reverse<u64>, &str, lapidary_schemas::ImageId) {
+    (Reverse(image.pixels), &image.digest, image.id)
+}
+
+/// Who stands for each image of a group, itself when it stays; `asked` is in the order of worth.
+fn representatives(asked: &[usize], neighbours: &[Vec<usize>], removal: Removal) -> BTreeMap<usize, usize> {
+    let place: BTreeMap<usize, usize> = asked.iter().enumerate().map(|(place, image)| (*image, place)).collect();
+    let mut standing: BTreeMap<usize, usize> = BTreeMap::new();
+    for (here, image) in asked.iter().enumerate() {
+        // Earlier images that tie to this one, the most worth first.
+        let mut before: Vec<usize> =
+            neighbours[*image].iter().filter_map(|other| place.get(other)).filter(|p| **p < here).copied().collect();
+        before.sort_unstable();
+        let found = match removal {
+            Removal::Components => (here > 0).then_some(asked[0]),
+            Removal::Leader => before.iter().map(|p| asked[*p]).find(|other| standing[other] == *other),
+            Removal::Semdedup => before.first().map(|p| standing[&asked[*p]]),
+        };
+        standing.insert(*image, found.unwrap_or(*image));
+    }
+    standing
+}
+
 /// Disjoint sets; the root of a set is its smallest element, so that roots depend on no order.
-struct UnionFind {
+pub(crate) struct UnionFind {
     parents: Vec<usize>,
 }
 
 impl UnionFind {
-    fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self { parents: (0..count).collect() }
     }
 
-    fn root(&mut self, mut element: usize) -> usize {
+    pub(crate) fn root(&mut self, mut element: usize) -> usize {
         while self.parents[element] != element {
             self.parents[element] = self.parents[self.parents[element]];
             element = self.parents[element];
@@ -137,7 +137,7 @@ impl UnionFind {
         element
     }
 
-    fn join(&mut self, a: usize, b: usize) {
+    pub(crate) fn join(&mut self, a: usize, b: usize) {
         let (a, b) = (self.root(a), self.root(b));
         self.parents[a.max(b)] = a.min(b);
     }
@@ -150,54 +150,104 @@ mod tests {
     use proptest::prelude::*;
 
     fn image(index: usize, pixels: u64) -> Image {
-        let id = ImageId(index as u64);
-        Image { id, digest: format!("{index:064}"), pixels, phash: 0, path: String::new() }
+        Image { id: ImageId(index as u64), digest: format!("{index:064}"), pixels, ..Image::default() }
     }
 
-    fn vectors(count: usize) -> Vectors {
-        Vectors { dim: 1, values: vec![1.0; count] }
+    fn pair(a: usize, b: usize, kind: CopyKind, score: f32) -> Pair {
+        let empty = Pair {
+            similarity: None,
+            hash_distance_bits: None,
+            turn: None,
+            correlation: None,
+            fit: None,
+            overlap: None,
+            a,
+            b,
+            kind,
+            score,
+        };
+        Pair { a: a.min(b), b: a.max(b), ..empty }
+    }
+
+    fn grouped(images: &[Image], pairs: &[Pair], removal: Removal) -> Vec<Member> {
+        group(images, pairs, |pair| pair.score >= 0.5, removal, images.len())
     }
 
     #[test]
-    fn the_largest_image_represents_a_chain_and_the_strongest_edge_is_told() {
+    fn the_largest_image_represents_a_chain_and_the_strongest_pair_is_told() {
         let images = [image(0, 10), image(1, 30), image(2, 20), image(3, 99)];
-        let edge = |a, b, kind, similarity| Edge { a, b, kind, similarity };
-        let edges =
-            [edge(0, 1, CopyKind::Copy, 0.95), edge(1, 2, CopyKind::Perceptual, 0.9), edge(0, 2, CopyKind::Copy, 0.99)];
-        let members = group(&images, &vectors(4), &edges);
-        assert_eq!(members.len(), 3, "an image without edges is in no group");
+        let pairs = [
+            pair(0, 1, CopyKind::Copy, 0.6),
+            pair(0, 2, CopyKind::Copy, 0.7),
+            pair(1, 2, CopyKind::Perceptual, 0.9),
+            pair(2, 3, CopyKind::Local, 0.4),
+        ];
+        let members = grouped(&images, &pairs, Removal::Components);
+        assert_eq!(members.len(), 3, "an image without ties is in no group");
         assert!(members.iter().all(|m| m.representative == 1 && m.group == 0));
         assert_eq!((members[0].kind, members[0].neighbour), (CopyKind::Copy, 2));
         assert_eq!((members[2].kind, members[2].neighbour), (CopyKind::Perceptual, 1));
     }
 
+    /// spec/curation.md section 8, test 13.
+    #[test]
+    fn three_rules_on_a_chain() {
+        // A ~ B ~ C, A asked first.
+        let images = [image(0, 30), image(1, 20), image(2, 10)];
+        let pairs = [pair(0, 1, CopyKind::Copy, 0.9), pair(1, 2, CopyKind::Copy, 0.9)];
+        let kept = |removal| -> Vec<usize> {
+            grouped(&images, &pairs, removal).iter().filter(|m| m.stays()).map(|m| m.image).collect()
+        };
+        assert_eq!(kept(Removal::Components), [0]);
+        assert_eq!(kept(Removal::Semdedup), [0]);
+        assert_eq!(kept(Removal::Leader), [0, 2]);
+    }
+
+    #[test]
+    fn a_group_that_holds_a_reference_goes_whole() {
+        let images = [image(0, 30), image(1, 20), image(2, 10), image(3, 10), image(4, 99), image(5, 99)];
+        // 4 and 5 are references, copies of each other; 4 is a copy of 1, which is one of 0.
+        let ties = [(0, 1), (1, 4), (2, 3), (4, 5)].map(|(a, b)| pair(a, b, CopyKind::Copy, 0.9));
+        let members = group(&images, &ties, |_| true, Removal::Components, 4);
+        assert_eq!(members.iter().map(|m| m.image).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(members.iter().map(|m| m.contaminates).collect::<Vec<_>>(), [Some(4), Some(4), None, None]);
+        assert_eq!(members.iter().filter(|m| m.stays()).map(|m| m.image).collect::<Vec<_>>(), [2]);
+    }
+
     proptest! {
         #[test]
-        fn groups_are_the_components_whatever_the_order_of_edges(
-            pairs in prop::collection::vec((0usize..30, 0usize..30), 0..40), turn in 0usize..40,
+        fn groups_are_the_components_whatever_the_order_of_pairs(
+            ends in prop::collection::vec((0usize..30, 0usize..30), 0..40), turn in 0usize..40,
         ) {
             let images: Vec<Image> = (0..30).map(|i| image(i, 1)).collect();
-            let mut edges: Vec<Edge> = pairs.iter().filter(|(a, b)| a != b)
-                .map(|(a, b)| Edge { a: *a.min(b), b: *a.max(b), kind: CopyKind::Copy, similarity: 1.0 }).collect();
-            let first = group(&images, &vectors(30), &edges);
-            let turn = turn.min(edges.len());
-            edges.rotate_left(turn);
-            let second = group(&images, &vectors(30), &edges);
-            let shape = |members: &[Member]| members.iter().map(|m| (m.image, m.group, m.representative)).collect::<Vec<_>>();
-            prop_assert_eq!(shape(&first), shape(&second));
-            // Labels spread along edges until nothing changes: components, computed another way.
-            let mut labels: Vec<usize> = (0..30).collect();
+            let mut pairs: Vec<Pair> = ends.iter().filter(|(a, b)| a != b)
+                .map(|(a, b)| pair(*a, *b, CopyKind::Copy, 0.8)).collect();
+            let shape = |pairs: &[Pair], removal| -> Vec<(usize, u32, usize)> {
+                grouped(&images, pairs, removal).iter().map(|m| (m.image, m.group, m.representative)).collect()
+            };
+            let turned = { let turn = turn.min(pairs.len()); let mut turned = pairs.clone(); turned.rotate_left(turn); turned };
+            for removal in [Removal::Components, Removal::Leader, Removal::Semdedup] {
+                prop_assert_eq!(shape(&pairs, removal), shape(&turned, removal));
+            }
+            // Components by flooding, without the forest.
+            let mut label: Vec<usize> = (0..30).collect();
             for _ in 0..30 {
-                for edge in &edges {
-                    let least = labels[edge.a].min(labels[edge.b]);
-                    (labels[edge.a], labels[edge.b]) = (least, least);
+                for pair in &pairs {
+                    let low = label[pair.a].min(label[pair.b]);
+                    (label[pair.a], label[pair.b]) = (low, low);
                 }
             }
-            for member in &first {
-                for other in &first {
-                    prop_assert_eq!(member.group == other.group, labels[member.image] == labels[other.image]);
+            let members = grouped(&images, &pairs, Removal::Components);
+            for a in &members {
+                for b in &members {
+                    prop_assert_eq!(a.group == b.group, label[a.image] == label[b.image]);
                 }
             }
+            // By the greedy leader no two that stay tie, and who goes ties to one that stays.
+            let members = grouped(&images, &pairs, Removal::Leader);
+            let stays: Vec<usize> = members.iter().filter(|m| m.stays()).map(|m| m.image).collect();
+            pairs.retain(|pair| stays.contains(&pair.a) && stays.contains(&pair.b));
+            prop_assert!(pairs.is_empty());
         }
     }
 }

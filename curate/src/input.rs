@@ -8,7 +8,7 @@ use lapidary_schemas::ImageId;
 use std::path::Path;
 
 /// Unit vectors, row after row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Vectors {
     /// Values a vector.
     pub dim: usize,
@@ -32,6 +32,14 @@ impl Vectors {
         self.row(a).iter().zip(self.row(b)).map(|(x, y)| x * y).sum()
     }
 
+    /// Keeps the vectors at these indices, which ascend, without another copy of them.
+    pub fn retain(&mut self, indices: &[usize]) {
+        for (to, from) in indices.iter().enumerate() {
+            self.values.copy_within(from * self.dim..(from + 1) * self.dim, to * self.dim);
+        }
+        self.values.truncate(indices.len() * self.dim);
+    }
+
     /// The vectors at these indices.
     pub fn select(&self, indices: &[usize]) -> Self {
         let mut values = Vec::with_capacity(indices.len() * self.dim);
@@ -41,7 +49,7 @@ impl Vectors {
 }
 
 /// An image as the curation sees it; its index is its place by id.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Image {
     /// Its id.
     pub id: ImageId,
@@ -108,7 +116,7 @@ fn read_paths(shard: &Path) -> Result<Vec<String>> {
 /// Reads the embeddings of a folder, which must be those of `images`, in their order.
 ///
 /// # Errors
-/// [`CurateError::Mismatch`] when ids differ or a value is not finite.
+/// [`CurateError::Mismatch`] when ids differ, or a row is not a vector of unit length.
 pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
     let mut vectors = Vectors { dim: 0, values: Vec::new() };
     let mut expected = images.iter();
@@ -129,8 +137,9 @@ pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
                     return Err(CurateError::Mismatch(format!("image {id:016x} is not where it should be")));
                 }
             }
-            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                return Err(CurateError::Mismatch(format!("row {} of {} is not finite", at / dim, shard.display())));
+            if let Some((row, wrong)) = values.chunks_exact(dim).enumerate().find_map(|(row, v)| Some((row, fault(v)?)))
+            {
+                return Err(CurateError::Mismatch(format!("row {row} of {} {wrong}", shard.display())));
             }
             vectors.values.extend_from_slice(values);
         }
@@ -138,5 +147,37 @@ pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
     match expected.next() {
         Some(image) => Err(CurateError::Mismatch(format!("image {} has none", image.id))),
         None => Ok(vectors),
+    }
+}
+
+/// What is wrong with a vector that should be of unit length.
+fn fault(vector: &[f32]) -> Option<&'static str> {
+    let square = vector.iter().map(|value| value * value).sum::<f32>();
+    if !square.is_finite() {
+        Some("is not finite")
+    } else if square == 0.0 {
+        Some("is zero")
+    } else {
+        ((square - 1.0).abs() > 1e-2).then_some("is not of unit length")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_unit_vector_is_named() {
+        assert_eq!(fault(&[0.6, 0.8]), None);
+        assert_eq!(fault(&[f32::NAN, 0.8]), Some("is not finite"));
+        assert_eq!(fault(&[0.0, 0.0]), Some("is zero"));
+        assert_eq!(fault(&[3.0, 4.0]), Some("is not of unit length"));
+    }
+
+    #[test]
+    fn rows_are_retained_in_place() {
+        let mut vectors = Vectors { dim: 2, values: (0..10).map(|v| v as f32).collect() };
+        vectors.retain(&[0, 3, 4]);
+        assert_eq!(vectors.values, [0.0, 1.0, 6.0, 7.0, 8.0, 9.0]);
     }
 }

@@ -1,92 +1,202 @@
-//! Scoring duplicates against planted copies: recall by kind, and precision over all pairs that share a group.
+//! Scoring duplicates against planted copies: groups and pairs, in all and by kind.
 //!
 //! A planted pair is found when the copy and its original share a group. A pair that shares a group is right when both
-//! stem from the same original, directly or as copies of it.
+//! stem from the same original, directly or as copies of it. The ranked pairs are scored by micro-AP
+//! ([`ranked_score`]); a pair of two copies of one original counts for neither side there, as the truth does not list it.
 
 use crate::Result;
-use crate::duplicates::Member;
-use crate::input::Image;
+use crate::micro_ap::ranked_score;
 use lapidary_pipeline::PipelineError;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-/// Reads a truth table (CSV: path, copy_of, kind) and scores the groups against it.
+/// Precision at which recall is told.
+const PRECISION: f64 = 0.99;
+
+/// The planted copies.
+#[derive(Debug, Clone, Default)]
+pub struct Truth {
+    /// Copy, original and kind.
+    planted: Vec<(String, String, String)>,
+}
+
+impl Truth {
+    /// Reads a truth table (CSV: path, copy_of, kind); a collage has a line for each of its originals.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or a line has not three fields.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(PipelineError::io("read", path))?;
+        let mut planted = Vec::new();
+        for (number, line) in text.lines().enumerate().skip(1) {
+            let fields: Vec<&str> = line.split(',').collect();
+            let [copy, original, kind] = fields[..] else {
+                let error =
+                    PipelineError::format(path, format!("line {} has {} fields, not 3", number + 1, fields.len()));
+                return Err(error.into());
+            };
+            planted.push((copy.to_owned(), original.to_owned(), kind.to_owned()));
+        }
+        Ok(Self { planted })
+    }
+
+    /// Those whose both ends are among the images: broken files copy nothing and are no images.
+    fn among(&self, paths: &[&str]) -> Vec<(usize, usize, &str)> {
+        let index: HashMap<&str, usize> = paths.iter().enumerate().map(|(index, path)| (*path, index)).collect();
+        let find = |path: &String| index.get(path.as_str()).copied();
+        self.planted
+            .iter()
+            .filter_map(|(copy, original, kind)| Some((find(copy)?, find(original)?, kind.as_str())))
+            .collect()
+    }
+
+    /// Scores groups: the group of each image, by its path.
+    pub fn score_groups(&self, paths: &[&str], group_of: &[Option<u32>]) -> Value {
+        let planted = self.among(paths);
+        let mut originals: Vec<BTreeSet<usize>> = (0..paths.len()).map(|image| BTreeSet::from([image])).collect();
+        for (copy, original, _) in &planted {
+            originals[*copy].remove(copy);
+            originals[*copy].insert(*original);
+        }
+        let mut by_kind: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (copy, original, kind) in &planted {
+            let (found, all) = by_kind.entry(kind).or_default();
+            *all += 1;
+            *found += u64::from(group_of[*copy].is_some() && group_of[*copy] == group_of[*original]);
+        }
+        let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (image, group) in group_of.iter().enumerate() {
+            if let Some(group) = group {
+                groups.entry(*group).or_default().push(image);
+            }
+        }
+        let (mut right, mut wrong) = (0u64, 0u64);
+        for group in groups.values() {
+            for (i, a) in group.iter().enumerate() {
+                for b in &group[..i] {
+                    if originals[*a].is_disjoint(&originals[*b]) { wrong += 1 } else { right += 1 }
+                }
+            }
+        }
+        let share = |part: u64, all: u64| if all == 0 { 1.0 } else { part as f64 / all as f64 };
+        let (found, all) = by_kind.values().fold((0, 0), |(f, a), (found, all)| (f + found, a + all));
+        let by_kind: BTreeMap<&str, Value> = by_kind
+            .into_iter()
+            .map(|(kind, (found, all))| (kind, json!({"found": found, "planted": all, "recall": share(found, all)})))
+            .collect();
+        json!({
+            "found": found,
+            "planted": all,
+            "recall": share(found, all),
+            "precision": share(right, right + wrong),
+            "pairs_right": right,
+            "pairs_wrong": wrong,
+            "by_kind": by_kind,
+        })
+    }
+
+    /// Scores pairs `(a, b, score)` of indices into `paths`; a pair that comes twice counts once, by its higher score.
+    pub fn score_pairs(&self, paths: &[&str], pairs: &[(usize, usize, f64)]) -> Value {
+        let planted = self.among(paths);
+        let mut truth: BTreeMap<(usize, usize), &str> = BTreeMap::new();
+        let mut originals: HashMap<usize, BTreeSet<usize>> = HashMap::new();
+        for (copy, original, kind) in &planted {
+            truth.insert((*copy.min(original), *copy.max(original)), kind);
+            originals.entry(*copy).or_default().insert(*original);
+        }
+        let siblings = |a: usize, b: usize| match (originals.get(&a), originals.get(&b)) {
+            (Some(of_a), Some(of_b)) => !of_a.is_disjoint(of_b),
+            _ => false,
+        };
+        let mut scores: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+        for (a, b, score) in pairs.iter().filter(|(a, b, _)| a != b) {
+            let best = scores.entry((*a.min(b), *a.max(b))).or_insert(*score);
+            *best = best.max(*score);
+        }
+        let list: Vec<(f64, bool)> = scores
+            .iter()
+            .filter(|((a, b), _)| truth.contains_key(&(*a, *b)) || !siblings(*a, *b))
+            .map(|(pair, score)| (*score, truth.contains_key(pair)))
+            .collect();
+        let ranked = ranked_score(&list, truth.len(), PRECISION);
+        let mut by_kind: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (pair, kind) in &truth {
+            let (found, all) = by_kind.entry(kind).or_default();
+            *all += 1;
+            *found += u64::from(scores.get(pair).is_some_and(|score| *score >= ranked.threshold));
+        }
+        let by_kind: BTreeMap<&str, f64> =
+            by_kind.into_iter().map(|(kind, (found, all))| (kind, found as f64 / all as f64)).collect();
+        json!({
+            "pairs": list.len(),
+            "micro_ap": ranked.micro_ap,
+            "recall_at_99": ranked.recall,
+            "threshold": if ranked.threshold.is_finite() { json!(ranked.threshold) } else { Value::Null },
+            "recall_by_kind": by_kind,
+        })
+    }
+}
+
+/// Scores a table of pairs (CSV: path, path, score), as any tool may write it, by its paths.
 ///
 /// # Errors
-/// When the table cannot be read, or a line has not three fields.
-pub(crate) fn score(truth: &Path, images: &[Image], members: &[Member]) -> Result<Value> {
-    let text = std::fs::read_to_string(truth).map_err(PipelineError::io("read", truth))?;
-    let index_of: HashMap<&str, usize> = images.iter().enumerate().map(|(i, image)| (image.path.as_str(), i)).collect();
-    let group_of: HashMap<usize, u32> = members.iter().map(|member| (member.image, member.group)).collect();
-    let mut original: Vec<usize> = (0..images.len()).collect();
-    let mut planted: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for (number, line) in text.lines().enumerate().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let [path, copy_of, kind] = fields[..] else {
-            let error = PipelineError::format(truth, format!("line {} has {} fields, not 3", number + 1, fields.len()));
-            return Err(error.into());
+/// When a table cannot be read, or a line's third field is no number; a first line of names is passed over.
+pub fn score_csv(pairs: &Path, truth: &Path) -> Result<Value> {
+    let truth = Truth::read(truth)?;
+    let text = std::fs::read_to_string(pairs).map_err(PipelineError::io("read", pairs))?;
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let mut fields = line.split(',');
+        let (Some(a), Some(b), Some(score)) = (fields.next(), fields.next(), fields.next()) else {
+            return Err(PipelineError::format(pairs, format!("line {} has fewer than 3 fields", number + 1)).into());
         };
-        // Broken files copy nothing and are no images.
-        let (Some(copy), Some(source)) = (index_of.get(path), index_of.get(copy_of)) else { continue };
-        original[*copy] = *source;
-        let (found, all) = planted.entry(kind.to_owned()).or_default();
-        *all += 1;
-        let group = group_of.get(copy);
-        *found += u64::from(group.is_some() && group == group_of.get(source));
-    }
-    let (mut right, mut wrong) = (0u64, 0u64);
-    for group in members.chunk_by(|a, b| a.group == b.group) {
-        for (i, a) in group.iter().enumerate() {
-            for b in &group[..i] {
-                if original[a.image] == original[b.image] { right += 1 } else { wrong += 1 }
+        match score.trim().parse::<f64>() {
+            Ok(score) if !score.is_nan() => lines.push((a, b, score)),
+            _ if number == 0 => {}
+            _ => {
+                let error = PipelineError::format(pairs, format!("line {}: `{score}` is no score", number + 1));
+                return Err(error.into());
             }
         }
     }
-    let share = |part: u64, all: u64| if all == 0 { 1.0 } else { part as f64 / all as f64 };
-    let (found, all) = planted.values().fold((0, 0), |(f, a), (found, all)| (f + found, a + all));
-    let by_kind: BTreeMap<&String, Value> = planted
-        .iter()
-        .map(|(kind, (found, all))| (kind, json!({"found": found, "planted": all, "recall": share(*found, *all)})))
-        .collect();
-    Ok(json!({
-        "found": found,
-        "planted": all,
-        "recall": share(found, all),
-        "precision": share(right, right + wrong),
-        "pairs_right": right,
-        "pairs_wrong": wrong,
-        "by_kind": by_kind,
-    }))
+    let named = truth.planted.iter().flat_map(|(copy, original, _)| [copy.as_str(), original.as_str()]);
+    let paths: BTreeSet<&str> = lines.iter().flat_map(|(a, b, _)| [*a, *b]).chain(named).collect();
+    let paths: Vec<&str> = paths.into_iter().collect();
+    let place: HashMap<&str, usize> = paths.iter().enumerate().map(|(place, path)| (*path, place)).collect();
+    let indexed: Vec<(usize, usize, f64)> = lines.iter().map(|(a, b, score)| (place[a], place[b], *score)).collect();
+    Ok(truth.score_pairs(&paths, &indexed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lapidary_schemas::{CopyKind, ImageId};
+
+    fn truth() -> Truth {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let path = temporary.path().join("truth.csv");
+        std::fs::write(&path, "path,copy_of,kind\na1,a,crop\na2,a,flip\nb1,b,crop\nx,,broken\n").expect("writes");
+        Truth::read(&path).expect("reads")
+    }
 
     #[test]
     fn recall_is_by_kind_and_precision_over_pairs() {
-        let image =
-            |name: &str| Image { id: ImageId(0), digest: String::new(), pixels: 1, phash: 0, path: name.to_owned() };
-        let images = ["a", "a1", "a2", "b", "b1"].map(image);
-        let member = |image, group| Member {
-            image,
-            group,
-            representative: 0,
-            kind: CopyKind::Copy,
-            similarity: 1.0,
-            hash_distance_bits: 0,
-            neighbour: 0,
-        };
         // a and its copy a1 are together with the stranger b; the copies a2 and b1 were missed.
-        let members = [member(0, 0), member(1, 0), member(3, 0)];
-        let temporary = tempfile::tempdir().expect("a folder");
-        let truth = temporary.path().join("truth.csv");
-        std::fs::write(&truth, "path,copy_of,kind\na1,a,crop\na2,a,flip\nb1,b,crop\nx,,broken\n").expect("writes");
-        let scored = score(&truth, &images, &members).expect("scores");
+        let scored = truth().score_groups(&["a", "a1", "a2", "b", "b1"], &[Some(0), Some(0), None, Some(0), None]);
         assert_eq!(scored["by_kind"]["crop"]["recall"], 0.5);
         assert_eq!(scored["by_kind"]["flip"]["recall"], 0.0);
         assert_eq!((&scored["pairs_right"], &scored["pairs_wrong"]), (&json!(1), &json!(2)));
+    }
+
+    #[test]
+    fn pairs_are_ranked_and_copies_of_one_original_count_for_neither_side() {
+        let paths = ["a", "a1", "a2", "b", "b1"];
+        let pairs = [(1, 2, 0.99), (0, 1, 0.9), (1, 0, 0.2), (0, 3, 0.8), (3, 4, 0.7)];
+        let scored = truth().score_pairs(&paths, &pairs);
+        // True, wrong, true: of three planted pairs.
+        let expected = (1.0 + 2.0 / 3.0) / 3.0;
+        assert!((scored["micro_ap"].as_f64().expect("a number") - expected).abs() < 1e-12, "{scored}");
+        assert_eq!(scored["recall_at_99"].as_f64(), Some(1.0 / 3.0));
+        assert_eq!((&scored["recall_by_kind"]["crop"], &scored["recall_by_kind"]["flip"]), (&json!(0.5), &json!(0.0)));
     }
 }

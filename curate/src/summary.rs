@@ -1,14 +1,13 @@
 //! What the curation came to, counted by Polars over the tables just written.
 
 use crate::Result;
-use crate::clusters::Level;
 use lapidary_schemas::tables::{DECISIONS_FILE, DUPLICATES_FILE};
 use polars::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Counts of reasons, groups by size, and the spread of cluster sizes at each level.
-pub(crate) fn summary(folder: &Path, levels: &[Level]) -> Result<Value> {
+pub(crate) fn summary(folder: &Path, clusters: &[usize]) -> Result<Value> {
     let scan =
         |name: &str| LazyFrame::scan_parquet(PlRefPath::try_from_path(&folder.join(name))?, ScanArgsParquet::default());
     let reasons = scan(DECISIONS_FILE)?
@@ -29,7 +28,6 @@ pub(crate) fn summary(folder: &Path, levels: &[Level]) -> Result<Value> {
     }
     let number =
         |name: &str| -> Result<u64> { Ok(groups.column(name)?.cast(&DataType::UInt64)?.u64()?.get(0).unwrap_or(0)) };
-    let clusters: Vec<Value> = levels.iter().map(|level| json!(level.centroids.len())).collect();
     Ok(json!({
         "images_by_reason": by_reason,
         "duplicate_groups": number("groups")?,

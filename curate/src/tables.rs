@@ -1,16 +1,21 @@
-//! Writing the curation's tables: duplicates, clusters, centroids, decisions.
+//! Writing the curation's tables: pairs, duplicates, clusters, centroids, decisions.
 
 use crate::Result;
 use crate::clusters::Level;
+use crate::decisions::Decision;
 use crate::duplicates::Member;
+use crate::evidence::Pair;
+use crate::fingerprint::Turn;
 use crate::input::Image;
-use crate::tree::LeafPlace;
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use crate::local::Fit;
+use arrow::array::{
+    ArrayRef, FixedSizeListArray, Float32Array, Float32Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{StageRun, TableWriter};
-use lapidary_schemas::DecisionReason;
-use lapidary_schemas::tables::{self, CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE};
+use lapidary_schemas::tables::{self, CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, PAIRS_FILE};
 use std::sync::Arc;
 
 fn write(run: &mut StageRun, name: &str, schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<()> {
@@ -33,16 +38,51 @@ fn f32s(values: impl Iterator<Item = Option<f32>>) -> ArrayRef {
     Arc::new(values.collect::<Float32Array>())
 }
 
-pub(crate) fn write_duplicates(run: &mut StageRun, images: &[Image], members: &[Member]) -> Result<()> {
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+/// Writes the pairs, the strongest first.
+pub(crate) fn write_pairs(run: &mut StageRun, images: &[Image], pairs: &[Pair]) -> Result<()> {
+    let mut sorted: Vec<&Pair> = pairs.iter().collect();
+    sorted.sort_by(|x, y| y.score.total_cmp(&x.score).then((x.a, x.b).cmp(&(y.a, y.b))));
+    let mut maps = ListBuilder::new(Float32Builder::new());
+    for pair in &sorted {
+        maps.append_option(pair.fit.map(|fit| fit.map.0.map(Some)));
+    }
+    let fit = |f: fn(&Fit) -> usize| u32s(sorted.iter().map(|pair| pair.fit.as_ref().map(|fit| f(fit) as u32)));
+    let columns: Vec<ArrayRef> = vec![
+        u64s(sorted.iter().map(|pair| Some(images[pair.a].id.0))),
+        u64s(sorted.iter().map(|pair| Some(images[pair.b].id.0))),
+        texts(sorted.iter().map(|pair| Some(images[pair.a].path.as_str()))),
+        texts(sorted.iter().map(|pair| Some(images[pair.b].path.as_str()))),
+        f32s(sorted.iter().map(|pair| Some(pair.score))),
+        texts(sorted.iter().map(|pair| Some(pair.kind.code()))),
+        f32s(sorted.iter().map(|pair| pair.similarity)),
+        u32s(sorted.iter().map(|pair| pair.hash_distance_bits)),
+        texts(sorted.iter().map(|pair| pair.turn.map(Turn::code))),
+        f32s(sorted.iter().map(|pair| pair.correlation)),
+        fit(|fit| fit.inliers),
+        fit(Fit::visible_keypoints),
+        f32s(sorted.iter().map(|pair| pair.overlap.map(|overlap| overlap.covered))),
+        f32s(sorted.iter().map(|pair| pair.overlap.map(|overlap| overlap.likeness()))),
+        Arc::new(maps.finish()),
+    ];
+    write(run, PAIRS_FILE, tables::pairs(), columns)
+}
+
+/// Writes the members of groups.
+pub(crate) fn write_duplicates(run: &mut StageRun, images: &[Image], members: &[Member], pairs: &[Pair]) -> Result<()> {
     let id = |index: usize| Some(images[index].id.0);
     let columns = vec![
         u64s(members.iter().map(|m| id(m.image))),
+        texts(members.iter().map(|m| Some(images[m.image].path.as_str()))),
         u32s(members.iter().map(|m| Some(m.group))),
         u64s(members.iter().map(|m| id(m.representative))),
-        Arc::new(members.iter().map(|m| Some(m.kind.code())).collect::<StringArray>()),
-        f32s(members.iter().map(|m| Some(m.similarity))),
-        u32s(members.iter().map(|m| Some(m.hash_distance_bits))),
+        texts(members.iter().map(|m| Some(m.kind.code()))),
+        f32s(members.iter().map(|m| Some(pairs[m.pair].score))),
         u64s(members.iter().map(|m| id(m.neighbour))),
+        u64s(members.iter().map(|m| m.contaminates.and_then(id))),
     ];
     write(run, DUPLICATES_FILE, tables::duplicates(), columns)
 }
@@ -91,39 +131,22 @@ fn write_centroids(
 }
 
 /// Writes a row for every image: the ranked by rank, then the excluded by id.
-pub(crate) fn write_decisions(
-    run: &mut StageRun,
-    images: &[Image],
-    members: &[Member],
-    ranked: &[usize],
-    places: &[Option<LeafPlace>],
-) -> Result<()> {
-    let dropped: Vec<&Member> = members.iter().filter(|m| m.image != m.representative).collect();
-    let mut excluded = dropped.clone();
-    excluded.sort_by_key(|member| images[member.image].id);
-    if ranked.len() + excluded.len() != images.len() {
-        let text = format!("{} ranked and {} excluded of {} images", ranked.len(), excluded.len(), images.len());
-        return Err(PipelineError::Internal(text).into());
+pub(crate) fn write_decisions(run: &mut StageRun, decisions: &[Decision]) -> Result<()> {
+    let mut issues = ListBuilder::new(StringBuilder::new());
+    for decision in decisions {
+        issues.append_value(decision.issues.iter().map(|issue| Some(issue.code())));
     }
-    let count = ranked.len();
-    let of_ranked = |f: &dyn Fn(usize, usize) -> Option<u32>| {
-        let rows = ranked.iter().enumerate().map(|(rank, image)| f(rank, *image));
-        u32s(rows.chain(std::iter::repeat_n(None, excluded.len())).collect::<Vec<_>>().into_iter())
-    };
-    let of_excluded =
-        |f: &dyn Fn(&Member) -> u64| u64s(std::iter::repeat_n(None, count).chain(excluded.iter().map(|m| Some(f(m)))));
-    let ids = ranked.iter().copied().chain(excluded.iter().map(|m| m.image));
-    let reasons = std::iter::repeat_n(DecisionReason::Kept, count).chain(excluded.iter().map(|m| m.kind.decision()));
-    let similarities = std::iter::repeat_n(None, count).chain(excluded.iter().map(|m| Some(m.similarity)));
-    let columns = vec![
-        u64s(ids.map(|index| Some(images[index].id.0))),
-        of_ranked(&|rank, _| Some(rank as u32)),
-        Arc::new(reasons.map(|reason| Some(reason.code())).collect::<StringArray>()) as ArrayRef,
-        of_ranked(&|_, image| places[image].map(|place| place.leaf)),
-        of_ranked(&|_, image| places[image].map(|place| place.position)),
-        of_excluded(&|m| images[m.representative].id.0),
-        f32s(similarities),
-        of_excluded(&|m| images[m.neighbour].id.0),
+    let columns: Vec<ArrayRef> = vec![
+        u64s(decisions.iter().map(|d| Some(d.image.0))),
+        u32s(decisions.iter().map(|d| d.rank)),
+        texts(decisions.iter().map(|d| Some(d.reason.code()))),
+        u32s(decisions.iter().map(|d| d.place.map(|place| place.leaf))),
+        u32s(decisions.iter().map(|d| d.place.map(|place| place.position))),
+        u64s(decisions.iter().map(|d| d.duplicate_of.map(|id| id.0))),
+        f32s(decisions.iter().map(|d| d.score)),
+        u64s(decisions.iter().map(|d| d.neighbour.map(|id| id.0))),
+        texts(decisions.iter().map(|d| d.detail.as_deref())),
+        Arc::new(issues.finish()),
     ];
     write(run, DECISIONS_FILE, tables::decisions(), columns)
 }

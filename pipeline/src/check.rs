@@ -4,7 +4,7 @@
 //! are turned into pixels, and only of luma. What libjpeg-turbo warns of is judged by the full decoder, as is every other
 //! format.
 
-use crate::decode::{Undecodable, decode, decode_jpeg};
+use crate::decode::{Undecodable, decode, decode_jpeg, smallest_scale};
 use crate::fingerprint::luma_of_image;
 use image::GrayImage;
 use turbojpeg::{PixelFormat, ScalingFactor};
@@ -44,11 +44,9 @@ pub fn check(bytes: &[u8], max_pixels: u64) -> Result<Checked, Undecodable> {
     Ok(Checked { width, height, format: decoded.format, luma: luma_of_image(&decoded.rgb) })
 }
 
-/// The smallest scale at which an image with this short side still has [`LUMA_SIDE_PX`].
-fn scale_for(short_side: usize) -> ScalingFactor {
-    let reductions = [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF];
-    let enough = |scale: &ScalingFactor| scale.scale(short_side) >= LUMA_SIDE_PX;
-    reductions.into_iter().find(enough).unwrap_or(ScalingFactor::ONE)
+/// The smallest scale at which an image's short side still has [`LUMA_SIDE_PX`].
+fn scale_for(width: usize, height: usize) -> ScalingFactor {
+    smallest_scale(|scale| scale.scale(width.min(height)) >= LUMA_SIDE_PX)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Decoded, Undecodable> {
     let whole = decode_jpeg(
         bytes,
         max_pixels,
-        |_| ScalingFactor::ONE,
+        |_, _| ScalingFactor::ONE,
         PixelFormat::RGB,
         move |width, height| {
             room.resize(3 * width * height, 0);
@@ -74,17 +74,42 @@ pub fn decode_reduced_into(
         2 => ScalingFactor::ONE_HALF,
         _ => ScalingFactor::ONE,
     };
+    decode_scaled_into(bytes, max_pixels, |_, _| scale, image)
+}
+
+/// Decodes as [`decode_into`] does, a JPEG at the smallest of 1, 1/2, 1/4 and 1/8 of its sides at which it still has
+/// `least_pixels`; returns its width and height as they would be without.
+///
+/// # Errors
+/// The reject reason and what exactly was wrong.
+pub fn decode_small_into(
+    bytes: &[u8],
+    max_pixels: u64,
+    least_pixels: usize,
+    image: &mut Raster,
+) -> Result<(u32, u32), Undecodable> {
+    let scale =
+        |width: usize, height: usize| smallest_scale(|scale| scale.scale(width) * scale.scale(height) >= least_pixels);
+    decode_scaled_into(bytes, max_pixels, scale, image)
+}
+
+/// The smallest scale, down to 1/8, that is enough.
+pub(crate) fn smallest_scale(enough: impl Fn(&ScalingFactor) -> bool) -> ScalingFactor {
+    let reductions = [ScalingFactor::ONE_EIGHTH, ScalingFactor::ONE_QUARTER, ScalingFactor::ONE_HALF];
+    reductions.into_iter().find(enough).unwrap_or(ScalingFactor::ONE)
+}
+
+fn decode_scaled_into(
+    bytes: &[u8],
+    max_pixels: u64,
+    scale: impl FnOnce(usize, usize) -> ScalingFactor,
+    image: &mut Raster,
+) -> Result<(u32, u32), Undecodable> {
     let room = &mut *image;
-    let whole = decode_jpeg(
-        bytes,
-        max_pixels,
-        |_| scale,
-        PixelFormat::RGBX,
-        move |width, height| {
-            room.resize(width as u32, height as u32);
-            room.bytes_mut()
-        },
-    );
+    let whole = decode_jpeg(bytes, max_pixels, scale, PixelFormat::RGBX, move |width, height| {
+        room.resize(width as u32, height as u32);
+        room.bytes_mut()
+    });
     if let Some(size) = whole {
         return Ok(size);
     }
@@ -92,7 +117,7 @@ pub fn decode_reduced_into(
     Ok((image.width(), image.height()))
 }
 
-/// Decodes a JPEG that libjpeg-turbo has nothing to say of, at the scale that `scale` gives for its short side, into the pixels
+/// Decodes a JPEG that libjpeg-turbo has nothing to say of, at the scale that `scale` gives for its width and height, into the pixels
 /// that `room` gives for the width and height at that scale. Returns its width and height at full scale; none when there is
 /// something to say, or when it is no RGB, YCbCr or gray JPEG.
 ///
@@ -100,7 +125,7 @@ pub fn decode_reduced_into(
 pub(crate) fn decode_jpeg<'a>(
     bytes: &[u8],
     max_pixels: u64,
-    scale: impl FnOnce(usize) -> ScalingFactor,
+    scale: impl FnOnce(usize, usize) -> ScalingFactor,
     format: PixelFormat,
     room: impl FnOnce(usize, usize) -> &'a mut [u8],
 ) -> Option<(u32, u32)> {
@@ -116,7 +141,7 @@ pub(crate) fn decode_jpeg<'a>(
     if !known || width as u64 * height as u64 > max_pixels || width * height == 0 {
         return None;
     }
-    let scale = scale(width.min(height));
+    let scale = scale(width, height);
     decompressor.set_scaling_factor(scale).ok()?;
     let (scaled_width, scaled_height) = (scale.scale(width), scale.scale(height));
     let pixels = room(scaled_width, scaled_height);

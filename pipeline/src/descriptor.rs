@@ -61,8 +61,11 @@ impl Encoder for Descriptor {
     }
 }
 
-/// The descriptor of an image, of unit length unless the image is uniform.
-fn describe(rgb: &RgbImage) -> Result<Vec<f32>> {
+/// The descriptor of an image, [`DIM`] values, of unit length unless the image is uniform.
+///
+/// # Errors
+/// When the image has no pixels.
+pub fn describe(rgb: &RgbImage) -> Result<Vec<f32>> {
     let source = ImageRef::new(rgb.width(), rgb.height(), rgb.as_raw(), PixelType::U8x3)
         .map_err(|e| PipelineError::Internal(e.to_string()))?;
     let mut small = Image::new(SIDE as u32, SIDE as u32, PixelType::U8x3);

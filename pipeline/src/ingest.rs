@@ -196,7 +196,11 @@ impl Reader<'_> {
     }
 }
 
-fn write_rejects(run: &mut StageRun, rejects: &[Reject]) -> Result<()> {
+/// Writes the table of rejected inputs.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_rejects(run: &mut StageRun, rejects: &[Reject]) -> Result<()> {
     let text = |f: fn(&Reject) -> &str| Arc::new(rejects.iter().map(|r| Some(f(r))).collect::<StringArray>());
     let offsets: Int64Array = rejects.iter().map(|r| r.offset_bytes).collect();
     let batch = RecordBatch::try_new(

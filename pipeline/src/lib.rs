@@ -26,10 +26,12 @@ pub mod sources;
 pub mod stage;
 
 pub use allocator::keep_pages;
-pub use decode::{Decoded, decode, decode_into, decode_reduced_into};
-pub use descriptor::Descriptor;
+pub use check::{Checked, check};
+pub use decode::{Decoded, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into};
+pub use descriptor::{Descriptor, describe};
 pub use encode::{Encoder, embed};
 pub use error::{PipelineError, Result};
+pub use fingerprint::{luma_of_image, phash};
 pub use image_store::{Fetched, ImageInfo, ImageStore};
 pub use images::{ImageRow, ImageShards, bytes_column};
-pub use ingest::ingest;
+pub use ingest::{ingest, write_rejects};

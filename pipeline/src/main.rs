@@ -58,12 +58,24 @@ enum Verb {
         #[arg(long, default_value_t = 0, requires = "show")]
         epoch: u32,
     },
+    /// Take hashes, keypoints and measures of quality of all images (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Fingerprint(Rest),
+    /// Find the copies in a folder of images, without the rest of the chain (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Duplicates(Rest),
+    /// Score a table of pairs, of whatever tool, against planted copies (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Score(Rest),
     /// Find duplicates, cluster, rank (lapidary-curate)
     #[command(disable_help_flag = true)]
     Curate(Rest),
     /// Take the first N of the ranking as a subset (lapidary-curate)
     #[command(disable_help_flag = true)]
     Cut(Rest),
+    /// Say what two subsets share, and how their clusters and classes differ (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Diff(Rest),
     /// Pretrain a Vision Transformer on a plan (lapidary-train)
     #[command(disable_help_flag = true)]
     Pretrain(Rest),
@@ -94,7 +106,7 @@ struct Rest {
 /// Which binary runs a verb, if not this one.
 fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
-        "curate" | "cut" => Some("lapidary-curate"),
+        "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" => Some("lapidary-curate"),
         "pretrain" => Some("lapidary-train"),
         "eval" | "report" => Some("lapidary-evaluate"),
         _ => None,
@@ -180,7 +192,15 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
             say(common, &facts, || vec![serde_json::to_string_pretty(&facts).unwrap_or_default()]);
         }
         Verb::Config => print!("{}", to_toml(&common.resolve()?)),
-        Verb::Curate(_) | Verb::Cut(_) | Verb::Pretrain(_) | Verb::Eval(_) | Verb::Report(_) => {
+        Verb::Fingerprint(_)
+        | Verb::Duplicates(_)
+        | Verb::Score(_)
+        | Verb::Curate(_)
+        | Verb::Cut(_)
+        | Verb::Diff(_)
+        | Verb::Pretrain(_)
+        | Verb::Eval(_)
+        | Verb::Report(_) => {
             // Reached only when common arguments come before the verb.
             let verb = std::env::args().skip(1).find(|a| binary_of(a).is_some()).unwrap_or_default();
             let binary = binary_of(&verb).unwrap_or("lapidary-curate");

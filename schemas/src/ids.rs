@@ -8,7 +8,7 @@ use std::fmt;
 /// The identity of an image: the first 8 bytes, big-endian, of BLAKE3 over source name and path in the source.
 ///
 /// It depends on no order, and two exact copies under two paths stay two images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ImageId(pub u64);
 
 impl fmt::Display for ImageId {

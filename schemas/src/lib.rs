@@ -14,4 +14,4 @@ pub use config::Config;
 pub use ids::{Digest, ImageId};
 pub use manifest::{Manifest, Output, Rows};
 pub use presets::{AUGMENT_RECIPES, PRESETS, augment_recipe, preset};
-pub use reason::{CopyKind, DecisionReason, RejectReason};
+pub use reason::{CopyKind, DecisionReason, QualityIssue, RejectReason};

@@ -59,7 +59,11 @@ codes! {
         Kept = "kept": "kept, ranked within its cluster",
         ExactDuplicate = "exact_duplicate": "the same bytes as its representative",
         PerceptualDuplicate = "perceptual_duplicate": "a perceptual hash within the radius of its group",
-        NearCopy = "near_copy": "an embedding nearer to its group than the threshold",
+        NearCopy = "near_copy": "an embedding near its group's, and a thumbnail that agrees",
+        LocalCopy = "local_copy": "shares keypoints with its group under one affine map",
+        Contaminates = "contaminates": "a copy of an image of an evaluation set",
+        OffTopic = "off_topic": "not among the images that the seeds retrieve",
+        LowQuality = "low_quality": "has an issue that curate.quality.drop names",
     }
 }
 
@@ -68,7 +72,21 @@ codes! {
     CopyKind {
         Exact = "exact": "the same bytes",
         Perceptual = "perceptual": "a perceptual hash within the radius",
-        Copy = "copy": "cosine similarity above the threshold",
+        Copy = "copy": "cosine similarity above the threshold, and thumbnails that agree",
+        Local = "local": "keypoints that one affine map carries onto each other",
+    }
+}
+
+codes! {
+    /// What is wrong with an image by itself.
+    QualityIssue {
+        TooDark = "too_dark": "99 % of its pixels are dark",
+        TooBright = "too_bright": "95 % of its pixels are bright",
+        Blurred = "blurred": "it has no sharp edges",
+        NearlyUniform = "nearly_uniform": "its values carry little information",
+        OddAspect = "odd_aspect": "one side is much longer than the other",
+        Tiny = "tiny": "its shorter side has few pixels",
+        Grayscale = "grayscale": "none of its pixels has a colour",
     }
 }
 
@@ -79,6 +97,7 @@ impl CopyKind {
             Self::Exact => DecisionReason::ExactDuplicate,
             Self::Perceptual => DecisionReason::PerceptualDuplicate,
             Self::Copy => DecisionReason::NearCopy,
+            Self::Local => DecisionReason::LocalCopy,
         }
     }
 }

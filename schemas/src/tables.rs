@@ -15,6 +15,10 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const REJECTS_FILE: &str = "rejects.parquet";
 /// The curation's tables.
 pub const DUPLICATES_FILE: &str = "duplicates.parquet";
+/// Pairs of images with evidence that one is a copy of the other.
+pub const PAIRS_FILE: &str = "pairs.parquet";
+/// The map that whitens embeddings.
+pub const WHITENING_FILE: &str = "whitening.parquet";
 /// Cluster of each kept image at each level.
 pub const CLUSTERS_FILE: &str = "clusters.parquet";
 /// One row an image: its rank or why it has none.
@@ -129,18 +133,73 @@ pub fn embeddings(dim: usize, encoder: &str, encoder_digest: &str) -> SchemaRef 
     ))
 }
 
+/// `fingerprints`: one row an image, sorted by `image_id`; what is kept of its pixels to find its copies and to judge it.
+///
+/// `pdq` holds eight 256-bit hashes of 32 bytes, little-endian: of the image as it is, mirrored, upside down, turned by half,
+/// transposed, turned left, turned right, transposed along the other diagonal. `thumbnail` is 32 x 32 luma, row after row.
+/// A keypoint is four little-endian u16: x and y in 64ths of a working pixel, sigma in 256ths, angle in 65,536ths of a turn;
+/// its signature 32 bytes; the strongest first. The measures are those of `lapidary_curate::Quality`.
+pub fn fingerprints() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        field("image_id", DataType::UInt64),
+        field("pdq", DataType::FixedSizeBinary(256)),
+        field("pdq_quality", DataType::UInt8),
+        field("brightness_p99", DataType::Float32),
+        field("brightness_p5", DataType::Float32),
+        field("entropy_bits", DataType::Float32),
+        field("sharpness", DataType::Float32),
+        field("aspect", DataType::Float32),
+        field("short_side_px", DataType::UInt32),
+        field("grayscale", DataType::Boolean),
+        field("thumbnail", DataType::FixedSizeBinary(1024)),
+        field("working_width_px", DataType::UInt16),
+        field("working_height_px", DataType::UInt16),
+        field("keypoints", DataType::Binary),
+        field("signatures", DataType::Binary),
+    ]))
+}
+
+/// `pairs`: one row a pair of images with evidence that one is a copy of the other, the strongest first.
+///
+/// `score` (0 to 1) ties the two from `curate.score_min` on. `hash_distance_bits` is the distance of their PDQ hashes with
+/// `a` turned by `turn`, `correlation` that of their thumbnails, `similarity` the cosine of their embeddings; `inliers`
+/// keypoints of `a` lie in `b` where the affine map `map` carries them (working pixels: x' = m0 x + m1 y + m2, y' = m3 x +
+/// m4 y + m5), out of `visible` that could; under it `a` covers the share `covered` of `b`, and there the thumbnails are
+/// alike to `likeness` (0 to 1). What was not looked for is null.
+pub fn pairs() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        field("a", DataType::UInt64),
+        field("b", DataType::UInt64),
+        field("path_a", DataType::Utf8),
+        field("path_b", DataType::Utf8),
+        field("score", DataType::Float32),
+        field("kind", DataType::Utf8),
+        nullable("similarity", DataType::Float32),
+        nullable("hash_distance_bits", DataType::UInt32),
+        nullable("turn", DataType::Utf8),
+        nullable("correlation", DataType::Float32),
+        nullable("inliers", DataType::UInt32),
+        nullable("visible", DataType::UInt32),
+        nullable("covered", DataType::Float32),
+        nullable("likeness", DataType::Float32),
+        nullable("map", list_of(DataType::Float32)),
+    ]))
+}
+
 /// `duplicates`: one row an image that shares its group with another, sorted by group then `image_id`.
 ///
-/// `similarity` is the cosine to the representative; `neighbour` is the image that tied this one in, by `kind`.
+/// `representative` stands for the image, and is itself when the image stays; `neighbour` is the image that tied this one
+/// in, by `kind` and `score`; `contaminates` is an image of an evaluation set that the group holds.
 pub fn duplicates() -> SchemaRef {
     Arc::new(Schema::new(vec![
         field("image_id", DataType::UInt64),
+        field("path", DataType::Utf8),
         field("group", DataType::UInt32),
         field("representative", DataType::UInt64),
         field("kind", DataType::Utf8),
-        field("similarity", DataType::Float32),
-        field("hash_distance_bits", DataType::UInt32),
+        field("score", DataType::Float32),
         field("neighbour", DataType::UInt64),
+        nullable("contaminates", DataType::UInt64),
     ]))
 }
 
@@ -166,10 +225,18 @@ pub fn centroids(dim: usize) -> SchemaRef {
     ]))
 }
 
+/// `whitening`: row 0 is what the zero vector is carried to, row `i + 1` what a unit of value `i` adds to it.
+pub fn whitening(dim: usize) -> SchemaRef {
+    let dim = i32::try_from(dim).expect("an embedding has fewer than 2^31 values");
+    let list = DataType::FixedSizeList(Arc::new(field("item", DataType::Float32)), dim);
+    Arc::new(Schema::new(vec![field("row", DataType::UInt32), field("values", list)]))
+}
+
 /// `decisions`: one row an image; the ranked first, by rank, then the excluded by `image_id`.
 ///
 /// `rank` counts from 0 and is null when the image is excluded. `leaf` and `leaf_position` say from which finest cluster
-/// an image was kept and as its how-manieth; `duplicate_of`, `similarity` and `neighbour` why another was not.
+/// an image was kept and as its how-manieth; `duplicate_of`, `score` and `neighbour` why another was not; `detail` says the
+/// rest for a reader. `issues` lists the codes of the image's quality issues, which do not exclude it by themselves.
 pub fn decisions() -> SchemaRef {
     Arc::new(Schema::new(vec![
         field("image_id", DataType::UInt64),
@@ -178,8 +245,10 @@ pub fn decisions() -> SchemaRef {
         nullable("leaf", DataType::UInt32),
         nullable("leaf_position", DataType::UInt32),
         nullable("duplicate_of", DataType::UInt64),
-        nullable("similarity", DataType::Float32),
+        nullable("score", DataType::Float32),
         nullable("neighbour", DataType::UInt64),
+        nullable("detail", DataType::Utf8),
+        field("issues", list_of(DataType::Utf8)),
     ]))
 }
 

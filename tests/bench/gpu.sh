@@ -10,7 +10,7 @@ command -v nvidia-smi > /dev/null || { echo "no NVIDIA driver here: run this on 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 knobs=(--preset coco-vits16 --out "$work/out" --quiet --set plan.epochs=5 --set pretrain.steps=50)
-for verb in "ingest --data $data/coco" embed curate cut plan; do "$lapidary" $verb "${knobs[@]}" > /dev/null; done
+for verb in "ingest --data $data/coco" fingerprint embed curate cut plan; do "$lapidary" $verb "${knobs[@]}" > /dev/null; done
 "$lapidary" pretrain --run gpu --device cuda "${knobs[@]}" &
 trainer=$!
 peak=0

@@ -41,9 +41,9 @@ once=$(memory_of "$work/six/1"); sixfold=$(memory_of "$work/six"); eighteenfold=
 python3 -c "print(f'  490 images {$once:.0f} MiB, 2940 images {$sixfold:.0f} MiB, 8820 images {$eighteenfold:.0f} MiB')"
 rm -rf "$work/six" "$work/eighteen" "$work/m"
 
-echo "curation of 60,000 CIFAR-10 images: ingest, embed, curate, cut"
+echo "curation of 60,000 CIFAR-10 images: ingest, fingerprint, embed, curate, cut"
 fresh; begun=$(date +%s.%N)
-say ingest --data "$data/cifar10" --out "$work/out" > "$work/i"; say embed --out "$work/out" > "$work/e"
+say ingest --data "$data/cifar10" --out "$work/out" > "$work/i"; say fingerprint --out "$work/out" > /dev/null; say embed --out "$work/out" > "$work/e"
 say curate --out "$work/out" > "$work/c"; say cut --size 10000 --out "$work/out" > /dev/null
 curation=$(python3 -c "import time; print(round(time.time() - $begun, 1))")
 curate_peak=$(field peak_memory_mib < "$work/c")
@@ -65,7 +65,7 @@ plan_rate=$(echo "$planned" | field rows_per_sec); plan_bytes=$(echo "$planned" 
 python3 -c "print(f'  plan of $(echo "$planned" | field rows.output) views: {$plan_rate:.0f} views/s, {$plan_bytes:.1f} bytes a view')"
 
 echo "pretraining on 648 COCO images, preset demo, 40 steps"
-fresh; say ingest --data "$data/coco" --out "$work/out" > /dev/null; say embed --out "$work/out" > /dev/null
+fresh; say ingest --data "$data/coco" --out "$work/out" > /dev/null; say fingerprint --out "$work/out" > /dev/null; say embed --out "$work/out" > /dev/null
 say curate --out "$work/out" > /dev/null; say cut --out "$work/out" > /dev/null
 knobs=(--preset demo --set pretrain.steps=40 --out "$work/out")
 say plan "${knobs[@]}" > /dev/null; say pretrain "${knobs[@]}" --device cpu > "$work/p"

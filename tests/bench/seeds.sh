@@ -10,7 +10,7 @@ for seed in ${SEEDS:-0 1 2}; do
   "$lapidary" draw "$out/data/probe" --probe "${knobs[@]}" > /dev/null
   "$lapidary" ingest --data "$out/data/pile" "${knobs[@]}" > /dev/null
   "$lapidary" ingest --data "$out/data/probe" --as-probe "${knobs[@]}" > /dev/null
-  for verb in embed curate "cut --size 400" plan pretrain; do "$lapidary" $verb "${knobs[@]}" > /dev/null; done
+  for verb in fingerprint embed curate "cut --size 400" plan pretrain; do "$lapidary" $verb "${knobs[@]}" > /dev/null; done
   "$lapidary" eval --json "${knobs[@]}" | python3 -c "
 import json, sys
 f = json.load(sys.stdin)['facts']; t, u = f['trained'], f['untrained']

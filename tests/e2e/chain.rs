@@ -51,7 +51,7 @@ fn the_chain_runs_is_then_up_to_date_and_follows_its_source() {
     assert!(second.iter().all(|stage| stage["outcome"] == "up_to_date"), "{second:#?}");
     let stages = facts(&out, &["status"]);
     let stages = stages[0].as_array().expect("a list");
-    assert_eq!(stages.len(), 8);
+    assert_eq!(stages.len(), 9);
     assert!(stages.iter().all(|stage| stage["state"] == "up_to_date"), "{stages:#?}");
 
     // Another size redoes the cut alone, and the larger subset holds the smaller.
@@ -98,6 +98,7 @@ fn subsets_are_nested_and_exports_are_read_back() {
 
     // Where every image has its label, a folder keeps the classes.
     facts(&out, &["ingest", "--data", text(&DRAWN.probe())]);
+    facts(&out, &["fingerprint"]);
     facts(&out, &["embed"]);
     facts(&out, &["curate"]);
     facts(&out, &["cut", "--size", "80", "--export", "folder"]);
@@ -111,8 +112,8 @@ fn one_thread_and_two_make_the_same_bytes() {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("out");
         let pile = DRAWN.pile();
-        let steps: [&[&str]; 4] =
-            [&["ingest", "--data", text(&pile)], &["embed"], &["curate"], &["cut", "--size", "60"]];
+        let steps: [&[&str]; 5] =
+            [&["ingest", "--data", text(&pile)], &["fingerprint"], &["embed"], &["curate"], &["cut", "--size", "60"]];
         let tiny_steps: [&[&str]; 2] = [&["plan"], &["pretrain", "--device", "cpu", "--set", "pretrain.steps=3"]];
         let mut found = Vec::new();
         for arguments in

@@ -33,6 +33,9 @@ fn a_missing_stage_says_what_to_type() {
     assert!(code == 1 && error.contains("lapidary ingest --data DIR"), "{error}");
     facts(&out, &["ingest", "--data", text(&DRAWN.pile())]);
     let (_, error) = refusal(&["curate", "--out", text(&out)]);
+    assert!(error.contains("lapidary fingerprint"), "{error}");
+    facts(&out, &["fingerprint"]);
+    let (_, error) = refusal(&["curate", "--out", text(&out)]);
     assert!(error.contains("lapidary embed"), "{error}");
     let (_, error) = refusal(&["cut", "--out", text(&out)]);
     assert!(error.contains("lapidary curate"), "{error}");

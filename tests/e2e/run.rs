@@ -99,10 +99,11 @@ pub fn refusal(arguments: &[&str]) -> (i32, String) {
     (output.status.code().expect("no signal"), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Ingest, embed, curate and cut of the built-in pile.
+/// Ingest, fingerprint, embed, curate and cut of the built-in pile.
 pub fn curated(out: &Path, size: &str) -> Vec<Value> {
     let truth = format!("curate.truth={}", text(&DRAWN.pile().join("truth.csv")));
     let mut all = facts(out, &["ingest", "--data", text(&DRAWN.pile())]);
+    all.extend(facts(out, &["fingerprint"]));
     all.extend(facts(out, &["embed"]));
     all.extend(facts(out, &["curate", "--set", &truth]));
     all.extend(facts(out, &["cut", "--size", size]));

@@ -21,6 +21,7 @@ fn coco_is_ingested_whole_and_curated() {
     assert_eq!(ingested[0]["rows"]["output"], 648);
     assert_eq!(ingested[0]["facts"]["classes"].as_array().map(Vec::len), Some(80));
     assert_eq!(ingested[0]["facts"]["images_by_split"]["val2017"], 158);
+    facts(folder.path(), &["fingerprint"]);
     facts(folder.path(), &["embed"]);
     assert_eq!(facts(folder.path(), &["curate"])[0]["rows"]["input"], 648);
     assert_eq!(facts(folder.path(), &["cut", "--size", "300"])[0]["rows"]["output"], 300);

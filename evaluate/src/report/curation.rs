@@ -66,7 +66,7 @@ pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -
     let frame = scan(&curation.join(DUPLICATES_FILE))?.collect()?;
     let (ids, groups) = (frame.column("image_id")?.u64()?, frame.column("group")?.u32()?);
     let (representatives, kinds) = (frame.column("representative")?.u64()?, frame.column("kind")?.str()?);
-    let similarities = frame.column("similarity")?.f32()?;
+    let scores = frame.column("score")?.f32()?;
     let mut shown: Vec<(u32, Vec<(ImageId, String)>)> = Vec::new();
     for row in 0..frame.height() {
         let (Some(id), Some(group)) = (ids.get(row), groups.get(row)) else { continue };
@@ -76,7 +76,7 @@ pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -
         let caption = if is_representative {
             "kept".to_owned()
         } else {
-            format!("{}, {:.3}", kind.map_or("", |k| k.code()), similarities.get(row).unwrap_or(0.0))
+            format!("{}, {:.2}", kind.map_or("", |k| k.code()), scores.get(row).unwrap_or(0.0))
         };
         match shown.last_mut() {
             Some((last, members)) if *last == group => members.push((id, caption)),
@@ -95,7 +95,7 @@ pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -
     Ok(html! {
         p.dim {
             (curated.facts["duplicate_groups"]) " groups, the largest of " (curated.facts["largest_group"])
-            " images. The first of each is kept; the others say by what they are tied in and their cosine to it."
+            " images. The first of each is kept; the others say by what evidence they are tied in, and its score."
         }
         @if rows.is_empty() { p { "No duplicates." } }
         @for row in rows { (row) }

@@ -1,7 +1,8 @@
 //! Scenes: a textured ground and objects of 8 classes, painted by signed distance.
 //!
 //! A class is a shape, the texture that fills it and a range of hues that overlaps its neighbours'; sizes, places, turns,
-//! shades and grounds vary freely.
+//! shades and grounds vary freely, and no two objects of a class have the same outline or the same texture: the shape is
+//! stretched, sheared and wobbles, the texture has a pitch and a phase of its own. Only copies are alike in detail.
 
 use super::unbalanced_class;
 use crate::random::{Rng, RngExt};
@@ -25,6 +26,42 @@ pub struct Object {
     radius_px: f32,
     turn: f32,
     colours: [Colour; 2],
+    form: Form,
+}
+
+/// How an object differs from the others of its class.
+#[derive(Debug, Clone)]
+struct Form {
+    /// Across over down.
+    stretch: f32,
+    shear: f32,
+    /// Phases of two waves along the outline.
+    wobble: [f32; 2],
+    /// Factor of the texture's frequencies.
+    pitch: f32,
+    /// Phases of the texture, across and down.
+    phases: [f32; 2],
+}
+
+impl Form {
+    fn random(rng: &mut impl Rng) -> Self {
+        let mut between = |low: f32, high: f32| low + (high - low) * rng.random::<f32>();
+        Self {
+            stretch: between(0.85, 1.18),
+            shear: between(-0.25, 0.25),
+            wobble: [between(0.0, TAU), between(0.0, TAU)],
+            pitch: between(0.7, 1.4),
+            phases: [between(0.0, TAU), between(0.0, TAU)],
+        }
+    }
+
+    /// The point of the plain shape that a point of the object shows.
+    fn plain(&self, u: f32, v: f32) -> (f32, f32) {
+        let (u, v) = (u * self.stretch + self.shear * v, v / self.stretch);
+        let angle = v.atan2(u);
+        let grow = 1.0 + 0.07 * (2.0 * angle + self.wobble[0]).sin() + 0.05 * (3.0 * angle + self.wobble[1]).sin();
+        (u * grow, v * grow)
+    }
 }
 
 /// A ground with objects on it.
@@ -36,6 +73,7 @@ pub struct Scene {
     pattern: u32,
     frequency: f32,
     direction: f32,
+    phases: [f32; 2],
     grain: u64,
 }
 
@@ -45,7 +83,7 @@ impl Object {
         let mut place = || margin * radius_px + rng.random::<f32>() * (side - 2.0 * margin * radius_px);
         let (x_px, y_px) = (place(), place());
         let turn = 0.7 * (rng.random::<f32>() - 0.5);
-        Self { class, x_px, y_px, radius_px, turn, colours: class_colours(rng, class) }
+        Self { class, x_px, y_px, radius_px, turn, colours: class_colours(rng, class), form: Form::random(rng) }
     }
 
     /// x, y, width and height of the disc that holds the object, cut at the image.
@@ -67,9 +105,9 @@ impl Object {
             return (self.colours[0], 0.0);
         }
         let (sin, cos) = self.turn.sin_cos();
-        let (u, v) = (dx * cos + dy * sin, dy * cos - dx * sin);
+        let (u, v) = self.form.plain(dx * cos + dy * sin, dy * cos - dx * sin);
         let cover = (0.5 - distance(self.class, u, v) * self.radius_px).clamp(0.0, 1.0);
-        let share = texture(self.class, u, v);
+        let share = texture(self.class, u, v, &self.form);
         (mix(self.colours[0], self.colours[1], share), cover)
     }
 }
@@ -105,6 +143,7 @@ impl Scene {
             pattern: rng.random_range(0..4),
             frequency: 0.03 + 0.12 * rng.random::<f32>(),
             direction: rng.random::<f32>() * TAU,
+            phases: [rng.random::<f32>() * TAU, rng.random::<f32>() * TAU],
             grain: rng.next_u64(),
         }
     }
@@ -114,10 +153,13 @@ impl Scene {
         RgbImage::from_fn(SIDE_PX, SIDE_PX, |x, y| {
             let grain = (hash(self.grain, x, y) - 0.5) * 0.06;
             let (x, y) = (x as f32 + 0.5, y as f32 + 0.5);
-            let mut colour = mix(self.ground[0], self.ground[1], self.ground_share(x, y));
-            for object in &self.objects {
+            let stains = 0.22 * clouds(self.grain, x, y, 17.0) + 0.16 * clouds(!self.grain, x, y, 7.0);
+            let mut colour = mix(self.ground[0], self.ground[1], self.ground_share(x, y)).map(|c| c + stains);
+            for (number, object) in self.objects.iter().enumerate() {
                 let (shade, cover) = object.shade(x, y);
-                colour = mix(colour, shade, cover);
+                // What is dirt on the ground is light and shade on an object.
+                let light = 0.20 * clouds(self.grain.rotate_left(8 + number as u32), x, y, 13.0);
+                colour = mix(colour, shade.map(|c| c + light), cover);
             }
             Rgb(colour.map(|c| ((c + grain).clamp(0.0, 1.0) * 255.0).round() as u8))
         })
@@ -125,7 +167,10 @@ impl Scene {
 
     fn ground_share(&self, x: f32, y: f32) -> f32 {
         let (sin, cos) = self.direction.sin_cos();
-        let (u, v) = ((x * cos + y * sin) * self.frequency, (y * cos - x * sin) * self.frequency);
+        let (u, v) = (x * cos + y * sin, y * cos - x * sin);
+        // A slow bend of its own, so that no ground is a piece of another.
+        let bend = |along: f32, phase: f32| 6.0 * (along * 0.045 + phase).sin();
+        let (u, v) = ((u + bend(v, self.phases[0])) * self.frequency, (v + bend(u, self.phases[1])) * self.frequency);
         let wave = match self.pattern {
             0 => (u * TAU / 2.0).sin(),
             1 => (u * TAU / 2.0).sin() * (v * TAU / 2.0).sin(),
@@ -153,17 +198,26 @@ fn distance(class: usize, u: f32, v: f32) -> f32 {
 }
 
 /// Share (0 to 1) of an object's second colour at a point.
-fn texture(class: usize, u: f32, v: f32) -> f32 {
+fn texture(class: usize, u: f32, v: f32, form: &Form) -> f32 {
     let hard = |wave: f32| if wave > 0.0 { 1.0 } else { 0.0 };
+    let Form { pitch, phases: [p, q], .. } = form;
+    // Nothing grown or woven repeats exactly: each object's texture runs unevenly in its own way.
+    let angle = v.atan2(u);
+    let sector = angle + 0.22 * (2.0 * angle + p).sin() + 0.12 * (5.0 * angle + q).sin();
+    let (u, v) = (
+        u + 0.10 * (4.1 * v + p).sin() + 0.07 * (8.3 * u + 6.7 * v + q).sin(),
+        v + 0.10 * (4.7 * u + q).sin() + 0.07 * (7.9 * v - 5.9 * u + p).sin(),
+    );
     match class {
-        0 => hard((u * 12.0).sin()),
-        1 => hard((u * 10.0).sin() * (v * 10.0).sin()),
-        2 => 0.5 + 0.5 * v,
-        3 => hard((v.atan2(u) * 5.0).sin()),
-        4 => hard((v.atan2(u) * 12.0).sin()),
-        5 => hard((u * 14.0).sin() * (v * 14.0).sin() - 0.5),
-        6 => hard((u.hypot(v) * 22.0).sin()),
-        _ => hard(0.3 - u.hypot(v)),
+        0 => hard((u * 12.0 * pitch + p).sin()),
+        1 => hard((u * 10.0 * pitch + p).sin() * (v * 10.0 * pitch + q).sin()),
+        2 => 0.5 + 0.5 * (v * pitch + 0.4 * (u * 3.0 + p).sin()),
+        3 => hard((sector * 5.0 + p).sin()),
+        // A whole number of sectors, so that they meet.
+        4 => hard((sector * (12.0 * pitch).round() + p).sin() + 0.5 * q.sin()),
+        5 => hard((u * 14.0 * pitch + p).sin() * (v * 14.0 * pitch + q).sin() - 0.5),
+        6 => hard((u.hypot(v) * 22.0 * pitch + p).sin()),
+        _ => hard(0.3 * pitch - u.hypot(v)),
     }
 }
 
@@ -190,6 +244,18 @@ fn rgb_from_hsv(hue: f32, saturation: f32, value: f32) -> Colour {
         let k = (offset + hue * 6.0).rem_euclid(6.0);
         value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0)
     })
+}
+
+/// Smooth noise between -0.5 and 0.5, `cell_px` from one value to the next; every seed has its own.
+fn clouds(seed: u64, x: f32, y: f32, cell_px: f32) -> f32 {
+    let (u, v) = (x / cell_px, y / cell_px);
+    let (column, row) = (u as u32, v as u32);
+    let ease = |t: f32| t * t * (3.0 - 2.0 * t);
+    let (s, t) = (ease(u.fract()), ease(v.fract()));
+    let at = |dx: u32, dy: u32| hash(seed, column + dx, row + dy) - 0.5;
+    let above = at(0, 0) + s * (at(1, 0) - at(0, 0));
+    let below = at(0, 1) + s * (at(1, 1) - at(0, 1));
+    above + t * (below - above)
 }
 
 /// A value in 0 to 1 for a pixel, from an integer hash (SplitMix64's finaliser).

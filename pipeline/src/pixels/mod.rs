@@ -9,7 +9,7 @@ mod colour;
 mod raster;
 
 pub use blur::{box_taps, kernel_taps};
-pub(crate) use colour::luma;
+pub use colour::luma;
 pub use raster::Raster;
 
 use crate::plan::View;

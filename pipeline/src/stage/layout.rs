@@ -45,6 +45,16 @@ impl Layout {
         self.out.join(source).join("embeddings").join(encoder)
     }
 
+    /// `OUT/SOURCE/fingerprints`.
+    pub fn fingerprints(&self, source: &str) -> PathBuf {
+        self.out.join(source).join("fingerprints")
+    }
+
+    /// `OUT/SOURCE/duplicates`.
+    pub fn duplicates(&self, source: &str) -> PathBuf {
+        self.out.join(source).join("duplicates")
+    }
+
     /// `OUT/SOURCE/curation`.
     pub fn curation(&self, source: &str) -> PathBuf {
         self.out.join(source).join("curation")

@@ -3,7 +3,7 @@
 use super::{Layout, column, digest_of_file, read_manifest, read_table};
 use crate::sources::{image_id, source_of_address};
 use crate::{PipelineError, Result};
-use arrow::array::{Array, StringArray, StructArray, UInt32Array, UInt64Array};
+use arrow::array::{Array, Float32Array, ListArray, StringArray, StructArray, UInt32Array, UInt64Array};
 use lapidary_schemas::tables::{DECISIONS_FILE, REJECTS_FILE, SUBSET_FILE};
 use lapidary_schemas::{Digest, ImageId, Manifest};
 use serde::Serialize;
@@ -161,6 +161,7 @@ fn decision_row(batch: &arrow::array::RecordBatch, row: usize) -> Result<Value> 
         let array: &UInt32Array = column(batch, name)?;
         Ok(if array.is_null(row) { Value::Null } else { json!(array.value(row)) })
     };
+    let (score, detail): (&Float32Array, &StringArray) = (column(batch, "score")?, column(batch, "detail")?);
     Ok(json!({
         "reason": column::<StringArray>(batch, "reason")?.value(row),
         "rank": number("rank")?,
@@ -168,7 +169,17 @@ fn decision_row(batch: &arrow::array::RecordBatch, row: usize) -> Result<Value> 
         "leaf_position": number("leaf_position")?,
         "duplicate_of": id_text("duplicate_of")?,
         "tied_in_by": id_text("neighbour")?,
+        "score": if score.is_null(row) { Value::Null } else { json!(score.value(row)) },
+        "detail": if detail.is_null(row) { Value::Null } else { json!(detail.value(row)) },
+        "issues": issues(batch, row)?,
     }))
+}
+
+fn issues(batch: &arrow::array::RecordBatch, row: usize) -> Result<Value> {
+    let issues: &ListArray = column(batch, "issues")?;
+    let codes = issues.value(row);
+    let codes = codes.as_any().downcast_ref::<StringArray>();
+    Ok(json!(codes.into_iter().flatten().flatten().collect::<Vec<&str>>()))
 }
 
 fn subsets_holding(layout: &Layout, source: &str, id: ImageId) -> Result<Vec<String>> {

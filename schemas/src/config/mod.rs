@@ -5,9 +5,11 @@
 //! with a run says everything; 0 or an empty value stands for "choose for me" where a comment says so.
 
 mod augment;
+mod curation;
 mod training;
 
 pub use augment::{BlurKind, Interpolation, PlanConfig, ViewKind, ViewSpec};
+pub use curation::{CurateConfig, Evidence, FingerprintConfig, LeafOrder, QualityConfig, Removal, SeedMode, Weight};
 pub use training::{AugmentOn, EvalConfig, ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ pub struct Config {
     pub seed: u64,
     /// Reading a source into `images` shards.
     pub ingest: IngestConfig,
+    /// Taking hashes, keypoints and measures of quality.
+    pub fingerprint: FingerprintConfig,
     /// Turning images into embeddings.
     pub embed: EmbedConfig,
     /// Choosing which images to keep, and their order.
@@ -80,64 +84,6 @@ pub struct EmbedConfig {
 impl Default for EmbedConfig {
     fn default() -> Self {
         Self { encoder: "descriptor".to_owned(), batch: 64 }
-    }
-}
-
-/// The order inside a leaf of the cluster tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LeafOrder {
-    /// The image closest to its centroid first.
-    Nearest,
-    /// The image farthest from its centroid first.
-    Farthest,
-    /// A seeded random order.
-    Random,
-}
-
-/// Duplicates, clusters and ranking of `lapidary curate`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CurateConfig {
-    /// Two images are perceptual duplicates when their 64-bit hashes differ in at most this many bits (0 to 63) ...
-    pub hash_max_bits: u32,
-    /// ... and the cosine similarity of their embeddings is at least this (-1 switches the check off).
-    pub hash_similarity_min: f32,
-    /// Two images are copies when the cosine similarity of their embeddings is at least this.
-    pub copy_similarity_min: f32,
-    /// Neighbours looked at for each image, itself included.
-    pub neighbours: usize,
-    /// Above this many images an inverted file replaces the exact search.
-    pub flat_max_images: usize,
-    /// Clusters at each level, the finest first; an empty list means 2 sqrt(n), then the square root of that.
-    pub clusters: Vec<usize>,
-    /// k-means iterations.
-    pub kmeans_iterations: u32,
-    /// Rounds of k-means on the points closest to each centroid, after the first one, at each level.
-    pub resample_rounds: u32,
-    /// Points a cluster gives to a resampling round; 0 means half the mean cluster size.
-    pub resample_points: usize,
-    /// The order inside a leaf.
-    pub leaf_order: LeafOrder,
-    /// A table of planted copies (CSV: path, copy_of, kind) that the duplicates are scored against; empty means none.
-    pub truth: String,
-}
-
-impl Default for CurateConfig {
-    fn default() -> Self {
-        Self {
-            hash_max_bits: 6,
-            hash_similarity_min: 0.8,
-            copy_similarity_min: 0.95,
-            neighbours: 64,
-            flat_max_images: 20_000,
-            clusters: Vec::new(),
-            kmeans_iterations: 20,
-            resample_rounds: 3,
-            resample_points: 0,
-            leaf_order: LeafOrder::Nearest,
-            truth: String::new(),
-        }
     }
 }
 

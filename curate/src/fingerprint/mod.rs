@@ -1,0 +1,144 @@
+//! Fingerprints: all that is kept of an image's pixels to find its copies and to judge it, from one decode.
+//!
+//! They are taken from the *working image*: a JPEG is decoded at the smallest scale that leaves [`WORKING_PIXELS`], luma is
+//! resized to about that many where it has more, and enlarged twofold where it is small. Copies of one image are worked on
+//! at much the same size, whatever size they come in.
+
+mod pdq;
+mod quality;
+mod stage;
+mod table;
+mod thumbnail;
+mod turn;
+
+pub use pdq::{Pdq, PdqHashes, pdq};
+pub use quality::Quality;
+pub use stage::fingerprint;
+pub(crate) use table::read_fingerprints;
+pub(crate) use thumbnail::Thumbnail;
+pub(crate) use turn::Turn;
+
+use crate::local::{Extractor, LocalFeatures};
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::GrayImage;
+use lapidary_pipeline::pixels::{Raster, luma};
+use lapidary_pipeline::{Undecodable, check, decode_small_into, phash};
+
+/// Pixels of a working image.
+const WORKING_PIXELS: usize = 320 * 240;
+/// A working image may have so many times [`WORKING_PIXELS`] before it is resized.
+const SLACK: f32 = 1.3;
+/// What a JPEG is decoded to at least: one of 640 x 427 pixels is worked on at half its sides.
+const DECODED_PIXELS: usize = 60_000;
+/// An image with fewer pixels is enlarged twofold.
+const SMALL_PIXELS: usize = 100 * 100;
+
+/// What is kept of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fingerprint {
+    pub(crate) pdq: PdqHashes,
+    pub(crate) quality: Quality,
+    pub(crate) thumbnail: Thumbnail,
+    pub(crate) local: LocalFeatures,
+}
+
+/// A fingerprint, and what else came to light on the way.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) print: Fingerprint,
+    /// The 64-bit hash.
+    pub(crate) phash: u64,
+    /// Pixels across and down of the image itself.
+    pub(crate) size: (u32, u32),
+}
+
+/// Takes fingerprints; its buffers are kept from image to image.
+#[derive(Debug, Default)]
+pub(crate) struct Fingerprinter {
+    raster: Raster,
+    resizer: Resizer,
+    extractor: Extractor,
+}
+
+impl Fingerprinter {
+    /// The fingerprint of an image, with at most `keypoints` keypoints; none at all when that is 0.
+    ///
+    /// # Errors
+    /// The reject reason, when it does not decode.
+    pub(crate) fn take(&mut self, bytes: &[u8], max_pixels: u64, keypoints: usize) -> Result<Taken, Undecodable> {
+        let size = decode_small_into(bytes, max_pixels, DECODED_PIXELS, &mut self.raster)?;
+        let luma = luma_of_raster(&self.raster);
+        let exact: Vec<f32> = self.raster.pixels().iter().map(|pixel| exact_luma(*pixel)).collect();
+        let local = if keypoints == 0 {
+            LocalFeatures::default()
+        } else {
+            let working = resized_to_work(&luma, &mut self.resizer);
+            self.extractor.extract(working.as_ref().unwrap_or(&luma), keypoints)
+        };
+        let print = Fingerprint {
+            pdq: pdq(&exact, self.raster.width() as usize),
+            quality: quality::measure(&self.raster, &luma, size, &mut self.resizer),
+            thumbnail: Thumbnail::of(&luma, &mut self.resizer),
+            local,
+        };
+        Ok(Taken { print, phash: phash(&luma), size })
+    }
+
+    /// The hashes and the thumbnail of an image, from luma at the smallest scale that will do; nothing else is measured.
+    ///
+    /// # Errors
+    /// The reject reason, when it does not decode.
+    pub(crate) fn take_hashes(&mut self, bytes: &[u8], max_pixels: u64) -> Result<Taken, Undecodable> {
+        let checked = check(bytes, max_pixels)?;
+        let luma = checked.luma;
+        let exact: Vec<f32> = luma.as_raw().iter().map(|value| f32::from(*value)).collect();
+        let print = Fingerprint {
+            pdq: pdq(&exact, luma.width() as usize),
+            quality: Quality::default(),
+            thumbnail: Thumbnail::of(&luma, &mut self.resizer),
+            local: LocalFeatures::default(),
+        };
+        Ok(Taken { print, phash: phash(&luma), size: (checked.width, checked.height) })
+    }
+
+    /// The pixels of the image whose fingerprint was last taken, as they were decoded.
+    pub(crate) fn decoded(&self) -> &Raster {
+        &self.raster
+    }
+}
+
+fn channels(pixel: u32) -> [u32; 3] {
+    [pixel & 0xff, pixel >> 8 & 0xff, pixel >> 16 & 0xff]
+}
+
+/// PDQ's luma, not rounded.
+fn exact_luma(pixel: u32) -> f32 {
+    let [r, g, b] = channels(pixel).map(|value| value as f32);
+    0.299 * r + 0.587 * g + 0.114 * b
+}
+
+fn luma_of_raster(raster: &Raster) -> GrayImage {
+    let values = raster.pixels().iter().map(|pixel| luma(channels(*pixel)) as u8).collect();
+    GrayImage::from_raw(raster.width(), raster.height(), values).expect("luma has a byte a pixel")
+}
+
+/// Luma at the size that keypoints are looked for; none when it has that size.
+fn resized_to_work(luma: &GrayImage, resizer: &mut Resizer) -> Option<GrayImage> {
+    let pixels = luma.as_raw().len();
+    let scale = if pixels < SMALL_PIXELS {
+        2.0
+    } else if pixels as f32 > SLACK * WORKING_PIXELS as f32 {
+        (WORKING_PIXELS as f32 / pixels as f32).sqrt()
+    } else {
+        return None;
+    };
+    let side = |length: u32| ((length as f32 * scale).round() as u32).max(1);
+    let (width, height) = (side(luma.width()), side(luma.height()));
+    let source =
+        ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
+    let mut target = Image::new(width, height, PixelType::U8);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    resizer.resize(&source, &mut target, &options).expect("both images have one byte a pixel");
+    Some(GrayImage::from_raw(width, height, target.into_vec()).expect("luma has a byte a pixel"))
+}

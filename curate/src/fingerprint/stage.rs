@@ -1,0 +1,92 @@
+//! The stage `fingerprint`: a row for every image, shard by shard. Memory is one batch.
+
+use super::table::batch_of;
+use super::{Fingerprint, Fingerprinter};
+use crate::Result;
+use arrow::array::UInt64Array;
+use lapidary_pipeline::stage::{
+    Layout, Opened, Outcome, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
+};
+use lapidary_pipeline::{PipelineError, bytes_column, interrupt};
+use lapidary_schemas::{Config, Manifest, Rows, tables};
+use rayon::prelude::*;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Images a batch.
+const BATCH: usize = 64;
+const VERSION: u32 = 1;
+
+/// Takes the fingerprints of a source's images into `OUT/SOURCE/fingerprints`.
+///
+/// # Errors
+/// When the images are not there, or one no longer decodes.
+pub fn fingerprint(
+    layout: &Layout,
+    source: &str,
+    config: &Config,
+    dry_run: bool,
+) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let images = layout.images(source);
+    let manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
+    let folder = layout.fingerprints(source);
+    let spec = StageSpec {
+        stage: "fingerprint",
+        version: VERSION,
+        folder: folder.clone(),
+        config: json!({"fingerprint": config.fingerprint}),
+        inputs: BTreeMap::from([(layout.name_of(&images), manifest.digest)]),
+        resumable: false,
+    };
+    match spec.open(dry_run)? {
+        Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
+        Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
+        Opened::Run(run) => {
+            let manifest = run_fingerprint(&Layout::shards(&images)?, config.fingerprint.keypoints, run)?;
+            Ok((Outcome::Ran, folder, Some(manifest)))
+        }
+    }
+}
+
+fn run_fingerprint(shards: &[PathBuf], keypoints: usize, mut run: StageRun) -> Result<Manifest> {
+    let mut total = 0;
+    for shard in shards {
+        total += Table::open(shard, &["image_id"], 1)?.rows();
+    }
+    let progress = Progress::new("fingerprint", total, "images");
+    let mut kept = 0;
+    for shard in shards {
+        let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut table = TableWriter::create(&run.path(&name), tables::fingerprints())?;
+        for rows in Table::open(shard, &["image_id", "image"], BATCH)? {
+            interrupt::check()?;
+            let rows = rows?;
+            let ids: &UInt64Array = column(&rows, "image_id")?;
+            let bytes = bytes_column(&rows)?;
+            let prints: Vec<Fingerprint> = (0..rows.num_rows())
+                .into_par_iter()
+                .with_max_len(1)
+                .map_init(Fingerprinter::default, |fingerprinter, row| {
+                    // Ingest decoded these very bytes; what fails now was damaged on disk.
+                    let taken = fingerprinter.take(bytes.value(row), u64::MAX, keypoints);
+                    taken.map(|taken| taken.print).map_err(|(reason, detail)| {
+                        let id = ids.value(row);
+                        PipelineError::Internal(format!(
+                            "image {id:016x} no longer decodes ({}): {detail}",
+                            reason.code()
+                        ))
+                    })
+                })
+                .collect::<Result<_, PipelineError>>()?;
+            kept += prints.iter().map(|print| print.local.keypoints.len() as u64).sum::<u64>();
+            table.write(&batch_of(ids, &prints)?)?;
+            progress.add(prints.len() as u64);
+        }
+        let written = table.finish()?;
+        run.note_table(&name, written);
+    }
+    drop(progress);
+    let rows = Rows { input: total, output: total, rejected: 0 };
+    Ok(run.finish(rows, json!({"keypoints": kept}), &[])?)
+}

@@ -1,0 +1,82 @@
+//! A thumbnail of luma, and how well two of them agree under a turn.
+
+use super::turn::Turn;
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::GrayImage;
+
+/// Pixels across and down; the aspect is lost.
+const SIDE: usize = Thumbnail::SIDE;
+
+/// 32 x 32 luma values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Thumbnail(pub(crate) Vec<u8>);
+
+impl Thumbnail {
+    /// Pixels across and down; the aspect is lost.
+    pub(crate) const SIDE: usize = 32;
+
+    /// The value at a place between pixels, bilinear; none outside, pixels reaching half a pixel around their centres.
+    pub(crate) fn sample(&self, x: f32, y: f32) -> Option<f32> {
+        let last = (SIDE - 1) as f32;
+        if !(-0.5..=last + 0.5).contains(&x) || !(-0.5..=last + 0.5).contains(&y) {
+            return None;
+        }
+        let (x, y) = (x.clamp(0.0, last), y.clamp(0.0, last));
+        let (column, row) = ((x as usize).min(SIDE - 2), (y as usize).min(SIDE - 2));
+        let (fx, fy) = (x - column as f32, y - row as f32);
+        let at = |row: usize, column: usize| f32::from(self.0[row * SIDE + column]);
+        let above = at(row, column) + fx * (at(row, column + 1) - at(row, column));
+        let below = at(row + 1, column) + fx * (at(row + 1, column + 1) - at(row + 1, column));
+        Some(above + fy * (below - above))
+    }
+
+    /// The thumbnail of an image.
+    pub(crate) fn of(luma: &GrayImage, resizer: &mut Resizer) -> Self {
+        let source =
+            ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
+        let mut small = Image::new(SIDE as u32, SIDE as u32, PixelType::U8);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
+        resizer.resize(&source, &mut small, &options).expect("both images have one byte a pixel");
+        Self(small.into_vec())
+    }
+
+    /// Pearson's correlation of a turned thumbnail with another, -1 to 1; 0 when either is uniform, unless both are.
+    pub(crate) fn correlation(&self, turn: Turn, other: &Self) -> f32 {
+        let count = (SIDE * SIDE) as f64;
+        let (mut x, mut y, mut xx, mut yy, mut xy) = (0f64, 0f64, 0f64, 0f64, 0f64);
+        for (at, b) in other.0.iter().enumerate() {
+            let a = f64::from(self.0[turn.source(at / SIDE, at % SIDE, SIDE)]);
+            let b = f64::from(*b);
+            (x, y, xx, yy, xy) = (x + a, y + b, xx + a * a, yy + b * b, xy + a * b);
+        }
+        let (of_a, of_b) = (xx - x * x / count, yy - y * y / count);
+        match (of_a < count, of_b < count) {
+            (true, true) => 1.0,
+            (false, false) => ((xy - x * y / count) / (of_a * of_b).sqrt()) as f32,
+            _ => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turned_thumbnail_correlates_under_its_turn() {
+        let pixel =
+            |x: u32, y: u32| image::Luma([(60.0 + 50.0 * ((x as f32 / 9.0).sin() + (y as f32 / 17.0).cos())) as u8]);
+        let image = GrayImage::from_fn(128, 96, pixel);
+        let mirrored = image::imageops::flip_horizontal(&image);
+        let turned = image::imageops::rotate90(&image);
+        let mut resizer = Resizer::new();
+        let mut of = |image: &GrayImage| Thumbnail::of(image, &mut resizer);
+        let (image, mirrored, turned) = (of(&image), of(&mirrored), of(&turned));
+        assert!(image.correlation(Turn::Mirror, &mirrored) > 0.999);
+        assert!(image.correlation(Turn::None, &mirrored) < 0.9);
+        assert!(image.correlation(Turn::Right, &turned) > 0.999);
+        let flat = Thumbnail(vec![7; SIDE * SIDE]);
+        assert_eq!((flat.correlation(Turn::None, &image), flat.correlation(Turn::Half, &flat)), (0.0, 1.0));
+    }
+}

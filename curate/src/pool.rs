@@ -1,0 +1,111 @@
+//! What is curated: a source's images, with their fingerprints and embeddings, row for row.
+
+use crate::evidence::Known;
+use crate::fingerprint::{Fingerprint, read_fingerprints};
+use crate::input::{Image, Vectors, read_embeddings, read_images};
+use crate::{CurateError, Result};
+use lapidary_pipeline::stage::{Layout, require_manifest};
+use lapidary_schemas::config::QualityConfig;
+use lapidary_schemas::{Digest, QualityIssue};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Where a source's tables lie.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolFolders {
+    images: PathBuf,
+    fingerprints: PathBuf,
+    embeddings: PathBuf,
+}
+
+impl PoolFolders {
+    /// The folders of a source, and the digests of what they hold, by the names that manifests give them.
+    ///
+    /// # Errors
+    /// When one is not there, with the command that makes it.
+    pub(crate) fn of(layout: &Layout, source: &str, encoder: &str) -> Result<(Self, BTreeMap<String, Digest>)> {
+        let folders = Self {
+            images: layout.images(source),
+            fingerprints: layout.fingerprints(source),
+            embeddings: layout.embeddings(source, encoder),
+        };
+        let needed = [
+            (&folders.images, "ingested images", format!("run `lapidary ingest --data DIR --name {source}` first")),
+            (&folders.fingerprints, "fingerprints", format!("run `lapidary fingerprint --source {source}` first")),
+            (&folders.embeddings, "embeddings", format!("run `lapidary embed --source {source}` first")),
+        ];
+        let mut digests = BTreeMap::new();
+        for (folder, what, hint) in needed {
+            let manifest = require_manifest(folder, what, &hint)?;
+            if let Some(made_by) = manifest.facts["encoder"].as_str().filter(|made_by| *made_by != encoder) {
+                let folder = folder.display();
+                return Err(CurateError::Mismatch(format!("`{folder}` was made by `{made_by}`, not by `{encoder}`")));
+            }
+            digests.insert(layout.name_of(folder), manifest.digest);
+        }
+        Ok((folders, digests))
+    }
+
+    /// Reads all three.
+    ///
+    /// # Errors
+    /// When they do not belong together.
+    pub(crate) fn read(&self) -> Result<Pool> {
+        let images = read_images(&self.images)?;
+        let prints = read_fingerprints(&self.fingerprints, &images)?;
+        let vectors = read_embeddings(&self.embeddings, &images)?;
+        Ok(Pool { images, prints, vectors })
+    }
+}
+
+/// Images, fingerprints and embeddings, row for row.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    pub(crate) images: Vec<Image>,
+    pub(crate) prints: Vec<Fingerprint>,
+    pub(crate) vectors: Vectors,
+}
+
+impl Pool {
+    /// The pool as evidence is looked for in it.
+    pub(crate) fn known(&self) -> Known<'_> {
+        Known { images: &self.images, prints: &self.prints, vectors: Some(&self.vectors) }
+    }
+
+    /// Takes out the images that have an issue which `config.drop` names, and returns them with it.
+    pub(crate) fn take_low_quality(&mut self, config: &QualityConfig) -> Vec<(Image, QualityIssue)> {
+        let issue_of = |print: &Fingerprint| print.quality.issues(config).into_iter().find(|i| config.drop.contains(i));
+        let issues: Vec<Option<QualityIssue>> = self.prints.iter().map(issue_of).collect();
+        if issues.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        let kept: Vec<usize> = (0..issues.len()).filter(|index| issues[*index].is_none()).collect();
+        self.vectors = self.vectors.select(&kept);
+        let mut place = issues.iter();
+        self.prints.retain(|_| place.next().is_some_and(Option::is_none));
+        let mut taken = Vec::new();
+        let images = std::mem::take(&mut self.images);
+        for (image, issue) in images.into_iter().zip(issues) {
+            match issue {
+                Some(issue) => taken.push((image, issue)),
+                None => self.images.push(image),
+            }
+        }
+        taken
+    }
+
+    /// Appends another source's images.
+    ///
+    /// # Errors
+    /// When their embeddings have another length.
+    pub(crate) fn append(&mut self, other: Self) -> Result<()> {
+        if other.vectors.dim != self.vectors.dim {
+            let (theirs, ours) = (other.vectors.dim, self.vectors.dim);
+            return Err(CurateError::Mismatch(format!("embeddings of {theirs} values beside {ours}")));
+        }
+        self.images.extend(other.images);
+        self.prints.extend(other.prints);
+        self.vectors.values.extend(other.vectors.values);
+        Ok(())
+    }
+}

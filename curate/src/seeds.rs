@@ -1,0 +1,112 @@
+//! Retrieval: seeds pull what is like them (LVD-142M's procedure, DINOv2, appendix A).
+//!
+//! By `nearest`, each seed pulls its k nearest images; by `clusters`, the finest clusters that hold enough seeds come
+//! whole. Seeds may be a source of their own, or images of the pool itself, named by id or path in a file.
+
+use crate::clusters::{assign, cluster};
+use crate::input::{Image, Vectors};
+use crate::neighbours::Neighbours;
+use crate::pool::PoolFolders;
+use crate::{CurateError, Result};
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::stage::{Layout, digest_of_file};
+use lapidary_schemas::config::SeedMode;
+use lapidary_schemas::{Config, Digest};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+/// Where seeds come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Seeds {
+    /// Another source's images.
+    Source(PoolFolders),
+    /// Images of the pool, listed in a file.
+    List(PathBuf),
+}
+
+impl Seeds {
+    /// The seeds that a configuration names, with the digests of what they are read from; none when it names none.
+    ///
+    /// # Errors
+    /// When there is neither such a source nor such a file.
+    pub(crate) fn of(layout: &Layout, config: &Config) -> Result<Option<(Self, BTreeMap<String, Digest>)>> {
+        let name = &config.curate.seeds;
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let path = Path::new(name);
+        if path.is_file() {
+            let address = path.canonicalize().map_err(PipelineError::io("open", path))?;
+            let digest = digest_of_file(path)?.0;
+            let inputs = BTreeMap::from([(address.to_string_lossy().into_owned(), digest)]);
+            return Ok(Some((Self::List(address), inputs)));
+        }
+        let (folders, inputs) = PoolFolders::of(layout, name, &config.embed.encoder)?;
+        Ok(Some((Self::Source(folders), inputs)))
+    }
+
+    /// The seeds' embeddings, those of the pool by the index of their image.
+    fn read(&self, images: &[Image], vectors: &Vectors) -> Result<Vectors> {
+        let seeds = match self {
+            Self::Source(folders) => folders.read()?.vectors,
+            Self::List(path) => {
+                let text = std::fs::read_to_string(path).map_err(PipelineError::io("read", path))?;
+                let by_path: HashMap<&str, usize> =
+                    images.iter().enumerate().map(|(index, image)| (image.path.as_str(), index)).collect();
+                let by_id: HashMap<String, usize> =
+                    images.iter().enumerate().map(|(index, image)| (image.id.to_string(), index)).collect();
+                let mut named = Vec::new();
+                for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                    let found = by_path.get(line).or_else(|| by_id.get(line));
+                    let found = found.ok_or_else(|| {
+                        PipelineError::format(path, format!("no kept image has the id or path `{line}`"))
+                    })?;
+                    named.push(*found);
+                }
+                vectors.select(&named)
+            }
+        };
+        if seeds.len() == 0 {
+            return Err(PipelineError::Empty("there are no seeds".to_owned()).into());
+        }
+        if seeds.dim != vectors.dim {
+            return Err(CurateError::Mismatch(format!("seeds of {} values, images of {}", seeds.dim, vectors.dim)));
+        }
+        Ok(seeds)
+    }
+
+    /// For each image its similarity to the nearest seed that pulled it, or none when no seed did.
+    ///
+    /// # Errors
+    /// When there are no seeds, or FAISS refuses.
+    pub(crate) fn retrieve(&self, images: &[Image], vectors: &Vectors, config: &Config) -> Result<Vec<Option<f32>>> {
+        let seeds = self.read(images, vectors)?;
+        match config.curate.seed_mode {
+            SeedMode::Nearest => {
+                let mut index = Neighbours::new(vectors, &config.curate)?;
+                let mut pulled = vec![None; images.len()];
+                for found in index.of(&seeds.values, config.curate.seed_neighbours)? {
+                    for (image, similarity) in found {
+                        let best: &mut Option<f32> = &mut pulled[image];
+                        *best = Some(best.map_or(similarity, |before| before.max(similarity)));
+                    }
+                }
+                Ok(pulled)
+            }
+            SeedMode::Clusters => {
+                let levels = cluster(vectors, &config.curate, config.seed)?;
+                let finest = &levels[0];
+                let mut seeds_in = vec![0usize; finest.centroids.len()];
+                let (clusters, _) = assign(&seeds, &finest.centroids)?;
+                clusters.into_iter().for_each(|cluster| seeds_in[cluster as usize] += 1);
+                let mut to_seeds = Neighbours::new(&seeds, &config.curate)?;
+                let nearest = to_seeds.of(&vectors.values, 1)?;
+                let pulled = finest.assignment.iter().zip(nearest).map(|(cluster, found)| {
+                    let enough = seeds_in[*cluster as usize] >= config.curate.seed_cluster_min;
+                    found.first().filter(|_| enough).map(|(_, similarity)| *similarity)
+                });
+                Ok(pulled.collect())
+            }
+        }
+    }
+}
