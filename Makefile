@@ -6,6 +6,9 @@ OUT    ?= out
 DATA   ?=
 SIZE   ?= all
 PROBE  ?=
+# Seeds are a folder of images, or a file of ids or paths; AGAINST is a folder of images that must not be met again.
+SEEDS  ?=
+AGAINST ?=
 CONFIG ?=
 SET    ?=
 DEVICE ?= auto
@@ -20,6 +23,12 @@ FEATURES := $(if $(filter 1,$(CUDA)),--features $(GPU))
 ASKED     = --out $(OUT) $(if $(CONFIG),--config $(CONFIG)) $(foreach s,$(SET),--set $(s))
 CHOSEN    = $(ASKED) --preset $(PRESET)
 
+# Folders of images that DATA is compared with: each is ingested, fingerprinted and embedded under its own name.
+SEEDS_DIR = $(if $(wildcard $(SEEDS)/.),$(abspath $(SEEDS)))
+BESIDE    = $(SEEDS_DIR) $(if $(AGAINST),$(abspath $(AGAINST)))
+prepare   = $(LAPIDARY) ingest --data $(1) --name $(notdir $(1)) --aside $(ASKED) && \
+  $(LAPIDARY) fingerprint --source $(notdir $(1)) $(ASKED) && $(LAPIDARY) embed --source $(notdir $(1)) --device $(DEVICE) $(ASKED)
+
 # FAISS is built for AVX2 (.cargo/config.toml); older processors get the plain build.
 ifeq ($(shell grep -qm1 avx2 /proc/cpuinfo && echo yes),)
 export CXXFLAGS_x86_64_unknown_linux_gnu :=
@@ -27,10 +36,10 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test bench bench-pixels bench-seeds gpu-check check clean
+.PHONY: help setup build demo curate pretrain eval report status test bench bench-pixels bench-curate bench-seeds gpu-check check clean
 
 help: ## list the verbs
-	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
+	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
 setup: ## install the system packages that the build needs
@@ -65,11 +74,13 @@ demo: build ## the whole chain on built-in images
 	@echo "checkpoint  $(OUT)/pile/runs/demo/checkpoints/final.safetensors"
 	@echo "next        make curate DATA=<folder of images> SIZE=300"
 
-curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE
+curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE; SEEDS pull, AGAINST keep out
 	@$(if $(DATA),$(LAPIDARY) ingest --data $(DATA) $(ASKED))
 	@$(LAPIDARY) fingerprint $(ASKED)
 	@$(LAPIDARY) embed --device $(DEVICE) $(ASKED)
-	@$(LAPIDARY) curate $(ASKED)
+	@$(foreach other,$(BESIDE),$(call prepare,$(other)) &&) true
+	@$(LAPIDARY) curate $(ASKED) $(if $(SEEDS),--set curate.seeds=$(if $(SEEDS_DIR),$(notdir $(SEEDS_DIR)),$(SEEDS))) \
+	  $(if $(AGAINST),--set 'curate.against=["$(notdir $(abspath $(AGAINST)))"]')
 	@$(LAPIDARY) cut --size $(SIZE) $(ASKED)
 	@$(LAPIDARY) report $(ASKED)
 	@echo "next        make pretrain"
@@ -106,6 +117,9 @@ bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, defa
 
 bench-pixels: setup ## the views of a recipe beside torchvision's and albumentations' (LAPIDARY_DATA)
 	@tests/bench/pixels.sh
+
+bench-curate: build ## copies, speed, scale and balance beside fastdup, imagededup and faiss-cpu
+	@tests/bench/curate.sh $(LAPIDARY)
 
 bench-seeds: build ## trained against untrained on the built-in data, over 3 seeds
 	@tests/bench/seeds.sh $(LAPIDARY)

@@ -8,6 +8,7 @@ use crate::duplicates::{Member, group};
 use crate::evidence::{Known, Pair, find_pairs};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::input::{Image, Vectors};
+use crate::neighbours::NearPairs;
 use crate::score::Truth;
 use crate::{Result, tables};
 use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
@@ -78,8 +79,8 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
         prints.push(each.print);
     }
     let known = Known { images: &images, prints: &prints, vectors: (dim > 0).then_some(&vectors) };
-    let pairs = find_pairs(known, &config.curate)?;
-    let members = members_of(&images, &pairs, config, images.len());
+    let (pairs, near) = find_pairs(known, &config.curate)?;
+    let members = members_of(known, &pairs, config, images.len());
     tables::write_pairs(&mut run, &images, &pairs)?;
     tables::write_duplicates(&mut run, &images, &members, &pairs)?;
     write_rejects(&mut run, &rejects)?;
@@ -90,6 +91,7 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
     let stays = members.iter().filter(|member| member.stays()).count();
     let mut facts =
         json!({"name": name, "groups": groups, "images_in_groups": members.len(), "copies": members.len() - stays});
+    facts["neighbours"] = neighbour_facts(near.as_ref());
     if !config.curate.truth.is_empty() {
         facts["truth"] = score(Path::new(&config.curate.truth), &images, &pairs, &members)?;
     }
@@ -98,12 +100,18 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
 }
 
 /// The groups that pairs of the configured scores tie, references counting from `references_from`.
-pub(crate) fn members_of(images: &[Image], pairs: &[Pair], config: &Config, references_from: usize) -> Vec<Member> {
+pub(crate) fn members_of(known: Known<'_>, pairs: &[Pair], config: &Config, references_from: usize) -> Vec<Member> {
     let ties = |pair: &Pair| {
         let against_a_reference = pair.b >= references_from && pair.a < references_from;
         pair.score >= if against_a_reference { config.curate.against_score_min } else { config.curate.score_min }
     };
-    group(images, pairs, ties, config.curate.removal, references_from)
+    let sizes: Vec<(f32, f32)> = known.prints.iter().map(|print| (print.local.width, print.local.height)).collect();
+    group(known.images, &sizes, pairs, ties, config.curate.removal, references_from)
+}
+
+/// What the search among embeddings saw.
+pub(crate) fn neighbour_facts(near: Option<&NearPairs>) -> Value {
+    near.map_or(Value::Null, |near| json!({"index": near.index, "recall": near.recall, "nearest": near.nearest}))
 }
 
 /// What groups and pairs achieve against planted copies.

@@ -1,7 +1,7 @@
 //! The stage `curate`: quality, copies, contamination, retrieval, clusters, ranking, and a decision for every image.
 
 use crate::clusters::{Level, cluster};
-use crate::copies::{members_of, score};
+use crate::copies::{members_of, neighbour_facts, score};
 use crate::decisions::{Decision, Verdicts};
 use crate::evidence::find_pairs;
 use crate::input::Image;
@@ -85,8 +85,8 @@ fn run_curate(
     if config.curate.whiten_dim > 0 {
         pool.vectors = whitened(&pool.vectors, in_pool, config.curate.whiten_dim, &mut run)?;
     }
-    let pairs = find_pairs(pool.known(), &config.curate)?;
-    let members = members_of(&pool.images, &pairs, config, in_pool);
+    let (pairs, near) = find_pairs(pool.known(), &config.curate)?;
+    let members = members_of(pool.known(), &pairs, config, in_pool);
     let mut kept: Vec<usize> = {
         let mut stays = vec![true; in_pool];
         members.iter().for_each(|member| stays[member.image] = member.stays());
@@ -135,6 +135,9 @@ fn run_curate(
     tables::write_clusters(&mut run, &pool.images, &kept, &levels)?;
     tables::write_decisions(&mut run, &decisions)?;
     let mut facts = summary(run.folder(), &cluster_counts(&levels))?;
+    facts["neighbours"] = neighbour_facts(near.as_ref());
+    facts["score_min"] = json!(config.curate.score_min);
+    facts["copy_similarity_min"] = json!(config.curate.copy_similarity_min);
     facts["against"] = json!(config.curate.against);
     facts["encoder"] = json!(config.embed.encoder);
     if let Some(truth) = truth {

@@ -1,11 +1,13 @@
 //! From pairs to groups: connected components, one representative each, and who goes.
 //!
-//! Images are asked in the order of their worth: the largest by pixels, ties by digest, then by id; it depends on no order.
+//! Images are asked in the order of their worth: the largest by pixels, ties by digest, then by id, collages last; it
+//! depends on no order.
 //! The first of a group represents it. Three rules say who goes; on a chain A ~ B ~ C without A ~ C, asked in this order,
 //! `components` keeps A, `leader` keeps A and C, `semdedup` keeps A (B ties to A; C ties to B, gone or not).
 //!
 //! References are images of evaluation sets. A group that holds one is dropped whole.
 
+use crate::collages::loose_ties;
 use crate::evidence::Pair;
 use crate::input::Image;
 use lapidary_schemas::CopyKind;
@@ -40,16 +42,19 @@ impl Member {
 }
 
 /// The groups of two or more images that pairs tie, by group then image. Images from `references_from` on are references:
-/// they tie, but are no members.
-pub fn group(
+/// they tie, but are no members. `sizes` are those of the working images.
+pub(crate) fn group(
     images: &[Image],
+    sizes: &[(f32, f32)],
     pairs: &[Pair],
     ties: impl Fn(&Pair) -> bool,
     removal: Removal,
     references_from: usize,
 ) -> Vec<Member> {
     let mut sets = UnionFind::new(images.len());
-    let tied: Vec<(usize, &Pair)> = pairs.iter().enumerate().filter(|(_, pair)| ties(pair)).collect();
+    let mut tied: Vec<(usize, &Pair)> = pairs.iter().enumerate().filter(|(_, pair)| ties(pair)).collect();
+    let (loose, collages) = loose_ties(&tied, sizes);
+    tied.retain(|(index, _)| !loose.contains(index));
     tied.iter().for_each(|(_, pair)| sets.join(pair.a, pair.b));
     // The strongest pair at each image: by score, then kind, then the pair's place.
     let mut strongest: Vec<Option<usize>> = vec![None; images.len()];
@@ -75,7 +80,7 @@ pub fn group(
     for (number, group) in of_several.enumerate() {
         let contaminates = group.iter().copied().find(|image| *image >= references_from);
         let mut asked: Vec<usize> = group.iter().copied().filter(|image| *image < references_from).collect();
-        asked.sort_by_key(|image| worth(&images[*image]));
+        asked.sort_by_key(|image| (collages.contains(image), worth(&images[*image])));
         let standing = representatives(&asked, &neighbours, removal);
         for image in group.into_iter().filter(|image| *image < references_from) {
             let pair = strongest[image].expect("an image of a group has a pair");
@@ -117,6 +122,13 @@ fn representatives(asked: &[usize], neighbours: &[Vec<usize>], removal: Removal)
         standing.insert(*image, found.unwrap_or(*image));
     }
     standing
+}
+
+/// The connected components of `count` items: for each the smallest item of its component, whatever the order of the pairs.
+pub fn components(count: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
+    let mut sets = UnionFind::new(count);
+    pairs.into_iter().for_each(|(a, b)| sets.join(a, b));
+    (0..count).map(|item| sets.root(item)).collect()
 }
 
 /// Disjoint sets; the root of a set is its smallest element, so that roots depend on no order.
@@ -170,7 +182,7 @@ mod tests {
     }
 
     fn grouped(images: &[Image], pairs: &[Pair], removal: Removal) -> Vec<Member> {
-        group(images, pairs, |pair| pair.score >= 0.5, removal, images.len())
+        group(images, &vec![(1.0, 1.0); images.len()], pairs, |pair| pair.score >= 0.5, removal, images.len())
     }
 
     #[test]
@@ -208,7 +220,7 @@ mod tests {
         let images = [image(0, 30), image(1, 20), image(2, 10), image(3, 10), image(4, 99), image(5, 99)];
         // 4 and 5 are references, copies of each other; 4 is a copy of 1, which is one of 0.
         let ties = [(0, 1), (1, 4), (2, 3), (4, 5)].map(|(a, b)| pair(a, b, CopyKind::Copy, 0.9));
-        let members = group(&images, &ties, |_| true, Removal::Components, 4);
+        let members = group(&images, &[(1.0, 1.0); 6], &ties, |_| true, Removal::Components, 4);
         assert_eq!(members.iter().map(|m| m.image).collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(members.iter().map(|m| m.contaminates).collect::<Vec<_>>(), [Some(4), Some(4), None, None]);
         assert_eq!(members.iter().filter(|m| m.stays()).map(|m| m.image).collect::<Vec<_>>(), [2]);

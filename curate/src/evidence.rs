@@ -4,13 +4,14 @@
 //! thumbnails, what keypoints propose must fit one affine map and look alike under it. Of each check comes a score from 0 to 1 that is 0.5 at its
 //! threshold; a pair's score joins the two as independent evidence, `1 - (1 - s) (1 - t)`.
 
+use crate::Result;
 use crate::duplicates::UnionFind;
 use crate::fingerprint::{Fingerprint, Turn};
 use crate::input::{Image, Vectors};
 use crate::local::{Fit, LocalFeatures, confirm, propose};
 use crate::multi_index::{matches_within, pairs_within};
+use crate::neighbours::{NearPairs, pairs_above};
 use crate::overlap::{Overlap, overlap};
-use crate::{Result, neighbours};
 use lapidary_pipeline::interrupt;
 use lapidary_schemas::CopyKind;
 use lapidary_schemas::config::{CurateConfig, Evidence};
@@ -57,14 +58,15 @@ const CLASS_MAX: usize = 16;
 /// Below its threshold, the score of thumbnails falls to 0 over this much correlation.
 const CORRELATION_SLOPE: f32 = 0.3;
 
-/// All pairs with evidence, sorted by images. Of images with the same bytes only the first is looked at; its pairs are then
+/// All pairs with evidence, sorted by images, and what the search among embeddings saw. Of images with the same bytes only the first is looked at; its pairs are then
 /// passed on to the others, unless they are more than [`CLASS_MAX`], who are paired with the first alone.
 ///
 /// # Errors
 /// When FAISS refuses, or on an interrupt.
-pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<Vec<Pair>> {
+pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<(Vec<Pair>, Option<NearPairs>)> {
     let asked = |evidence: Evidence| config.evidence.contains(&evidence);
     let mut found: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
+    let mut near_pairs = None;
     let first_of = first_of_each_digest(known.images);
     if asked(Evidence::Exact) {
         for (image, first) in first_of.iter().enumerate().filter(|(image, first)| image != *first) {
@@ -83,8 +85,10 @@ pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<Vec<
         }
     }
     if let Some(vectors) = known.vectors.filter(|_| asked(Evidence::Embedding)) {
-        let near = neighbours::pairs_above(vectors, config)?;
-        for (a, b, similarity) in near.into_iter().filter(|(a, b, _)| stands_alone(*a) && stands_alone(*b)) {
+        let mut near = pairs_above(vectors, config)?;
+        let pairs = std::mem::take(&mut near.pairs);
+        near_pairs = Some(near);
+        for (a, b, similarity) in pairs.into_iter().filter(|(a, b, _)| stands_alone(*a) && stands_alone(*b)) {
             let pair = found.entry((a, b)).or_insert_with(|| Pair::new(a, b, CopyKind::Copy));
             pair.similarity = Some(similarity);
             pair.turn = pair.turn.or(Some(Turn::None));
@@ -109,7 +113,7 @@ pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<Vec<
     if let Some(vectors) = known.vectors {
         pairs.iter_mut().for_each(|pair| pair.similarity = Some(vectors.cosine(pair.a, pair.b)));
     }
-    Ok(pairs)
+    Ok((pairs, near_pairs))
 }
 
 /// Gives the pairs of an image that stands for its exact copies to each of them.

@@ -29,7 +29,7 @@ impl Vectors {
 
     /// The dot product of two vectors: their cosine, as they are of unit length.
     pub fn cosine(&self, a: usize, b: usize) -> f32 {
-        self.row(a).iter().zip(self.row(b)).map(|(x, y)| x * y).sum()
+        dot(self.row(a), self.row(b))
     }
 
     /// Keeps the vectors at these indices, which ascend, without another copy of them.
@@ -46,6 +46,20 @@ impl Vectors {
         indices.iter().for_each(|index| values.extend_from_slice(self.row(*index)));
         Self { dim: self.dim, values }
     }
+}
+
+/// The dot product, summed in sixteen lanes so that the compiler makes vectors of it.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0f32; LANES];
+    let (mut xs, mut ys) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    let rest: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f32>() + rest
 }
 
 /// An image as the curation sees it; its index is its place by id.

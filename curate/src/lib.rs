@@ -3,14 +3,18 @@
 //! Embeddings come as a table, whoever made them; this crate never sees a network. Only this crate knows FAISS.
 
 mod clusters;
+mod collages;
 mod copies;
 mod curate;
 mod cut;
 mod decisions;
+mod diff;
 mod duplicates;
 mod error;
 mod evidence;
+mod explain;
 mod export;
+mod filter;
 mod fingerprint;
 mod input;
 mod local;
@@ -27,13 +31,21 @@ mod tables;
 mod tree;
 mod whitening;
 
+pub use clusters::{Level, cluster};
 pub use copies::duplicates;
 pub use curate::curate;
 pub use cut::{Size, cut};
+pub use diff::diff;
+pub use duplicates::components;
 pub use error::{CurateError, Result};
+pub use explain::explain;
 pub use export::{Format, export};
+pub use filter::CutFilter;
 pub use fingerprint::{Pdq, PdqHashes, Quality, fingerprint, pdq};
+pub use input::Vectors;
 pub use micro_ap::{RankedScore, ranked_score};
 pub use multi_index::{matches_within, pairs_within};
+pub use neighbours::{NearPairs, Neighbours, pairs_above};
 pub use ranking::{Node, rank};
 pub use score::{Truth, score_csv};
+pub use tree::ranking_tree;

@@ -1,7 +1,9 @@
 //! `lapidary-curate`: the verbs from `fingerprint` to `cut`, run by `lapidary` or by themselves.
 
 use clap::Subcommand;
-use lapidary_curate::{Format, Size, curate, cut, duplicates, export, fingerprint, score_csv};
+use lapidary_curate::{
+    CutFilter, Format, Size, curate, cut, diff, duplicates, explain, export, fingerprint, score_csv,
+};
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::sources::{default_name, open_source};
 use lapidary_pipeline::stage::Outcome;
@@ -37,9 +39,30 @@ enum Verb {
         /// A number (300), a share (30% or 0.3) or `all`
         #[arg(long, default_value = "all")]
         size: Size,
+        /// Only images of one of these licenses, by name as the source has it
+        #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+        allow_licenses: Vec<String>,
+        /// Only images that show one of these classes
+        #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+        classes: Vec<String>,
+        /// Only images whose shorter side has so many pixels
+        #[arg(long, default_value_t = 0, value_name = "PIXELS")]
+        min_short_side: u32,
         /// Also write the subset's images, beside its ids
         #[arg(long, value_enum)]
         export: Option<Format>,
+    },
+    /// Follow an image through the chain: source, quality, copies, neighbours, leaf, rank, reason
+    Explain {
+        /// 16 hexadecimal digits, or the path in the source
+        image: String,
+    },
+    /// Say what two subsets share, and how their clusters and classes differ
+    Diff {
+        /// A subset's name, as its folder has it
+        a: String,
+        /// Another's
+        b: String,
     },
 }
 
@@ -78,20 +101,66 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 say_decisions(&manifest);
             }
         }
-        Verb::Cut { size, export: format } => {
-            let (outcome, folder, manifest) = cut(&layout, &common.source()?, size, common.dry_run)?;
-            let subset = size.folder_name();
+        Verb::Cut { size, allow_licenses, classes, min_short_side, export: format } => {
+            let filter = CutFilter { licenses: allow_licenses, classes, short_side_min_px: min_short_side };
+            let (outcome, folder, manifest) = cut(&layout, &common.source()?, size, &filter, common.dry_run)?;
+            let subset = size.folder_name() + &filter.suffix();
             if outcome != Outcome::WouldRun {
                 layout.remember(|current| current.subset = subset.clone())?;
             }
             announce(common, "cut", &folder, outcome, manifest.as_ref());
+            if let Some(facts) = manifest.map(|m| m.facts).filter(|f| !f["filter"].is_null() && !common.json) {
+                println!(
+                    "{:>8}  {} of {} ranked images pass; {} were passed over; without the filter it would hold {}",
+                    "", facts["passing"], facts["ranked"], facts["passed_over"], facts["without_filter"]
+                );
+            }
             if let Some(format) = format {
                 let (outcome, folder, manifest) = export(&layout, &common.source()?, &subset, format, common.dry_run)?;
                 announce(common, "export", &folder, outcome, manifest.as_ref());
             }
         }
+        Verb::Explain { image } => {
+            let encoder = common.resolve()?.embed.encoder;
+            let (mut facts, page) = explain(&layout, &common.source()?, &encoder, &image)?;
+            if let Some(page) = page {
+                facts["page"] = serde_json::json!(page);
+            }
+            say(common, &facts, || vec![serde_json::to_string_pretty(&facts).unwrap_or_default()]);
+        }
+        Verb::Diff { a, b } => {
+            let facts = diff(&layout, &common.source()?, &a, &b)?;
+            say(common, &facts, || said_of_diff(&facts));
+        }
     }
     Ok(())
+}
+
+/// What two subsets share, for a reader.
+fn said_of_diff(facts: &Value) -> Vec<String> {
+    let percent = |value: &Value| format!("{:.1} %", value.as_f64().unwrap_or(0.0) * 100.0);
+    let mut lines = vec![
+        format!(
+            "{} images in both, {} only in {}, {} only in {}",
+            facts["shared"], facts["only_a"], facts["a"]["subset"], facts["only_b"], facts["b"]["subset"]
+        ),
+        format!(
+            "clusters: {} against {}; the distributions are {} apart",
+            facts["clusters"]["in_a"],
+            facts["clusters"]["in_b"],
+            percent(&facts["clusters"]["distance"])
+        ),
+        format!("classes: the distributions are {} apart", percent(&facts["classes"]["distance"])),
+    ];
+    for class in facts["classes"]["most_different"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "  {:<20} {:>7} {:>7}",
+            class["name"].as_str().unwrap_or_default(),
+            percent(&class["a"]),
+            percent(&class["b"])
+        ));
+    }
+    lines
 }
 
 /// The decisions in a line, and the score against planted copies where there is one.

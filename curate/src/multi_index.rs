@@ -10,21 +10,46 @@ const SLOT_BITS: usize = 16;
 const BUCKETS: usize = 1 << SLOT_BITS;
 /// Buckets a task.
 const TASK: usize = 512;
+/// Up to so many pairs, comparing all is faster than filling buckets.
+const COMPARED_MAX: usize = 4_000_000;
 
 /// A pair of indices and their distance in bits.
 pub type Match = (u32, u32, u32);
 
 /// All pairs `(a, b, distance)` of indices with `a < b` and a distance of at most `max_bits`, sorted.
 pub fn pairs_within<const W: usize>(hashes: &[[u64; W]], max_bits: u32) -> Vec<Match> {
-    join(hashes, hashes, max_bits, true)
+    join(hashes, hashes, max_bits, true, COMPARED_MAX)
 }
 
 /// All pairs `(query, base, distance)` of indices within `max_bits`, sorted.
 pub fn matches_within<const W: usize>(queries: &[[u64; W]], base: &[[u64; W]], max_bits: u32) -> Vec<Match> {
-    join(queries, base, max_bits, false)
+    join(queries, base, max_bits, false, COMPARED_MAX)
 }
 
-fn join<const W: usize>(queries: &[[u64; W]], base: &[[u64; W]], max_bits: u32, same: bool) -> Vec<Match> {
+/// All pairs of the two, compared one by one; of one set with itself, `a < b`.
+fn compare_all<const W: usize>(queries: &[[u64; W]], base: &[[u64; W]], max_bits: u32, same: bool) -> Vec<Match> {
+    let mut matches = Vec::new();
+    for (q, query) in queries.iter().enumerate() {
+        for (b, hash) in base.iter().enumerate().skip(if same { q + 1 } else { 0 }) {
+            let distance = distance_bits(query, hash);
+            if distance <= max_bits {
+                matches.push((q as u32, b as u32, distance));
+            }
+        }
+    }
+    matches
+}
+
+fn join<const W: usize>(
+    queries: &[[u64; W]],
+    base: &[[u64; W]],
+    max_bits: u32,
+    same: bool,
+    compared_max: usize,
+) -> Vec<Match> {
+    if queries.len().saturating_mul(base.len()) <= compared_max {
+        return compare_all(queries, base, max_bits, same);
+    }
     let radii = radii::<W>(max_bits);
     let mut matches = Vec::new();
     for (slot, radius) in radii.iter().enumerate() {
@@ -129,21 +154,6 @@ mod tests {
     use lapidary_pipeline::random::{Purpose, Rng, keyed};
     use proptest::prelude::*;
 
-    /// All pairs, compared one by one.
-    fn pairs_within_reference<const W: usize>(hashes: &[[u64; W]], max_bits: u32) -> Vec<Match> {
-        let mut pairs = Vec::new();
-        for b in 0..hashes.len() {
-            for a in 0..b {
-                let distance = distance_bits(&hashes[a], &hashes[b]);
-                if distance <= max_bits {
-                    pairs.push((a as u32, b as u32, distance));
-                }
-            }
-        }
-        pairs.sort_unstable();
-        pairs
-    }
-
     /// Hashes around a few centres, some bits flipped.
     fn clustered<const W: usize>(seed: u64, count: usize, flips_max: u64) -> Vec<[u64; W]> {
         let mut rng = keyed(seed, Purpose::Scene, 0, 0);
@@ -167,10 +177,12 @@ mod tests {
         let short = clustered::<1>(4, 60, 20);
         // At larger radii the slots' surroundings grow to thousands of probes: the long hashes are asked up to 63.
         for max_bits in 0..64 {
-            assert_eq!(pairs_within(&long, max_bits), pairs_within_reference(&long, max_bits), "{max_bits} of 256");
+            let indexed = join(&long, &long, max_bits, true, 0);
+            assert_eq!(indexed, compare_all(&long, &long, max_bits, true), "{max_bits} of 256");
         }
         for max_bits in 0..24 {
-            assert_eq!(pairs_within(&short, max_bits), pairs_within_reference(&short, max_bits), "{max_bits} of 64");
+            let indexed = join(&short, &short, max_bits, true, 0);
+            assert_eq!(indexed, compare_all(&short, &short, max_bits, true), "{max_bits} of 64");
         }
     }
 
@@ -179,16 +191,8 @@ mod tests {
         #[test]
         fn two_sets_are_joined_as_by_comparing_all(seed in any::<u64>(), max_bits in 0u32..32) {
             let (queries, base) = (clustered::<4>(seed, 30, 24), clustered::<4>(seed, 50, 24));
-            let mut expected = Vec::new();
-            for (q, query) in queries.iter().enumerate() {
-                for (b, hash) in base.iter().enumerate() {
-                    let distance = distance_bits(query, hash);
-                    if distance <= max_bits {
-                        expected.push((q as u32, b as u32, distance));
-                    }
-                }
-            }
-            prop_assert_eq!(matches_within(&queries, &base, max_bits), expected);
+            let indexed = join(&queries, &base, max_bits, false, 0);
+            prop_assert_eq!(indexed, compare_all(&queries, &base, max_bits, false));
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Nearest neighbours by cosine, through FAISS: exact for small sets, an inverted file for large ones, a graph beyond.
 //!
 //! Up to `curate.flat_max_images` the search is exact; up to `curate.inverted_max_images` an inverted file is asked (lists of
-//! about 128 images, 8 looked at for each query); above it an HNSW graph (32 neighbours a node). What an approximate index
-//! misses is measured against an exact search on a sample of the images.
+//! about 256 images, 8 looked at for each query, themselves found through a graph, so that a query costs much the same
+//! however many images there are); above it an HNSW graph over the images (32 neighbours a node). What an approximate
+//! index misses is measured against an exact search on a sample of the images.
 
 use crate::input::Vectors;
 use crate::{CurateError, Result};
+use faiss::index::IndexImpl;
+use faiss::index::autotune::ParameterSpace;
 use faiss::index::flat::FlatIndexImpl;
-use faiss::index::ivf_flat::IVFFlatIndexImpl;
 use faiss::{Index, MetricType, index_factory};
 use lapidary_pipeline::interrupt;
 use lapidary_pipeline::stage::Progress;
@@ -17,8 +19,10 @@ use rayon::prelude::*;
 /// Queries a call to FAISS; between calls an interrupt is noticed.
 const QUERIES: usize = 4096;
 /// Images an inverted list holds on average, and lists looked at for each query.
-const IMAGES_A_LIST: usize = 128;
-const LISTS_PROBED: u32 = 8;
+const IMAGES_A_LIST: usize = 256;
+const LISTS_PROBED: usize = 8;
+/// Images a list that the lists' centroids are trained on.
+const TRAINED_A_LIST: usize = 20;
 /// Queries and neighbours that recall is measured on.
 const RECALL_QUERIES: usize = 200;
 const RECALL_NEIGHBOURS: usize = 10;
@@ -97,29 +101,47 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-fn inverted_file(vectors: &Vectors) -> Result<IVFFlatIndexImpl> {
-    let dim = vectors.dim as u32;
-    let lists = (vectors.len() / IMAGES_A_LIST).max(1) as u32;
-    let coarse = FlatIndexImpl::new_ip(dim).map_err(CurateError::faiss("making a coarse index"))?;
-    let mut inverted = IVFFlatIndexImpl::new(coarse, dim, lists, MetricType::InnerProduct)
+fn inverted_file(vectors: &Vectors) -> Result<IndexImpl> {
+    let lists = (vectors.len() / IMAGES_A_LIST).max(1);
+    let described = format!("IVF{lists}_HNSW32,Flat");
+    let mut inverted = index_factory(vectors.dim as u32, described, MetricType::InnerProduct)
         .map_err(CurateError::faiss("making an inverted file"))?;
-    inverted.set_nprobe(LISTS_PROBED);
-    // What the coarse quantizer is trained on: enough for its lists, not everything.
-    let step = (vectors.len() / (lists as usize * 40)).max(1);
+    ParameterSpace::new()
+        .and_then(|space| space.set_index_parameter(&inverted, "nprobe", LISTS_PROBED as f64))
+        .map_err(CurateError::faiss("setting the lists to look at"))?;
+    // What the lists' centroids are trained on: enough for them, not everything.
+    let step = (vectors.len() / (lists * TRAINED_A_LIST)).max(1);
     let sample: Vec<usize> = (0..vectors.len()).step_by(step).collect();
     tracing::info!("training an inverted file of {lists} lists on {} embeddings", sample.len());
     inverted.train(&vectors.select(&sample).values).map_err(CurateError::faiss("training an inverted file"))?;
     Ok(inverted)
 }
 
-/// Pairs `(a, b, cosine)` with `a < b` and a cosine of at least `curate.copy_similarity_min`, among the `curate.neighbours`
-/// nearest of each, sorted.
+/// The near pairs of a set, and what was seen on the way to them.
+#[derive(Debug, Clone, Default)]
+pub struct NearPairs {
+    /// Pairs `(a, b, cosine)` with `a < b`, sorted.
+    pub pairs: Vec<(usize, usize, f32)>,
+    /// The index that was asked: `flat`, `inverted` or `hnsw`.
+    pub index: &'static str,
+    /// The share of true nearest neighbours that it finds, on a sample.
+    pub recall: f64,
+    /// How many images have their nearest neighbour at a cosine from `i / NEAREST_BINS` on, below 0 counting as 0.
+    pub nearest: Vec<u64>,
+}
+
+/// Bins of [`NearPairs::nearest`].
+pub const NEAREST_BINS: usize = 40;
+
+/// Pairs with a cosine of at least `curate.copy_similarity_min`, among the `curate.neighbours` nearest of each.
 ///
 /// # Errors
 /// When FAISS refuses, or on an interrupt.
-pub fn pairs_above(vectors: &Vectors, config: &CurateConfig) -> Result<Vec<(usize, usize, f32)>> {
+pub fn pairs_above(vectors: &Vectors, config: &CurateConfig) -> Result<NearPairs> {
+    let mut near_pairs =
+        NearPairs { index: "flat", recall: 1.0, nearest: vec![0; NEAREST_BINS], ..NearPairs::default() };
     if vectors.len() < 2 {
-        return Ok(Vec::new());
+        return Ok(near_pairs);
     }
     let mut neighbours = Neighbours::new(vectors, config)?;
     let progress = Progress::new("neighbours", vectors.len() as u64, "images");
@@ -128,19 +150,25 @@ pub fn pairs_above(vectors: &Vectors, config: &CurateConfig) -> Result<Vec<(usiz
         interrupt::check()?;
         for (row, found) in neighbours.of(queries, config.neighbours)?.into_iter().enumerate() {
             let a = chunk * QUERIES + row;
+            if let Some((_, nearest)) = found.iter().find(|(b, _)| *b != a) {
+                let bin = (nearest.max(0.0) * NEAREST_BINS as f32) as usize;
+                near_pairs.nearest[bin.min(NEAREST_BINS - 1)] += 1;
+            }
             let near = found.into_iter().filter(|(b, similarity)| *b != a && *similarity >= config.copy_similarity_min);
             pairs.extend(near.map(|(b, similarity)| (a.min(b), a.max(b), similarity)));
         }
         progress.add((queries.len() / vectors.dim) as u64);
     }
     drop(progress);
-    if neighbours.name() != "flat" {
-        tracing::info!("recall of the {} index: {:.3}", neighbours.name(), neighbours.recall()?);
+    (near_pairs.index, near_pairs.recall) = (neighbours.name(), neighbours.recall()?);
+    if near_pairs.index != "flat" {
+        tracing::info!("recall of the {} index: {:.3}", near_pairs.index, near_pairs.recall);
     }
     // FAISS may give the two directions of a pair similarities that differ in their last bit.
     pairs.sort_by(|x, y| (x.0, x.1).cmp(&(y.0, y.1)).then(y.2.total_cmp(&x.2)));
     pairs.dedup_by_key(|(a, b, _)| (*a, *b));
-    Ok(pairs)
+    near_pairs.pairs = pairs;
+    Ok(near_pairs)
 }
 
 #[cfg(test)]
@@ -166,8 +194,9 @@ mod tests {
                 inverted_max_images: inverted,
                 ..CurateConfig::default()
             };
-            let pairs = pairs_above(&vectors, &config).expect("searches");
-            let found: Vec<(usize, usize)> = pairs.iter().map(|(a, b, _)| (*a, *b)).collect();
+            let near = pairs_above(&vectors, &config).expect("searches");
+            assert_eq!(near.nearest.iter().sum::<u64>(), 600);
+            let found: Vec<(usize, usize)> = near.pairs.iter().map(|(a, b, _)| (*a, *b)).collect();
             assert_eq!(found, expected, "{name}");
             let mut neighbours = Neighbours::new(&vectors, &config).expect("an index");
             assert_eq!(neighbours.name(), name);

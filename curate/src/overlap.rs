@@ -12,6 +12,8 @@ use crate::local::{Affine, LocalFeatures};
 pub(crate) struct Overlap {
     /// The part of `b` that `a` covers, 0 to 1.
     pub(crate) covered: f32,
+    /// The part of `a` that `b` covers, 0 to 1.
+    pub(crate) covered_back: f32,
     /// The part of the overlap that agrees, 0 to 1.
     pub(crate) agreement: f32,
     /// Pearson's correlation over the part that agrees.
@@ -55,6 +57,8 @@ pub(crate) fn overlap(
         return None;
     }
     let covered = pixels.len() as f32 / (side * side);
+    let areas = (b.1.width * b.1.height) / (a.1.width * a.1.height).max(1.0);
+    let covered_back = (covered * areas / map.determinant().abs().max(1e-6)).min(1.0);
     let mut agreeing = vec![true; pixels.len()];
     let tolerance = (SPREAD_SHARE * moments(&pixels, &agreeing).2.sqrt()).max(LEVELS);
     let mut agreement = 0.0;
@@ -79,7 +83,7 @@ pub(crate) fn overlap(
     }
     let (_, _, yy, xx, xy) = moments(&pixels, &agreeing);
     let correlation = if xx > 1.0 && yy > 1.0 { xy / (xx * yy).sqrt() } else { 0.0 };
-    Some(Overlap { covered, agreement, correlation })
+    Some(Overlap { covered, covered_back, agreement, correlation })
 }
 
 /// Means of both, variance of the second and the first, and their covariance, over the chosen pixels.

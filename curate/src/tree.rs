@@ -30,10 +30,7 @@ pub(crate) fn tree_of(
 ) -> (Node, Vec<Option<LeafPlace>>) {
     let mut places = vec![None; pool.images.len()];
     let Some(finest) = levels.first() else { return (Node::Leaf(Vec::new()), places) };
-    let mut leaves: Vec<Vec<usize>> = vec![Vec::new(); finest.centroids.len()];
-    for (point, cluster) in finest.assignment.iter().enumerate() {
-        leaves[*cluster as usize].push(point);
-    }
+    let leaves = leaves_of(finest);
     let mut nodes: Vec<Node> = Vec::with_capacity(leaves.len());
     for (leaf, mut points) in leaves.into_iter().enumerate() {
         let id = |point: usize| pool.images[kept[point]].id.0;
@@ -53,6 +50,30 @@ pub(crate) fn tree_of(
         }
         nodes.push(Node::Leaf(points.into_iter().map(|point| kept[point]).collect()));
     }
+    (inner_nodes(nodes, levels), places)
+}
+
+/// The tree of all points of a clustering, each leaf from the nearest to its centroid to the farthest.
+pub fn ranking_tree(levels: &[Level]) -> Node {
+    let Some(finest) = levels.first() else { return Node::Leaf(Vec::new()) };
+    let mut leaves = leaves_of(finest);
+    for points in &mut leaves {
+        points.sort_by(|a, b| finest.distances[*a].total_cmp(&finest.distances[*b]));
+    }
+    inner_nodes(leaves.into_iter().map(Node::Leaf).collect(), levels)
+}
+
+/// The points of each finest cluster, in their order.
+fn leaves_of(finest: &Level) -> Vec<Vec<usize>> {
+    let mut leaves: Vec<Vec<usize>> = vec![Vec::new(); finest.centroids.len()];
+    for (point, cluster) in finest.assignment.iter().enumerate() {
+        leaves[*cluster as usize].push(point);
+    }
+    leaves
+}
+
+/// The tree above its leaves.
+fn inner_nodes(mut nodes: Vec<Node>, levels: &[Level]) -> Node {
     for level in &levels[1..] {
         let mut parents: Vec<Vec<Node>> = vec![Vec::new(); level.centroids.len()];
         for (node, parent) in nodes.into_iter().zip(&level.assignment) {
@@ -60,7 +81,7 @@ pub(crate) fn tree_of(
         }
         nodes = parents.into_iter().map(Node::Inner).collect();
     }
-    (Node::Inner(nodes), places)
+    Node::Inner(nodes)
 }
 
 /// Brings a leaf's points, which come in the order of ids, into the configured order; ties stay in the order of ids.

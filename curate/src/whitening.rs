@@ -34,7 +34,7 @@ pub(crate) fn whitened(vectors: &Vectors, fitted_on: usize, dim: usize, run: &mu
     let train = &vectors.values[..fitted_on * vectors.dim];
     pca.train(fitted_on, train).map_err(CurateError::faiss("fitting a PCA"))?;
     write_map(&pca, vectors.dim, dim, run)?;
-    let mut values = pca.apply_noalloc(&vectors.values);
+    let mut values = applied(&pca, &vectors.values, vectors.dim, dim);
     for vector in values.chunks_exact_mut(dim) {
         let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
         vector.iter_mut().for_each(|value| *value /= norm);
@@ -42,11 +42,24 @@ pub(crate) fn whitened(vectors: &Vectors, fitted_on: usize, dim: usize, run: &mu
     Ok(Vectors { dim, values })
 }
 
+/// Vectors of `from` values carried to `to` values.
+fn applied(pca: &PCAMatrixImpl, values: &[f32], from: usize, to: usize) -> Vec<f32> {
+    let mut carried = pca.apply_noalloc(values);
+    let count = values.len() / from * to;
+    assert!(carried.is_empty() && carried.capacity() >= count, "faiss 0.13 leaves the length at 0: see below");
+    #[expect(unsafe_code, reason = "faiss 0.13.0 fills the vector that it returns, but does not set its length")]
+    // SAFETY: the capacity is there, and FAISS has written `count` values into it.
+    unsafe {
+        carried.set_len(count);
+    }
+    carried
+}
+
 /// Writes the map: row 0 is what the zero vector becomes, row `i + 1` what axis `i` adds to it.
 fn write_map(pca: &PCAMatrixImpl, from: usize, to: usize, run: &mut StageRun) -> Result<()> {
     let mut axes = vec![0f32; (from + 1) * from];
     (0..from).for_each(|axis| axes[(axis + 1) * from + axis] = 1.0);
-    let mut rows = pca.apply_noalloc(&axes);
+    let mut rows = applied(pca, &axes, from, to);
     let (bias, columns) = rows.split_at_mut(to);
     columns.chunks_exact_mut(to).for_each(|row| row.iter_mut().zip(&*bias).for_each(|(value, b)| *value -= b));
     let item = Arc::new(Field::new("item", DataType::Float32, false));
@@ -60,4 +73,25 @@ fn write_map(pca: &PCAMatrixImpl, from: usize, to: usize, run: &mut StageRun) ->
     table.write(&batch)?;
     run.note_table(WHITENING_FILE, table.finish()?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applied_is_the_map_of_each_vector() {
+        // Two axes of different spread: whitening to two values makes both variances equal.
+        let values: Vec<f32> =
+            (0..400).flat_map(|i| [((i * 37) % 101) as f32, 5.0 + 0.1 * ((i * 53) % 97) as f32]).collect();
+        let mut pca = PCAMatrixImpl::new(2, 2, EIGEN_POWER, false).expect("a PCA");
+        pca.train(400, &values).expect("fits");
+        let carried = applied(&pca, &values, 2, 2);
+        // FAISS divides by the root of the scatter, not of the variance: the length is 1 over the vectors.
+        for axis in 0..2 {
+            let of = || carried.iter().skip(axis).step_by(2);
+            let (sum, square) = (of().sum::<f32>(), of().map(|v| v * v).sum::<f32>());
+            assert!(sum.abs() < 1e-3 && (square - 1.0).abs() < 0.05, "axis {axis}: {sum} {square}");
+        }
+    }
 }

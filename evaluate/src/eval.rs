@@ -6,7 +6,7 @@ use crate::probe::{Probe, stratified};
 use crate::scores::{NetworkScores, Scores};
 use crate::{Result, knn, linear};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, write_json};
+use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, ancestor, write_json};
 use lapidary_pipeline::{ImageStore, PipelineError, decode};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
@@ -36,6 +36,7 @@ pub fn eval(
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let run = FinishedRun::open(layout, source, run)?;
     let probe = Probe::open(layout, probe, &config.eval, config.seed)?;
+    warn_if_contaminated(layout, &run, &probe.name);
     let folder = layout.eval(source, &run.name, &probe.name);
     let spec = StageSpec {
         stage: "eval",
@@ -58,6 +59,18 @@ pub fn eval(
     // The program's own errors travel inside: run_on knows only the trainer's.
     let manifest = run_on(device, program)??;
     Ok((Outcome::Ran, folder, Some(manifest)))
+}
+
+/// Says so when the images that the run saw were not compared with the probe's.
+fn warn_if_contaminated(layout: &Layout, run: &FinishedRun, probe: &str) {
+    let curated = ancestor(layout, &run.manifest, "curate");
+    let against = curated.as_ref().and_then(|manifest| manifest.facts["against"].as_array());
+    if !against.is_some_and(|names| names.iter().any(|name| name == probe)) {
+        tracing::warn!(
+            "the training images were not compared with probe `{probe}`: copies of its images may be among them\n\
+             hint: curate again with --set 'curate.against=[\"{probe}\"]'"
+        );
+    }
 }
 
 struct Eval {

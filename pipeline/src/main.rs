@@ -4,7 +4,7 @@ use clap::Subcommand;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say, to_toml};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::plan::PlanReader;
-use lapidary_pipeline::stage::{Current, Outcome, StageState, explain, require_manifest, status};
+use lapidary_pipeline::stage::{Current, Outcome, StageState, require_manifest, status};
 use lapidary_pipeline::{Descriptor, ImageStore, PipelineError, decode_into, draw, embed, ingest, plan, sources};
 use lapidary_schemas::ImageId;
 use serde_json::json;
@@ -33,6 +33,9 @@ enum Verb {
         /// Remember it as the probe, not as the source to curate
         #[arg(long)]
         as_probe: bool,
+        /// Do not remember it at all: seeds, say
+        #[arg(long, conflicts_with = "as_probe")]
+        aside: bool,
     },
     /// Turn images into embeddings, with the built-in descriptor or a run's checkpoint
     Embed {
@@ -87,11 +90,9 @@ enum Verb {
     Report(Rest),
     /// Say what is there and what is stale
     Status,
-    /// Follow an image through the chain
-    Explain {
-        /// 16 hexadecimal digits, or the path in the source
-        image: String,
-    },
+    /// Follow an image through the chain (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Explain(Rest),
     /// Print the resolved configuration as TOML
     Config,
 }
@@ -106,7 +107,7 @@ struct Rest {
 /// Which binary runs a verb, if not this one.
 fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
-        "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" => Some("lapidary-curate"),
+        "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
         "pretrain" => Some("lapidary-train"),
         "eval" | "report" => Some("lapidary-evaluate"),
         _ => None,
@@ -151,14 +152,14 @@ fn run_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
 fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
     match verb {
         Verb::Draw { folder, probe } => run_draw(common, &folder, probe)?,
-        Verb::Ingest { data, name, as_probe } => {
+        Verb::Ingest { data, name, as_probe, aside } => {
             let config = common.resolve()?;
             let layout = common.layout();
             let source = sources::open_source(&data)?;
             let name = name.unwrap_or_else(|| sources::default_name(&data));
             let folder = layout.images(&name);
             let (outcome, manifest) = ingest(source.as_ref(), &name, folder.clone(), &config.ingest, common.dry_run)?;
-            if outcome != Outcome::WouldRun {
+            if outcome != Outcome::WouldRun && !aside {
                 layout.remember(|current| {
                     if as_probe {
                         current.probe = name;
@@ -187,10 +188,6 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         Verb::Plan { name, show: Some(image), epoch, .. } => show_plan(common, name, image, epoch)?,
         Verb::Plan { subset, name, .. } => run_plan(common, subset, name)?,
         Verb::Status => run_status(common),
-        Verb::Explain { image } => {
-            let facts = explain(&common.layout(), &common.source()?, &image)?;
-            say(common, &facts, || vec![serde_json::to_string_pretty(&facts).unwrap_or_default()]);
-        }
         Verb::Config => print!("{}", to_toml(&common.resolve()?)),
         Verb::Fingerprint(_)
         | Verb::Duplicates(_)
@@ -198,6 +195,7 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Curate(_)
         | Verb::Cut(_)
         | Verb::Diff(_)
+        | Verb::Explain(_)
         | Verb::Pretrain(_)
         | Verb::Eval(_)
         | Verb::Report(_) => {

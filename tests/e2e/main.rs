@@ -3,7 +3,9 @@
 //! They run the `lapidary` that lies beside them in the target folder, which `make test` builds first.
 
 mod chain;
+mod curation;
 mod golden;
+mod golden_curation;
 mod kill;
 mod plans;
 mod refusals;

@@ -6,7 +6,7 @@
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::GrayImage;
+use image::{GrayImage, RgbImage};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_schemas::QualityIssue;
 use lapidary_schemas::config::QualityConfig;
@@ -31,6 +31,12 @@ pub struct Quality {
 }
 
 impl Quality {
+    /// Measures an image as it is, without bringing it to working size.
+    pub fn of(image: &RgbImage) -> Self {
+        let luma = lapidary_pipeline::luma_of_image(image);
+        measure(&Raster::from(image), &luma, image.dimensions(), &mut Resizer::new())
+    }
+
     /// The issues that an image has by the thresholds of a configuration, sorted.
     pub fn issues(&self, config: &QualityConfig) -> Vec<QualityIssue> {
         let judged = [
@@ -100,13 +106,17 @@ fn entropy_bits(rgb: &Raster) -> f32 {
 
 fn sharpness(luma: &GrayImage, resizer: &mut Resizer) -> f32 {
     const LONGER_PX: f32 = 64.0;
-    let scale = LONGER_PX / luma.width().max(luma.height()) as f32;
-    let side = |length: u32| ((length as f32 * scale).round() as u32).max(1);
+    let ratio = luma.width().max(luma.height()) as f32 / LONGER_PX;
+    if ratio <= 1.0 {
+        return sharpness_of_small(luma.as_raw(), luma.width() as usize);
+    }
+    let side = |length: u32| ((length as f32 / ratio).floor() as u32).max(1);
     let (width, height) = (side(luma.width()), side(luma.height()));
     let source =
         ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
     let mut small = Image::new(width, height, PixelType::U8);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    // Pillow's bicubic, which is the default of its `resize`.
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     resizer.resize(&source, &mut small, &options).expect("both images have one byte a pixel");
     sharpness_of_small(small.buffer(), width as usize)
 }
@@ -140,18 +150,13 @@ fn deviation(values: impl Iterator<Item = f64> + Clone) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{Rgb, RgbImage};
-
-    fn measured(image: &RgbImage) -> Quality {
-        let luma = lapidary_pipeline::luma_of_image(image);
-        measure(&Raster::from(image), &luma, image.dimensions(), &mut Resizer::new())
-    }
+    use image::Rgb;
 
     #[test]
     fn plain_colours_have_cleanvisions_brightness_and_pillows_entropy() {
         // spec/curation.md section 8, test 14; to within the histogram's 1 / 2048.
         for (colour, brightness) in [([255, 0, 0], 0.49092), ([0, 255, 0], 0.83126), ([0, 0, 255], 0.26077)] {
-            let quality = measured(&RgbImage::from_pixel(40, 30, Rgb(colour)));
+            let quality = Quality::of(&RgbImage::from_pixel(40, 30, Rgb(colour)));
             assert!((quality.brightness_p99 - brightness).abs() < 5e-4, "{quality:?}");
             assert!((quality.entropy_bits - 3f32.log2()).abs() < 1e-5);
             assert!(!quality.grayscale);
@@ -163,8 +168,8 @@ mod tests {
         let config = QualityConfig::default();
         let noise = |x: u32, y: u32| ((x * 7919 + y * 104_729 + x * y * 31) % 251) as u8;
         let good = RgbImage::from_fn(200, 150, |x, y| Rgb([noise(x, y), noise(y, x), noise(x + 9, y)]));
-        assert_eq!(measured(&good).issues(&config), []);
-        let issues = |image: &RgbImage| measured(image).issues(&config);
+        assert_eq!(Quality::of(&good).issues(&config), []);
+        let issues = |image: &RgbImage| Quality::of(image).issues(&config);
         let dark = RgbImage::from_fn(200, 150, |x, y| Rgb([noise(x, y) / 5, noise(y, x) / 5, noise(x + 9, y) / 5]));
         assert_eq!(issues(&dark), [QualityIssue::TooDark]);
         let bright = RgbImage::from_fn(200, 150, |x, y| Rgb([noise(x, y), noise(y, x), 9].map(|v| 250 + v % 6)));

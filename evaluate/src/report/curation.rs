@@ -1,9 +1,9 @@
 //! The report's first half: what came in, what was dropped and why, what the subset looks like.
 
-use super::Pictures;
 use crate::Result;
+use lapidary_pipeline::Pictures;
 use lapidary_pipeline::report::{bar_chart, table};
-use lapidary_schemas::tables::{CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, REJECTS_FILE, SUBSET_FILE};
+use lapidary_schemas::tables::{CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, PAIRS_FILE, REJECTS_FILE, SUBSET_FILE};
 use lapidary_schemas::{CopyKind, DecisionReason, ImageId, Manifest, RejectReason};
 use maud::{Markup, html};
 use polars::prelude::*;
@@ -11,6 +11,8 @@ use std::path::Path;
 
 const GROUPS_SHOWN: usize = 14;
 const MEMBERS_SHOWN: usize = 6;
+const PAIRS_SHOWN: usize = 16;
+const SCORE_BINS: usize = 20;
 const CLUSTERS_SHOWN: usize = 10;
 const IMAGES_OF_A_CLUSTER: usize = 8;
 
@@ -99,6 +101,62 @@ pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -
         }
         @if rows.is_empty() { p { "No duplicates." } }
         @for row in rows { (row) }
+    })
+}
+
+/// Pairs around the threshold, where judgement is hardest, and histograms of scores and of nearest neighbours.
+pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) -> Result<Markup> {
+    let frame = scan(&curation.join(PAIRS_FILE))?.filter(col("kind").neq(lit(CopyKind::Exact.code()))).collect()?;
+    let threshold = curated.facts["score_min"].as_f64().unwrap_or(0.5);
+    let (a, b) = (frame.column("a")?.u64()?, frame.column("b")?.u64()?);
+    let (scores, kinds) = (frame.column("score")?.f32()?, frame.column("kind")?.str()?);
+    let (inliers, bits) = (frame.column("inliers")?.u32()?, frame.column("hash_distance_bits")?.u32()?);
+    let similarities = frame.column("similarity")?.f32()?;
+    let mut order: Vec<usize> = (0..frame.height()).collect();
+    let off = |row: usize| (f64::from(scores.get(row).unwrap_or(0.0)) - threshold).abs();
+    order.sort_by(|x, y| off(*x).total_cmp(&off(*y)));
+    order.truncate(PAIRS_SHOWN);
+    order.sort_by(|x, y| scores.get(*y).unwrap_or(0.0).total_cmp(&scores.get(*x).unwrap_or(0.0)));
+    let mut shown = Vec::new();
+    for row in order {
+        let (Some(a), Some(b), Some(score)) = (a.get(row), b.get(row), scores.get(row)) else { continue };
+        if !pictures.has(ImageId(a)) || !pictures.has(ImageId(b)) {
+            continue;
+        }
+        let mut facts = vec![format!("score {score:.2}, {}", kinds.get(row).unwrap_or_default())];
+        facts.extend(inliers.get(row).map(|n| format!("{n} keypoints")));
+        facts.extend(bits.get(row).map(|n| format!("{n} bits apart")));
+        facts.extend(similarities.get(row).map(|s| format!("cosine {s:.2}")));
+        let verdict = if f64::from(score) >= threshold { "tied" } else { "not tied" };
+        shown.push(pictures.row(&[(ImageId(a), facts.join(", ")), (ImageId(b), verdict.to_owned())], 110)?);
+    }
+    let mut by_score = vec![0f64; SCORE_BINS];
+    for score in scores.iter().flatten() {
+        by_score[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1.0;
+    }
+    let nearest: Vec<f64> =
+        curated.facts["neighbours"]["nearest"].as_array().into_iter().flatten().filter_map(|n| n.as_f64()).collect();
+    let shares = |counts: Vec<f64>| -> Vec<f64> {
+        let total = counts.iter().sum::<f64>().max(1.0);
+        counts.into_iter().map(|count| count / total).collect()
+    };
+    let labels = |bins: usize| (0..bins).map(|bin| format!("{:.2}", bin as f64 / bins as f64)).collect::<Vec<_>>();
+    Ok(html! {
+        p.dim {
+            "Pairs are tied from a score of " (threshold) " on. Shown are those nearest to it on either side; the bars count all
+             pairs with evidence but exact copies."
+        }
+        div.row { @for pair in shown { div { (pair) } } }
+        (bar_chart("Pairs by score", &labels(SCORE_BINS), &[("pairs".to_owned(), shares(by_score))]))
+        @if !nearest.is_empty() {
+            p.dim {
+                "Cosine of each image's nearest neighbour; from "
+                (format!("{:.2}", curated.facts["copy_similarity_min"].as_f64().unwrap_or(0.0)))
+                " on it is a candidate. Index: " (curated.facts["neighbours"]["index"].as_str().unwrap_or_default())
+                ", recall " (format!("{:.3}", curated.facts["neighbours"]["recall"].as_f64().unwrap_or(0.0))) "."
+            }
+            (bar_chart("Images by nearest neighbour", &labels(nearest.len()), &[("images".to_owned(), shares(nearest))]))
+        }
     })
 }
 

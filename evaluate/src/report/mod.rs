@@ -1,18 +1,20 @@
 //! The report: one HTML file that shows which images were dropped and why, what was trained, and how it compares.
 
+mod balance;
 mod curation;
 mod training;
 
 use crate::Result;
-use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
-use lapidary_pipeline::report::{card, page, picture, table};
+use lapidary_pipeline::report::{card, page, table};
 use lapidary_pipeline::stage::{Layout, Outcome, digest_of_bytes, read_manifest, require_manifest, write_synced};
-use lapidary_pipeline::{ImageStore, PipelineError, decode};
-use lapidary_schemas::{ImageId, Manifest};
+use lapidary_pipeline::{ImageStore, Pictures};
+use lapidary_schemas::Manifest;
 use maud::{Markup, html};
 use serde_json::json;
 use std::path::PathBuf;
+
+/// Raised when the page changes, so that it is written anew.
+const VERSION: u32 = 2;
 
 /// What a report is about.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
             .flatten()
             .collect();
     let digests: Vec<&str> = manifests.iter().map(|m| m.digest.0.as_str()).collect();
-    let key = digest_of_bytes(json!([env!("CARGO_PKG_VERSION"), digests]).to_string().as_bytes());
+    let key = digest_of_bytes(json!([env!("CARGO_PKG_VERSION"), VERSION, digests]).to_string().as_bytes());
     let mark = format!("<!-- made from {key} -->");
     if std::fs::read_to_string(&path).is_ok_and(|text| text.ends_with(&mark)) {
         return Ok((Outcome::UpToDate, path));
@@ -63,12 +65,15 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
     if dry_run {
         return Ok((Outcome::WouldRun, path));
     }
-    let pictures = Pictures { store: ImageStore::open(&images)? };
+    let pictures = Pictures::new(ImageStore::open(&images)?);
     let mut sections = vec![section("counts", "In and out", curation::counts(&images, &ingested, curated.as_ref())?)];
     if let Some(curated) = &curated {
         let folder = &folders[0];
         sections.push(section("duplicates", "Duplicate groups", curation::groups(folder, curated, &pictures)?));
+        sections.push(section("pairs", "Pairs and thresholds", curation::pairs(folder, curated, &pictures)?));
         sections.push(section("clusters", "Clusters", curation::montage(folder, &pictures)?));
+        let classes: Vec<String> = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
+        sections.push(section("sizes", "Balance at every size", balance::curves(folder, &images, classes.len())?));
     }
     if cut.is_some() {
         let classes = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
@@ -136,34 +141,4 @@ fn lineage(manifests: &[&Manifest]) -> Markup {
         p.dim { "Every stage's manifest names its inputs by digest. " code { "lapidary explain IMAGE" } " follows one image." }
         (table(&["stage", "digest", "rows", "wall time", "peak memory", "made from"], &rows))
     }
-}
-
-/// Thumbnails of a source's images.
-struct Pictures {
-    store: ImageStore,
-}
-
-impl Pictures {
-    /// Images side by side, with a caption each.
-    fn row(&self, images: &[(ImageId, String)], width_px: u32) -> Result<Markup> {
-        let ids: Vec<ImageId> = images.iter().map(|(id, _)| *id).collect();
-        let mut figures = Vec::with_capacity(images.len());
-        let fetched = self.store.fetch(&ids)?;
-        for (i, (id, caption)) in images.iter().enumerate() {
-            let decoded = decode(fetched.get(i), u64::MAX)
-                .map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
-            let height = width_px * decoded.rgb.height() / decoded.rgb.width().max(1);
-            let small = image::imageops::thumbnail(&decoded.rgb, width_px, height.clamp(1, 2 * width_px));
-            figures.push(picture(&jpeg(&small)?, "image/jpeg", &id.to_string(), width_px, caption));
-        }
-        Ok(html! { div.row { @for figure in figures { (figure) } } })
-    }
-}
-
-fn jpeg(image: &RgbImage) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, 82)
-        .encode_image(image)
-        .map_err(|e| PipelineError::Internal(format!("encoding a thumbnail: {e}")))?;
-    Ok(bytes)
 }

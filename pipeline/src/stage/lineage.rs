@@ -75,6 +75,18 @@ pub fn status(layout: &Layout) -> Vec<StageStatus> {
     manifests.iter().map(describe).collect()
 }
 
+/// The manifest of the stage `stage` that `manifest` was made from, directly or through others; none when there is none, or
+/// when what lies there now is not what was used.
+pub fn ancestor(layout: &Layout, manifest: &Manifest, stage: &str) -> Option<Manifest> {
+    if manifest.stage == stage {
+        return Some(manifest.clone());
+    }
+    manifest.inputs.iter().find_map(|(name, digest)| {
+        let input = read_manifest(&layout.out.join(name)).ok().filter(|input| input.digest == *digest)?;
+        ancestor(layout, &input, stage)
+    })
+}
+
 /// The digest of an input outside `OUT`, which is named by its address: a source's listing, or a file's bytes.
 fn digest_outside(address: &str) -> Option<Digest> {
     let path = std::path::Path::new(address);

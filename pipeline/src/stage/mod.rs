@@ -12,7 +12,7 @@ mod table;
 
 pub use environment::{environment, peak_memory_mib};
 pub use layout::{Current, Layout};
-pub use lineage::{StageState, StageStatus, explain, status};
+pub use lineage::{StageState, StageStatus, ancestor, explain, status};
 pub use progress::Progress;
 pub use table::{Table, TableWriter, WrittenTable, column, list_values, read_table, table_properties};
 

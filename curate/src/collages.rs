@@ -1,0 +1,129 @@
+//! Collages: images put together from others, which tie to each of them but must not tie them together.
+//!
+//! An image is taken for a collage when two others, which do not tie to each other, lie in it whole and side by side and
+//! together fill most of it. Of its ties only the strongest stays. An original of two crops looks the same if they fill it
+//! without overlapping; that is rare, and then no more than a crop too many is kept.
+
+use crate::evidence::Pair;
+use crate::local::Affine;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// The part of an image that must lie in a collage of it.
+const WHOLE: f32 = 0.85;
+/// The part of a collage that one of its images covers at most, and all together at least.
+const SHARE_MAX: f32 = 0.75;
+const TOGETHER_MIN: f32 = 0.75;
+/// The part of the smaller region that two may share.
+const SHARED_MAX: f32 = 0.1;
+
+/// A part of a collage: which image it shows, where, and how strongly the two tie.
+struct Part {
+    other: usize,
+    covered: f32,
+    /// Left, top, right, bottom, 0 to 1.
+    region: [f32; 4],
+    pair: usize,
+}
+
+/// The ties to leave out, by index among the pairs, and the collages they are of. `sizes` are those of working images.
+pub(crate) fn loose_ties(tied: &[(usize, &Pair)], sizes: &[(f32, f32)]) -> (HashSet<usize>, BTreeSet<usize>) {
+    let mut parts: BTreeMap<usize, Vec<Part>> = BTreeMap::new();
+    let mut ties: HashSet<(usize, usize)> = HashSet::new();
+    for (index, pair) in tied {
+        ties.insert((pair.a, pair.b));
+        let (Some(fit), Some(overlap)) = (pair.fit, pair.overlap) else { continue };
+        let mut note = |whole: f32, share: f32, of: usize, within: usize, map: Affine| {
+            if whole >= WHOLE && share <= SHARE_MAX {
+                let region = region(&map, sizes[of], sizes[within]);
+                parts.entry(within).or_default().push(Part { other: of, covered: share, region, pair: *index });
+            }
+        };
+        note(overlap.covered_back, overlap.covered, pair.a, pair.b, fit.map);
+        note(overlap.covered, overlap.covered_back, pair.b, pair.a, fit.map.inverse());
+    }
+    let (mut loose, mut collages) = (HashSet::new(), BTreeSet::new());
+    for (image, parts) in parts {
+        let are_side_by_side = parts.iter().enumerate().any(|(i, one)| {
+            parts[..i].iter().any(|two| {
+                let apart = !ties.contains(&(one.other.min(two.other), one.other.max(two.other)));
+                apart && shared(&one.region, &two.region) <= SHARED_MAX && one.covered + two.covered >= TOGETHER_MIN
+            })
+        });
+        if are_side_by_side {
+            collages.insert(image);
+            let strongest = tied
+                .iter()
+                .filter(|(_, pair)| pair.a == image || pair.b == image)
+                .max_by(|(i, x), (j, y)| x.score.total_cmp(&y.score).then(j.cmp(i)))
+                .map(|(index, _)| *index);
+            // Another copy of the collage itself stays tied: only its parts let go.
+            loose.extend(parts.iter().map(|part| part.pair).filter(|pair| Some(*pair) != strongest));
+        }
+    }
+    (loose, collages)
+}
+
+/// Where an image lies in another, as shares of its sides.
+fn region(map: &Affine, of: (f32, f32), within: (f32, f32)) -> [f32; 4] {
+    let corners = [(0.0, 0.0), (of.0, 0.0), (0.0, of.1), of].map(|(x, y)| map.apply(x, y));
+    let (mut low, mut high) = ((f32::MAX, f32::MAX), (f32::MIN, f32::MIN));
+    for (x, y) in corners {
+        (low, high) = ((low.0.min(x), low.1.min(y)), (high.0.max(x), high.1.max(y)));
+    }
+    let share = |v: f32, side: f32| (v / side.max(1.0)).clamp(0.0, 1.0);
+    [share(low.0, within.0), share(low.1, within.1), share(high.0, within.0), share(high.1, within.1)]
+}
+
+/// The part of the smaller of two regions that lies in the other.
+fn shared(a: &[f32; 4], b: &[f32; 4]) -> f32 {
+    let area = |r: &[f32; 4]| (r[2] - r[0]).max(0.0) * (r[3] - r[1]).max(0.0);
+    let both = [a[0].max(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].min(b[3])];
+    if both[2] <= both[0] || both[3] <= both[1] { 0.0 } else { area(&both) / area(a).min(area(b)).max(1e-6) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::Fit;
+    use crate::overlap::Overlap;
+    use lapidary_schemas::CopyKind;
+
+    /// `a` lies in `b` from `left` on, half as wide as it.
+    fn half(a: usize, b: usize, left: f32, score: f32) -> Pair {
+        let fit = Fit { map: Affine([0.5, 0.0, left, 0.0, 1.0, 0.0]), inliers: 40, visible: (50, 50), rare: 40.0 };
+        let overlap = Overlap { covered: 0.5, covered_back: 1.0, agreement: 1.0, correlation: 1.0 };
+        let plain = Pair {
+            a,
+            b,
+            kind: CopyKind::Local,
+            score,
+            similarity: None,
+            hash_distance_bits: None,
+            turn: None,
+            correlation: None,
+            fit: None,
+            overlap: None,
+        };
+        Pair { fit: Some(fit), overlap: Some(overlap), ..plain }
+    }
+
+    #[test]
+    fn a_collage_keeps_its_strongest_tie_and_two_crops_of_one_place_are_none() {
+        let sizes = [(100.0, 100.0); 4];
+        let pairs = [half(0, 2, 0.0, 0.8), half(1, 2, 50.0, 0.9)];
+        let tied: Vec<(usize, &Pair)> = pairs.iter().enumerate().collect();
+        let (loose, collages) = loose_ties(&tied, &sizes);
+        assert_eq!((loose, collages), (HashSet::from([0]), BTreeSet::from([2])));
+        // The same half twice is no collage, nor are two halves of which each ties to the other.
+        let same = [half(0, 2, 0.0, 0.8), half(1, 2, 0.0, 0.9)];
+        let tied: Vec<(usize, &Pair)> = same.iter().enumerate().collect();
+        assert!(loose_ties(&tied, &sizes).0.is_empty());
+        let friends = [
+            half(0, 2, 0.0, 0.8),
+            half(1, 2, 50.0, 0.9),
+            Pair { a: 0, b: 1, fit: None, overlap: None, ..half(0, 1, 0.0, 0.7) },
+        ];
+        let tied: Vec<(usize, &Pair)> = friends.iter().enumerate().collect();
+        assert!(loose_ties(&tied, &sizes).0.is_empty());
+    }
+}

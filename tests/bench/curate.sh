@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# Copy detection beside fastdup and imagededup on planted copies of the COCO images of LAPIDARY_DATA, their speed, curation
+# at a million embeddings, and balance. Its last line is a JSON object. EACH copies of each kind (20), SEED (0).
+# PARTS chooses: copies, time, scale, balance.
+set -euo pipefail
+lapidary=$(realpath "$1")
+here=$(cd "$(dirname "$0")" && pwd)
+data=${LAPIDARY_DATA:-$here/../../../shared/data}
+[ -d "$data/coco" ] || { echo "skipped: no images under $data (set LAPIDARY_DATA)"; exit 0; }
+data=$(realpath "$data")
+parts=${PARTS:-copies time scale balance}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cache=$HOME/.cache/lapidary
+venv() { # venv NAME PINS: makes ~/.cache/lapidary/NAME unless it has these
+  if [ "$(cat "$cache/$1/pins" 2>/dev/null)" != "$2" ]; then
+    python3 -m venv --clear "$cache/$1" && "$cache/$1/bin/pip" install -q $2 && echo "$2" > "$cache/$1/pins"
+  fi
+}
+venv bench-venv "pillow==11.3.0 imagehash==4.3.2 pyarrow==21.0.0 numpy==2.2.6 scipy==1.15.3"
+venv bench-fastdup "fastdup==2.54 faiss-cpu==1.12.0 numpy==1.26.4"
+plain=$cache/bench-venv/bin/python
+fastdup=$cache/bench-fastdup/bin/python
+if [ -z "${LAPIDARY_IMAGEDEDUP_VENV:-}" ]; then
+  venv bench-imagededup "imagededup==0.3.3.post2 torch==2.9.1 torchvision==0.24.1"
+  LAPIDARY_IMAGEDEDUP_VENV=$cache/bench-imagededup
+fi
+imagededup=$LAPIDARY_IMAGEDEDUP_VENV/bin/python
+field() { python3 -c "import json,sys; v=json.loads(sys.stdin.readlines()[-1])
+for k in '$1'.split('.'): v=v[k]
+print(v)"; }
+facts=$work/facts.jsonl
+fact() { echo "{\"$1\": $2}" >> "$facts"; }
+find_copies() { # find_copies IMAGES EVIDENCE TRUTH: prints the manifest
+  rm -rf "$work/out"
+  "$lapidary" duplicates "$1" --name bench --out "$work/out" --set "curate.evidence=$2" --set "curate.truth=$3" --json --quiet
+}
+has() { [[ " $parts " == *" $1 "* ]]; }
+all='["exact", "hash", "embedding", "local"]'
+
+if has copies; then
+  "$plain" "$here/plant_copies.py" "$data/coco" "$work/planted" --each "${EACH:-20}" --seed "${SEED:-0}"
+  images=$work/planted/images; truth=$work/planted/truth.csv
+  echo "copies: micro-AP and recall at 99 % precision, by evidence"
+  for evidence in '["exact"]' '["exact", "hash"]' '["exact", "embedding"]' '["exact", "local"]' '["exact", "hash", "embedding"]' "$all"; do
+    find_copies "$images" "$evidence" "$truth" > "$work/ours"
+    printf '  %-42s %.4f  %.4f\n' "$evidence" "$(field facts.truth.pairs.micro_ap < "$work/ours")" "$(field facts.truth.pairs.recall_at_99 < "$work/ours")"
+  done
+  fact micro_ap "$(field facts.truth.pairs.micro_ap < "$work/ours")"; fact recall_at_99 "$(field facts.truth.pairs.recall_at_99 < "$work/ours")"
+  "$fastdup" "$here/fastdup_peer.py" "$images" "$work/fastdup.csv" > /dev/null 2> "$work/log" || cat "$work/log"
+  "$imagededup" "$here/imagededup_peer.py" "$images" "$work/imagededup.csv" > /dev/null 2> "$work/log" || cat "$work/log"
+  for tool in fastdup imagededup; do
+    "$lapidary" score "$work/$tool.csv" --truth "$truth" --json > "$work/$tool.score"
+    fact "micro_ap_$tool" "$(field micro_ap < "$work/$tool.score")"; fact "recall_at_99_$tool" "$(field recall_at_99 < "$work/$tool.score")"
+  done
+  python3 - "$work" <<'PY'
+import json, sys
+work = sys.argv[1]
+ours = json.loads(open(f"{work}/ours").readlines()[-1])["facts"]["truth"]["pairs"]
+theirs = {tool: json.load(open(f"{work}/{tool}.score")) for tool in ("fastdup", "imagededup")}
+tools = {"lapidary": ours, **theirs}
+print(f"  {'':<12}" + "".join(f"{tool:>12}" for tool in tools))
+for name in ("micro_ap", "recall_at_99"):
+    print(f"  {name:<12}" + "".join(f"{score[name]:>12.4f}" for score in tools.values()))
+for kind in ours["recall_by_kind"]:
+    print(f"  {kind:<12}" + "".join(f"{score['recall_by_kind'][kind]:>12.2f}" for score in tools.values()))
+PY
+fi
+
+if has time; then
+  # Each tool's time is that of the whole process, from a cold start: their interpreters' imports are left out.
+  clock() { python3 -c "import subprocess, sys, time; b = time.perf_counter(); subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); print(time.perf_counter() - b)" "$@"; }
+  timed() { # timed NAME IMAGES COUNT ROUNDS
+    find "$2" -type f -exec cat {} + > /dev/null
+    rm -f "$work"/secs-*
+    for round in $(seq "$4"); do
+      rm -rf "$work/out"; clock env RAYON_NUM_THREADS=2 OMP_NUM_THREADS=2 "$lapidary" duplicates "$2" --name bench --out "$work/out" >> "$work/secs-all"
+      rm -rf "$work/out"; clock env RAYON_NUM_THREADS=2 "$lapidary" duplicates "$2" --name bench --out "$work/out" --set 'curate.evidence=["exact", "hash"]' >> "$work/secs-hash"
+      "$fastdup" "$here/fastdup_peer.py" "$2" "$work/fastdup.csv" 2> /dev/null | field secs >> "$work/secs-fastdup"
+      "$imagededup" "$here/imagededup_peer.py" "$2" - 2> /dev/null | field secs >> "$work/secs-imagededup"
+    done
+    python3 - "$work" "$1" "$3" >> "$facts" <<'PY'
+import json, sys
+work, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+best = {tool: min(float(line) for line in open(f"{work}/secs-{tool}")) for tool in ("all", "hash", "fastdup", "imagededup")}
+print(f"  {name}: " + ", ".join(f"{tool} {count / secs:.0f}/s" for tool, secs in best.items()), file=sys.stderr)
+print(json.dumps({f"speed_vs_fastdup{name}": round(best["fastdup"] / best["all"], 2), f"hash_speed_vs_imagededup{name}": round(best["imagededup"] / best["hash"], 2)}))
+PY
+  }
+  echo "time from a folder of files to groups, 2 threads, best of 3 rounds (CIFAR-10: of 1)"
+  mkdir "$work/coco"; cp "$data"/coco/*2017/*.jpg "$work/coco"
+  timed "" "$work/coco" "$(ls "$work/coco" | wc -l)" 3
+  mkdir "$work/cifar"
+  "$plain" - "$data/cifar10" "$work/cifar" <<'PY'
+import pathlib, sys
+import pyarrow.parquet
+number = 0
+for table in sorted(pathlib.Path(sys.argv[1]).rglob("*train*.parquet")):
+    for image in pyarrow.parquet.read_table(table, columns=["image"])["image"].to_pylist():
+        pathlib.Path(sys.argv[2], f"{number:05}.jpg").write_bytes(image["bytes"])
+        number += 1
+PY
+  timed "_cifar" "$work/cifar" "$(ls "$work/cifar" | wc -l)" 1
+fi
+
+if has scale; then
+  echo "scale: synthetic embeddings of 384 values"
+  LAPIDARY_BENCH_OUT=$work cargo bench --workspace --bench curation --quiet -- scale ${IMAGES:-1000000} > "$work/scale"
+  head -n -1 "$work/scale"; tail -1 "$work/scale" >> "$facts"
+  "$fastdup" "$here/faiss_peer.py" "$work" >> "$facts"
+fi
+
+if has balance; then
+  echo "balance"
+  cargo bench --workspace --bench curation --quiet -- balance > "$work/balance"
+  head -n -1 "$work/balance"; tail -1 "$work/balance" >> "$facts"
+fi
+
+python3 -c "
+import json
+whole = {}
+for line in open('$facts'): whole.update(json.loads(line))
+print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in whole.items()}))"
