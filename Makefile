@@ -60,9 +60,8 @@ demo: build ## the whole chain on built-in images
 	@$(LAPIDARY) draw $(OUT)/data/probe --probe
 	@$(LAPIDARY) ingest --data $(OUT)/data/pile $(ASKED)
 	@$(LAPIDARY) ingest --data $(OUT)/data/probe --as-probe $(ASKED)
-	@$(LAPIDARY) fingerprint --source pile $(ASKED)
-	@$(LAPIDARY) embed --source pile $(ASKED)
-	@$(LAPIDARY) curate --source pile $(ASKED) --set curate.truth=$(OUT)/data/pile/truth.csv
+	@$(foreach source,pile probe,$(LAPIDARY) fingerprint --source $(source) $(ASKED) && $(LAPIDARY) embed --source $(source) $(ASKED) &&) true
+	@$(LAPIDARY) curate --source pile $(ASKED) --set curate.truth=$(OUT)/data/pile/truth.csv --set 'curate.against=["probe"]'
 	@$(LAPIDARY) cut --source pile --size 400 $(ASKED)
 	@$(LAPIDARY) plan --source pile --subset 400 --name demo $(ASKED) --preset demo
 	@$(LAPIDARY) pretrain --source pile --plan demo --run demo --device $(DEVICE) $(ASKED) --preset demo

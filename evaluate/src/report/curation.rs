@@ -112,7 +112,9 @@ pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) ->
     let (scores, kinds) = (frame.column("score")?.f32()?, frame.column("kind")?.str()?);
     let (inliers, bits) = (frame.column("inliers")?.u32()?, frame.column("hash_distance_bits")?.u32()?);
     let similarities = frame.column("similarity")?.f32()?;
-    let mut order: Vec<usize> = (0..frame.height()).collect();
+    // A pair with an image of another source has no picture here.
+    let has = |id: Option<u64>| id.is_some_and(|id| pictures.has(ImageId(id)));
+    let mut order: Vec<usize> = (0..frame.height()).filter(|row| has(a.get(*row)) && has(b.get(*row))).collect();
     let off = |row: usize| (f64::from(scores.get(row).unwrap_or(0.0)) - threshold).abs();
     order.sort_by(|x, y| off(*x).total_cmp(&off(*y)));
     order.truncate(PAIRS_SHOWN);
@@ -120,9 +122,6 @@ pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) ->
     let mut shown = Vec::new();
     for row in order {
         let (Some(a), Some(b), Some(score)) = (a.get(row), b.get(row), scores.get(row)) else { continue };
-        if !pictures.has(ImageId(a)) || !pictures.has(ImageId(b)) {
-            continue;
-        }
         let mut facts = vec![format!("score {score:.2}, {}", kinds.get(row).unwrap_or_default())];
         facts.extend(inliers.get(row).map(|n| format!("{n} keypoints")));
         facts.extend(bits.get(row).map(|n| format!("{n} bits apart")));
