@@ -92,19 +92,7 @@ mod tests {
     fn half(a: usize, b: usize, left: f32, score: f32) -> Pair {
         let fit = Fit { map: Affine([0.5, 0.0, left, 0.0, 1.0, 0.0]), inliers: 40, visible: (50, 50), rare: 40.0 };
         let overlap = Overlap { covered: 0.5, covered_back: 1.0, agreement: 1.0, correlation: 1.0 };
-        let plain = Pair {
-            a,
-            b,
-            kind: CopyKind::Local,
-            score,
-            similarity: None,
-            hash_distance_bits: None,
-            turn: None,
-            correlation: None,
-            fit: None,
-            overlap: None,
-        };
-        Pair { fit: Some(fit), overlap: Some(overlap), ..plain }
+        Pair { score, fit: Some(fit), overlap: Some(overlap), ..Pair::new(a, b, CopyKind::Local) }
     }
 
     #[test]

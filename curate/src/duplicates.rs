@@ -166,19 +166,7 @@ mod tests {
     }
 
     fn pair(a: usize, b: usize, kind: CopyKind, score: f32) -> Pair {
-        let empty = Pair {
-            similarity: None,
-            hash_distance_bits: None,
-            turn: None,
-            correlation: None,
-            fit: None,
-            overlap: None,
-            a,
-            b,
-            kind,
-            score,
-        };
-        Pair { a: a.min(b), b: a.max(b), ..empty }
+        Pair { score, ..Pair::new(a.min(b), a.max(b), kind) }
     }
 
     fn grouped(images: &[Image], pairs: &[Pair], removal: Removal) -> Vec<Member> {

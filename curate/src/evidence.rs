@@ -150,7 +150,8 @@ fn pass_on_to_exact_copies(found: &mut BTreeMap<(usize, usize), Pair>, first_of:
 }
 
 impl Pair {
-    fn new(a: usize, b: usize, kind: CopyKind) -> Self {
+    /// Two images of whom nothing is known but what proposed them.
+    pub(crate) fn new(a: usize, b: usize, kind: CopyKind) -> Self {
         Self {
             a,
             b,

@@ -66,7 +66,7 @@ impl Seeds {
                 vectors.select(&named)
             }
         };
-        if seeds.len() == 0 {
+        if seeds.is_empty() {
             return Err(PipelineError::Empty("there are no seeds".to_owned()).into());
         }
         if seeds.dim != vectors.dim {

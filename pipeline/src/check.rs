@@ -18,7 +18,7 @@ pub struct Checked {
     pub height: u32,
     /// The format's name.
     pub format: &'static str,
-    /// Luma, at full size or at 1/2, 1/4 or 1/8 of it, its short side then at least [`LUMA_SIDE_PX`].
+    /// Luma, at full size or at 1/2, 1/4 or 1/8 of it, its short side then at least 64 pixels.
     pub luma: GrayImage,
 }
 

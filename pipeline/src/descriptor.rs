@@ -61,7 +61,7 @@ impl Encoder for Descriptor {
     }
 }
 
-/// The descriptor of an image, [`DIM`] values, of unit length unless the image is uniform.
+/// The descriptor of an image, 512 values, of unit length unless the image is uniform.
 ///
 /// # Errors
 /// When the image has no pixels.
