@@ -12,7 +12,9 @@ use crate::neighbours::NearPairs;
 use crate::score::Truth;
 use crate::{Result, tables};
 use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, Progress, StageRun, StageSpec, digest_of_bytes};
+use lapidary_pipeline::stage::{
+    Layout, Opened, Outcome, Progress, StageRun, StageSpec, digest_of_bytes, digest_of_file,
+};
 use lapidary_pipeline::{PipelineError, describe, interrupt, write_rejects};
 use lapidary_schemas::config::Evidence;
 use lapidary_schemas::{Config, Manifest, Rows};
@@ -37,13 +39,18 @@ pub fn duplicates(
     dry_run: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let folder = layout.duplicates(name);
-    let address = source.root().to_string_lossy().into_owned();
+    let mut inputs = BTreeMap::from([(source.root().to_string_lossy().into_owned(), source.listing_digest()?)]);
+    if !config.curate.truth.is_empty() {
+        let truth = Path::new(&config.curate.truth);
+        let address = truth.canonicalize().map_err(PipelineError::io("open", truth))?;
+        inputs.insert(address.to_string_lossy().into_owned(), digest_of_file(truth)?.0);
+    }
     let spec = StageSpec {
         stage: "duplicates",
         version: VERSION,
         folder: folder.clone(),
         config: json!({"name": name, "ingest": config.ingest, "fingerprint": config.fingerprint, "curate": config.curate}),
-        inputs: BTreeMap::from([(address, source.listing_digest()?)]),
+        inputs,
         resumable: false,
     };
     match spec.open(dry_run)? {

@@ -102,6 +102,9 @@ fn run_curate(
         (kept, off_topic) = kept.into_iter().partition(|image| relevance[*image].is_some());
         tracing::info!("seeds retrieve {} images", kept.len());
     }
+    if kept.is_empty() {
+        return Err(PipelineError::Empty(format!("of {count} images none is kept")).into());
+    }
     // Only the kept images' embeddings are needed from here on; they are moved together, not copied.
     let mut vectors = std::mem::take(&mut pool.vectors);
     vectors.retain(&kept);
@@ -122,7 +125,7 @@ fn run_curate(
         .filter(|member| !member.stays())
         .map(|member| verdicts.duplicate(member, &pairs))
         .chain(off_topic.iter().map(|image| verdicts.off_topic(*image)))
-        .chain(low_quality.iter().map(|(image, issue)| dropped_for_quality(image, *issue)))
+        .chain(low_quality.iter().map(|(image, issues)| dropped_for_quality(image, issues, config)))
         .collect();
     excluded.sort_by_key(|decision| decision.image);
     decisions.extend(excluded);
@@ -151,7 +154,8 @@ fn cluster_counts(levels: &[Level]) -> Vec<usize> {
     levels.iter().map(|level| level.centroids.len()).collect()
 }
 
-fn dropped_for_quality(image: &Image, issue: QualityIssue) -> Decision {
+fn dropped_for_quality(image: &Image, issues: &[QualityIssue], config: &Config) -> Decision {
+    let because = issues.iter().find(|issue| config.curate.quality.drop.contains(issue));
     Decision {
         image: image.id,
         reason: DecisionReason::LowQuality,
@@ -160,7 +164,7 @@ fn dropped_for_quality(image: &Image, issue: QualityIssue) -> Decision {
         duplicate_of: None,
         score: None,
         neighbour: None,
-        detail: Some(issue.text().to_owned()),
-        issues: vec![issue],
+        detail: because.map(|issue| issue.text().to_owned()),
+        issues: issues.to_vec(),
     }
 }

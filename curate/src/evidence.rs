@@ -1,8 +1,8 @@
 //! What speaks for two images being copies: the same bytes, near hashes, near embeddings, shared keypoints.
 //!
 //! Each kind proposes pairs and is then held to a check of its own: what hashes and embeddings propose must agree as
-//! thumbnails, what keypoints propose must fit one affine map and look alike under it. Of each check comes a score from 0 to 1 that is 0.5 at its
-//! threshold; a pair's score joins the two as independent evidence, `1 - (1 - s) (1 - t)`.
+//! thumbnails, what keypoints propose must fit one affine map and look alike under it. Of each check comes a score from 0
+//! to 1 that is 0.5 at its threshold; a pair's score joins the two as independent evidence, `1 - (1 - s) (1 - t)`.
 
 use crate::Result;
 use crate::duplicates::UnionFind;
@@ -58,8 +58,10 @@ const CLASS_MAX: usize = 16;
 /// Below its threshold, the score of thumbnails falls to 0 over this much correlation.
 const CORRELATION_SLOPE: f32 = 0.3;
 
-/// All pairs with evidence, sorted by images, and what the search among embeddings saw. Of images with the same bytes only the first is looked at; its pairs are then
-/// passed on to the others, unless they are more than [`CLASS_MAX`], who are paired with the first alone.
+/// All pairs with evidence, sorted by images, and what the search among embeddings saw.
+///
+/// Of images with the same bytes only the first is looked at; its pairs are then passed on to the others, unless they are
+/// more than [`CLASS_MAX`], who are paired with the first alone.
 ///
 /// # Errors
 /// When FAISS refuses, or on an interrupt.

@@ -72,24 +72,17 @@ impl Pool {
         Known { images: &self.images, prints: &self.prints, vectors: Some(&self.vectors) }
     }
 
-    /// Takes out the images that have an issue which `config.drop` names, and returns them with it.
-    pub(crate) fn take_low_quality(&mut self, config: &QualityConfig) -> Vec<(Image, QualityIssue)> {
-        let issue_of = |print: &Fingerprint| print.quality.issues(config).into_iter().find(|i| config.drop.contains(i));
-        let issues: Vec<Option<QualityIssue>> = self.prints.iter().map(issue_of).collect();
-        if issues.iter().all(Option::is_none) {
-            return Vec::new();
-        }
-        let kept: Vec<usize> = (0..issues.len()).filter(|index| issues[*index].is_none()).collect();
-        self.vectors = self.vectors.select(&kept);
-        let mut place = issues.iter();
-        self.prints.retain(|_| place.next().is_some_and(Option::is_none));
+    /// Takes out the images that have an issue which `config.drop` names, and returns them with all their issues.
+    pub(crate) fn take_low_quality(&mut self, config: &QualityConfig) -> Vec<(Image, Vec<QualityIssue>)> {
+        let issues: Vec<Vec<QualityIssue>> = self.prints.iter().map(|print| print.quality.issues(config)).collect();
+        let stays: Vec<bool> = issues.iter().map(|of| !of.iter().any(|issue| config.drop.contains(issue))).collect();
+        let kept: Vec<usize> = (0..stays.len()).filter(|index| stays[*index]).collect();
+        self.vectors.retain(&kept);
+        let mut place = stays.iter();
+        self.prints.retain(|_| place.next().is_some_and(|stays| *stays));
         let mut taken = Vec::new();
-        let images = std::mem::take(&mut self.images);
-        for (image, issue) in images.into_iter().zip(issues) {
-            match issue {
-                Some(issue) => taken.push((image, issue)),
-                None => self.images.push(image),
-            }
+        for ((image, issues), stays) in std::mem::take(&mut self.images).into_iter().zip(issues).zip(stays) {
+            if stays { self.images.push(image) } else { taken.push((image, issues)) }
         }
         taken
     }

@@ -197,6 +197,15 @@ fn what_cannot_be_curated_says_why() {
     }
     let (code, error) = refused("embed.encoder=other");
     assert!(code == 1 && error.contains("was made by `descriptor`, not by `other`"), "{error}");
+    // Every picture is smaller than this: none is left. Then only the small ones go, and say all that is wrong with them.
+    let tiny =
+        |least: u32| [format!("curate.quality.short_side_min_px={least}"), "curate.quality.drop=[\"tiny\"]".to_owned()];
+    let [least, drop] = tiny(9999);
+    let (code, error) = refusal(&["curate", "--set", &least, "--set", &drop, "--out", text(&out)]);
+    assert!(code == 4 && error.contains("none is kept"), "{error}");
+    let [least, drop] = tiny(110);
+    let dropped = reasons(&facts(&out, &["curate", "--set", &least, "--set", &drop])[0]);
+    assert!(dropped["low_quality"] > 0 && dropped.values().sum::<u64>() == 576, "{dropped:?}");
     let whitened = &facts(&out, &["curate", "--set", "curate.whiten_dim=64"])[0];
     assert!(out.join("pile/curation/whitening.parquet").is_file() && reasons(whitened)["kept"] > 400);
 }

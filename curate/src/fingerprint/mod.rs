@@ -135,10 +135,16 @@ fn resized_to_work(luma: &GrayImage, resizer: &mut Resizer) -> Option<GrayImage>
     };
     let side = |length: u32| ((length as f32 * scale).round() as u32).max(1);
     let (width, height) = (side(luma.width()), side(luma.height()));
+    let resized = resized(luma, (width, height), FilterType::Bilinear, resizer);
+    Some(GrayImage::from_raw(width, height, resized).expect("luma has a byte a pixel"))
+}
+
+/// Luma at another size, row after row.
+fn resized(luma: &GrayImage, size: (u32, u32), filter: FilterType, resizer: &mut Resizer) -> Vec<u8> {
     let source =
         ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
-    let mut target = Image::new(width, height, PixelType::U8);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    let mut target = Image::new(size.0, size.1, PixelType::U8);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     resizer.resize(&source, &mut target, &options).expect("both images have one byte a pixel");
-    Some(GrayImage::from_raw(width, height, target.into_vec()).expect("luma has a byte a pixel"))
+    target.into_vec()
 }

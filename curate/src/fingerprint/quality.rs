@@ -4,8 +4,8 @@
 //! `sqrt(0.241 R^2 + 0.691 G^2 + 0.068 B^2) / 255`; blur is judged on luma of 64 pixels on the longer side by the spread of
 //! its Laplacian (Pillow's FIND_EDGES) and of its histogram. They are taken from the working image.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use super::resized;
+use fast_image_resize::{FilterType, Resizer};
 use image::{GrayImage, RgbImage};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_schemas::QualityIssue;
@@ -112,13 +112,9 @@ fn sharpness(luma: &GrayImage, resizer: &mut Resizer) -> f32 {
     }
     let side = |length: u32| ((length as f32 / ratio).floor() as u32).max(1);
     let (width, height) = (side(luma.width()), side(luma.height()));
-    let source =
-        ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
-    let mut small = Image::new(width, height, PixelType::U8);
     // Pillow's bicubic, which is the default of its `resize`.
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    resizer.resize(&source, &mut small, &options).expect("both images have one byte a pixel");
-    sharpness_of_small(small.buffer(), width as usize)
+    let small = resized(luma, (width, height), FilterType::CatmullRom, resizer);
+    sharpness_of_small(&small, width as usize)
 }
 
 /// `min(1, 1 - exp(-0.01 std(edges)) + t)` with `t = 1 - exp(-0.01 std(histogram))`, which counts from 0.18 on.

@@ -1,8 +1,8 @@
 //! A thumbnail of luma, and how well two of them agree under a turn.
 
+use super::resized;
 use super::turn::Turn;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, Resizer};
 use image::GrayImage;
 
 /// Pixels across and down; the aspect is lost.
@@ -33,12 +33,7 @@ impl Thumbnail {
 
     /// The thumbnail of an image.
     pub(crate) fn of(luma: &GrayImage, resizer: &mut Resizer) -> Self {
-        let source =
-            ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
-        let mut small = Image::new(SIDE as u32, SIDE as u32, PixelType::U8);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
-        resizer.resize(&source, &mut small, &options).expect("both images have one byte a pixel");
-        Self(small.into_vec())
+        Self(resized(luma, (SIDE as u32, SIDE as u32), FilterType::Box, resizer))
     }
 
     /// Pearson's correlation of a turned thumbnail with another, -1 to 1; 0 when either is uniform, unless both are.
