@@ -9,6 +9,8 @@ PROBE  ?=
 # Seeds are a folder of images, or a file of ids or paths; AGAINST is a folder of images that must not be met again.
 SEEDS  ?=
 AGAINST ?=
+# New images are merged into what is there; REBUILD=1 makes everything again.
+REBUILD ?=
 CONFIG ?=
 SET    ?=
 DEVICE ?= auto
@@ -21,6 +23,7 @@ LAPIDARY := $(TARGET)/release/lapidary
 GPU      := lapidary-train/cuda,lapidary-evaluate/cuda
 FEATURES := $(if $(filter 1,$(CUDA)),--features $(GPU))
 ASKED     = --out $(OUT) $(if $(CONFIG),--config $(CONFIG)) $(foreach s,$(SET),--set $(s))
+AFRESH    = $(if $(filter 1,$(REBUILD)),--rebuild)
 CHOSEN    = $(ASKED) --preset $(PRESET)
 
 # Folders of images that DATA is compared with: each is ingested, fingerprinted and embedded under its own name.
@@ -39,7 +42,7 @@ PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 .PHONY: help setup build demo curate pretrain eval report status test bench bench-pixels bench-curate bench-seeds gpu-check check clean
 
 help: ## list the verbs
-	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
+	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
 setup: ## install the system packages that the build needs
@@ -74,11 +77,11 @@ demo: build ## the whole chain on built-in images
 	@echo "next        make curate DATA=<folder of images> SIZE=300"
 
 curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE; SEEDS pull, AGAINST keep out
-	@$(if $(DATA),$(LAPIDARY) ingest --data $(DATA) $(ASKED))
+	@$(if $(DATA),$(LAPIDARY) ingest --data $(DATA) $(ASKED) $(AFRESH))
 	@$(LAPIDARY) fingerprint $(ASKED)
 	@$(LAPIDARY) embed --device $(DEVICE) $(ASKED)
 	@$(foreach other,$(BESIDE),$(call prepare,$(other)) &&) true
-	@$(LAPIDARY) curate $(ASKED) $(if $(SEEDS),--set curate.seeds=$(if $(SEEDS_DIR),$(notdir $(SEEDS_DIR)),$(SEEDS))) \
+	@$(LAPIDARY) curate $(ASKED) $(AFRESH) $(if $(SEEDS),--set curate.seeds=$(if $(SEEDS_DIR),$(notdir $(SEEDS_DIR)),$(SEEDS))) \
 	  $(if $(AGAINST),--set 'curate.against=["$(notdir $(abspath $(AGAINST)))"]')
 	@$(LAPIDARY) cut --size $(SIZE) $(ASKED)
 	@$(LAPIDARY) report $(ASKED)

@@ -5,17 +5,17 @@
 //! pixels on the shorter side is decoded.
 
 use crate::duplicates::{Member, group};
-use crate::evidence::{Known, Pair, find_pairs};
+use crate::evidence::{Before, Found, Known, Pair, find_pairs};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
 use crate::input::{Image, Vectors};
-use crate::neighbours::NearPairs;
+use crate::neighbours::{NearPairs, Neighbours};
 use crate::score::Truth;
 use crate::{Result, tables};
 use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Progress, StageRun, StageSpec, digest_of_bytes, digest_of_file,
 };
-use lapidary_pipeline::{PipelineError, describe, interrupt, write_rejects};
+use lapidary_pipeline::{PipelineError, describe, interrupt, refuse_too_many, write_rejects};
 use lapidary_schemas::config::Evidence;
 use lapidary_schemas::{Config, Manifest, Rows};
 use rayon::prelude::*;
@@ -86,7 +86,9 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
         prints.push(each.print);
     }
     let known = Known { images: &images, prints: &prints, vectors: (dim > 0).then_some(&vectors) };
-    let (pairs, near) = find_pairs(known, &config.curate)?;
+    let mut neighbours = known.vectors.map(|vectors| Neighbours::new(vectors, &config.curate)).transpose()?;
+    let before = Before::nothing(images.len());
+    let Found { pairs, near, met: _ } = find_pairs(known, before, neighbours.as_mut(), &config.curate)?;
     let members = members_of(known, &pairs, config, images.len());
     tables::write_pairs(&mut run, &images, &pairs)?;
     tables::write_duplicates(&mut run, &images, &members, &pairs)?;
@@ -103,6 +105,7 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
         facts["truth"] = score(Path::new(&config.curate.truth), &images, &pairs, &members)?;
     }
     let rows = Rows { input: inputs, output: images.len() as u64, rejected: rejects.len() as u64 };
+    refuse_too_many(&run, &rejects, rows, &config.ingest)?;
     Ok(run.finish(rows, facts, &[])?)
 }
 

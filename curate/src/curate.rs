@@ -1,26 +1,36 @@
 //! The stage `curate`: quality, copies, contamination, retrieval, clusters, ranking, and a decision for every image.
+//!
+//! Where a curation is there already and images have only been added, it goes on from that one: the new images are compared
+//! with all, go to the nearest leaf of the tree that is there, and everything is ranked again. What was found among the others
+//! stays as it was. How well the tree still fits is told by its [`Drift`].
 
 use crate::clusters::{Level, cluster};
 use crate::copies::{members_of, neighbour_facts, score};
 use crate::decisions::{Decision, Verdicts};
-use crate::evidence::find_pairs;
-use crate::input::Image;
-use crate::pool::PoolFolders;
+use crate::drift::{Drift, Spread};
+use crate::evidence::{Before, Found, find_pairs};
+use crate::former::Former;
+use crate::input::{Image, Vectors};
+use crate::neighbours::Neighbours;
+use crate::pool::{Pool, PoolFolders};
 use crate::ranking::rank;
 use crate::seeds::Seeds;
 use crate::summary::summary;
 use crate::tree::tree_of;
-use crate::whitening::whitened;
+use crate::whitening::Whitening;
 use crate::{Result, tables};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, digest_of_file};
-use lapidary_schemas::{Config, DecisionReason, Manifest, QualityIssue, Rows};
-use serde_json::json;
-use std::path::{Path, PathBuf};
+use lapidary_schemas::config::{Evidence, SeedMode};
+use lapidary_schemas::tables::{INDEX_FILE, INDEXED_FILE};
+use lapidary_schemas::{Config, DecisionReason, Digest, Manifest, QualityIssue, Rows};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
-/// Curates a source by the embeddings of `config.embed.encoder` into `OUT/SOURCE/curation`.
+/// Curates a source by the embeddings of `config.embed.encoder` into `OUT/SOURCE/curation`; with `rebuild`, from nothing.
 ///
 /// # Errors
 /// When images, fingerprints or embeddings are not there or do not match, or FAISS refuses.
@@ -29,9 +39,11 @@ pub fn curate(
     source: &str,
     config: &Config,
     dry_run: bool,
+    rebuild: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let encoder = &config.embed.encoder;
     let (folders, mut inputs) = PoolFolders::of(layout, source, encoder)?;
+    let own: BTreeSet<String> = inputs.keys().cloned().collect();
     let mut against = Vec::new();
     for name in &config.curate.against {
         let (folders, digests) = PoolFolders::of(layout, name, encoder)?;
@@ -54,38 +66,59 @@ pub fn curate(
         inputs,
         resumable: false,
     };
-    match spec.open(dry_run)? {
+    match spec.open_or_rebuild(dry_run, rebuild)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
+            // Clusters that seeds pull are made of the pool as it is: there is nothing to go on from.
+            let afresh = rebuild || (seeds.is_some() && config.curate.seed_mode == SeedMode::Clusters);
+            let grown = |name: &str, digest: &Digest| {
+                run.has_same(name, digest) || (own.contains(name) && run.has_grown(layout, name, digest))
+            };
+            let former = run.former(grown).filter(|_| !afresh).map(|manifest| Former::new(manifest, folder.clone()));
             let seeds = seeds.map(|(seeds, _)| seeds);
-            let manifest = run_curate(&folders, &against, seeds.as_ref(), config, truth.as_deref(), run)?;
-            Ok((Outcome::Ran, folder, Some(manifest)))
+            let asked = Asked { folders, against, seeds, truth, config };
+            Ok((Outcome::Ran, folder, Some(run_curate(&asked, former.as_ref(), run)?)))
         }
     }
 }
 
-fn run_curate(
-    folders: &PoolFolders,
-    against: &[(String, PoolFolders)],
-    seeds: Option<&Seeds>,
-    config: &Config,
-    truth: Option<&Path>,
-    mut run: StageRun,
-) -> Result<Manifest> {
-    let mut pool = folders.read()?;
+/// What is to be curated, and by what.
+struct Asked<'a> {
+    folders: PoolFolders,
+    against: Vec<(String, PoolFolders)>,
+    seeds: Option<Seeds>,
+    truth: Option<PathBuf>,
+    config: &'a Config,
+}
+
+fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> Result<Manifest> {
+    let config = asked.config;
+    let mut pool = asked.folders.read()?;
     let count = pool.images.len();
     let low_quality = pool.take_low_quality(&config.curate.quality);
     let in_pool = pool.images.len();
     let mut references: Vec<(usize, String)> = Vec::new();
-    for (name, folders) in against {
+    for (name, folders) in &asked.against {
         references.push((pool.images.len(), name.clone()));
         pool.append(folders.read()?)?;
     }
     if config.curate.whiten_dim > 0 {
-        pool.vectors = whitened(&pool.vectors, in_pool, config.curate.whiten_dim, &mut run)?;
+        let whitening = match former {
+            Some(former) => former.whitening()?,
+            None => Whitening::fit(&pool.vectors, in_pool, config.curate.whiten_dim)?,
+        };
+        pool.vectors = whitening.apply(&pool.vectors)?;
+        whitening.write(&mut run)?;
     }
-    let (pairs, near) = find_pairs(pool.known(), &config.curate)?;
+    let before = match former {
+        Some(former) => former.evidence(&pool.images, in_pool)?,
+        None => Before::nothing(pool.images.len()),
+    };
+    let added = before.is_new.iter().filter(|is_new| **is_new).count();
+    let Found { pairs, near, met } = find_all_pairs(&pool, before, former, config, &mut run)?;
+    tables::write_rarity(&mut run, &pool.images, &met)?;
+    drop(met);
     let members = members_of(pool.known(), &pairs, config, in_pool);
     let mut kept: Vec<usize> = {
         let mut stays = vec![true; in_pool];
@@ -95,7 +128,7 @@ fn run_curate(
     tracing::info!("{count} images, {} kept, {} pairs with evidence", kept.len(), pairs.len());
     let mut off_topic = Vec::new();
     let mut relevance = vec![None; in_pool];
-    if let Some(seeds) = seeds {
+    if let Some(seeds) = &asked.seeds {
         let images: Vec<Image> = kept.iter().map(|image| pool.images[*image].clone()).collect();
         let pulled = seeds.retrieve(&images, &pool.vectors.select(&kept), config)?;
         kept.iter().zip(&pulled).for_each(|(image, similarity)| relevance[*image] = *similarity);
@@ -108,7 +141,7 @@ fn run_curate(
     // Only the kept images' embeddings are needed from here on; they are moved together, not copied.
     let mut vectors = std::mem::take(&mut pool.vectors);
     vectors.retain(&kept);
-    let levels = cluster(&vectors, &config.curate, config.seed)?;
+    let (levels, drift) = tree_levels(&pool, &kept, &vectors, former, config)?;
     let (tree, places) = tree_of(&pool, &kept, &vectors, &levels, &relevance, config);
     let ranked = rank(tree);
 
@@ -139,15 +172,90 @@ fn run_curate(
     tables::write_decisions(&mut run, &decisions)?;
     let mut facts = summary(run.folder(), &cluster_counts(&levels))?;
     facts["neighbours"] = neighbour_facts(near.as_ref());
+    facts["added"] = json!(added);
+    facts["tree"] = json!({"drift": drift, "added_share": drift.share(), "distance_ratio": drift.ratio()});
+    facts["rebuild_because"] = json!(drift.passes(&config.curate));
+    if let Some(former) = former {
+        add_former_neighbours(&mut facts["neighbours"], &former.manifest.facts["neighbours"]);
+        run.extend(&former.manifest);
+    }
     facts["score_min"] = json!(config.curate.score_min);
     facts["copy_similarity_min"] = json!(config.curate.copy_similarity_min);
     facts["against"] = json!(config.curate.against);
     facts["encoder"] = json!(config.embed.encoder);
-    if let Some(truth) = truth {
+    if let Some(truth) = &asked.truth {
         facts["truth"] = score(truth, &pool.images, &pairs, &members)?;
     }
     let count = count as u64;
-    Ok(run.finish(Rows { input: count, output: count, rejected: 0 }, facts, &[])?)
+    // Two threads may build an index in different orders; what it finds is the same.
+    Ok(run.finish(Rows { input: count, output: count, rejected: 0 }, facts, &[INDEX_FILE])?)
+}
+
+/// The evidence; the index that it took is left beside it when it is worth going on with.
+fn find_all_pairs(
+    pool: &Pool,
+    before: Before,
+    former: Option<&Former>,
+    config: &Config,
+    run: &mut StageRun,
+) -> Result<Found> {
+    if !config.curate.evidence.contains(&Evidence::Embedding) {
+        return find_pairs(pool.known(), before, None, &config.curate);
+    }
+    let restored = former.map(|former| former.neighbours(&pool.images, &pool.vectors)).transpose()?.flatten();
+    let mut neighbours = match (restored, former) {
+        (Some(restored), Some(former)) => {
+            [INDEX_FILE, INDEXED_FILE].into_iter().try_for_each(|file| run.take_over(&former.manifest, file))?;
+            restored
+        }
+        _ => {
+            let neighbours = Neighbours::new(&pool.vectors, &config.curate)?;
+            if neighbours.name() != "flat" {
+                neighbours.write(&run.path(INDEX_FILE))?;
+                tables::write_indexed(run, &pool.images)?;
+            }
+            neighbours
+        }
+    };
+    find_pairs(pool.known(), before, Some(&mut neighbours), &config.curate)
+}
+
+/// The levels of the tree of kept images, and how well it fits them.
+fn tree_levels(
+    pool: &Pool,
+    kept: &[usize],
+    vectors: &Vectors,
+    former: Option<&Former>,
+    config: &Config,
+) -> Result<(Vec<Level>, Drift)> {
+    let Some(former) = former else {
+        let levels = cluster(vectors, &config.curate, config.seed)?;
+        let built_from = Spread::of(levels.first().into_iter().flat_map(|finest| finest.distances.iter().copied()));
+        return Ok((levels, Drift { built_from, ..Drift::default() }));
+    };
+    let images: Vec<&Image> = kept.iter().map(|image| &pool.images[*image]).collect();
+    let (levels, is_added) = former.tree(&images, vectors)?;
+    let mut drift = former.drift();
+    let distances = levels.first().into_iter().flat_map(|finest| finest.distances.iter().copied());
+    let added = Spread::of(distances.zip(&is_added).filter(|(_, is_added)| **is_added).map(|(distance, _)| distance));
+    drift.added = drift.added.and(added);
+    match drift.passes(&config.curate) {
+        Some(why) => tracing::warn!("{why}: `lapidary curate --rebuild` builds the tree anew"),
+        None => tracing::info!(
+            "{} images merged into the tree of {}; --rebuild builds it anew",
+            added.images,
+            drift.built_from.images
+        ),
+    }
+    Ok((levels, drift))
+}
+
+/// Adds up in whose neighbourhood images lay, each when it was new.
+fn add_former_neighbours(now: &mut Value, former: &Value) {
+    let Some(bins) = now["nearest"].as_array_mut() else { return };
+    for (bin, before) in bins.iter_mut().zip(former["nearest"].as_array().into_iter().flatten()) {
+        *bin = json!(bin.as_u64().unwrap_or(0) + before.as_u64().unwrap_or(0));
+    }
 }
 
 fn cluster_counts(levels: &[Level]) -> Vec<usize> {

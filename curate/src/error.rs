@@ -23,8 +23,8 @@ pub enum CurateError {
     /// Polars refused.
     #[error("summing up the curation: {0}")]
     Polars(#[from] polars::prelude::PolarsError),
-    /// The embeddings do not belong to the images.
-    #[error("the embeddings do not match the images: {0}\nhint: run `lapidary embed` again")]
+    /// Embeddings or fingerprints do not belong to the images.
+    #[error("tables do not belong together: {0}\nhint: run `lapidary fingerprint` and `lapidary embed` again")]
     Mismatch(String),
 }
 

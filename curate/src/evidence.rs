@@ -8,9 +8,9 @@ use crate::Result;
 use crate::duplicates::UnionFind;
 use crate::fingerprint::{Fingerprint, Turn};
 use crate::input::{Image, Vectors};
-use crate::local::{Fit, LocalFeatures, confirm, propose};
+use crate::local::{Fit, LocalFeatures, Rarity, confirm, propose};
 use crate::multi_index::{matches_within, pairs_within};
-use crate::neighbours::{NearPairs, pairs_above};
+use crate::neighbours::{NearPairs, Neighbours, pairs_of};
 use crate::overlap::{Overlap, overlap};
 use lapidary_pipeline::interrupt;
 use lapidary_schemas::CopyKind;
@@ -51,6 +51,35 @@ pub(crate) struct Known<'a> {
     pub(crate) vectors: Option<&'a Vectors>,
 }
 
+/// What an earlier search found among some of the images; they are not compared with each other again.
+#[derive(Debug, Clone)]
+pub(crate) struct Before {
+    /// Whether each image is new since then.
+    pub(crate) is_new: Vec<bool>,
+    /// The pairs of the others.
+    pub(crate) pairs: Vec<Pair>,
+    /// For each image the counts of [`crate::local::Rarity`], empty for the new.
+    pub(crate) met: Vec<Vec<u8>>,
+}
+
+impl Before {
+    /// Nothing was looked for before among `count` images.
+    pub(crate) fn nothing(count: usize) -> Self {
+        Self { is_new: vec![true; count], pairs: Vec::new(), met: vec![Vec::new(); count] }
+    }
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// All pairs with evidence, sorted by images.
+    pub(crate) pairs: Vec<Pair>,
+    /// What the search among embeddings saw.
+    pub(crate) near: Option<NearPairs>,
+    /// How often each image's keypoints were met.
+    pub(crate) met: Vec<Vec<u8>>,
+}
+
 /// Keypoints that must speak for a pair before it is fitted.
 const VOTES_MIN: usize = 3;
 /// Images with the same bytes to whom pairs are passed on.
@@ -58,27 +87,32 @@ const CLASS_MAX: usize = 16;
 /// Below its threshold, the score of thumbnails falls to 0 over this much correlation.
 const CORRELATION_SLOPE: f32 = 0.3;
 
-/// All pairs with evidence, sorted by images, and what the search among embeddings saw.
+/// All pairs with evidence: those found before, and those of which at least one image is new.
 ///
 /// Of images with the same bytes only the first is looked at; its pairs are then passed on to the others, unless they are
-/// more than [`CLASS_MAX`], who are paired with the first alone.
+/// more than [`CLASS_MAX`], who are paired with the first alone. `neighbours` is an index over the embeddings, where they count.
 ///
 /// # Errors
 /// When FAISS refuses, or on an interrupt.
-pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<(Vec<Pair>, Option<NearPairs>)> {
+pub(crate) fn find_pairs(
+    known: Known<'_>,
+    before: Before,
+    neighbours: Option<&mut Neighbours<'_>>,
+    config: &CurateConfig,
+) -> Result<Found> {
     let asked = |evidence: Evidence| config.evidence.contains(&evidence);
+    let Before { is_new, pairs: pairs_before, mut met } = before;
     let mut found: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
-    let mut near_pairs = None;
-    let first_of = first_of_each_digest(known.images);
+    let first_of = first_of_each_digest(known.images, &is_new);
     if asked(Evidence::Exact) {
-        for (image, first) in first_of.iter().enumerate().filter(|(image, first)| image != *first) {
-            let pair = found.entry((*first, image)).or_insert_with(|| Pair::new(*first, image, CopyKind::Exact));
-            pair.score = 1.0;
+        for (image, first) in first_of.iter().enumerate().filter(|(image, first)| image != *first && is_new[*image]) {
+            let (a, b) = (image.min(*first), image.max(*first));
+            found.insert((a, b), Pair { score: 1.0, ..Pair::new(a, b, CopyKind::Exact) });
         }
     }
     let stands_alone = |image: usize| !asked(Evidence::Exact) || first_of[image] == image;
     if asked(Evidence::Hash) {
-        for (a, b, turn, bits) in near_hashes(known, config, &stands_alone) {
+        for (a, b, turn, bits) in near_hashes(known, &is_new, config, &stands_alone) {
             let pair = found.entry((a, b)).or_insert_with(|| Pair::new(a, b, CopyKind::Perceptual));
             // A pair that is near in several turns is taken in the nearest.
             if pair.hash_distance_bits.is_none_or(|before| bits < before) {
@@ -86,8 +120,10 @@ pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<(Vec
             }
         }
     }
-    if let Some(vectors) = known.vectors.filter(|_| asked(Evidence::Embedding)) {
-        let mut near = pairs_above(vectors, config)?;
+    let mut near_pairs = None;
+    if let Some(neighbours) = neighbours.filter(|_| asked(Evidence::Embedding)) {
+        let asking: Vec<usize> = (0..is_new.len()).filter(|image| is_new[*image]).collect();
+        let mut near = pairs_of(neighbours, &asking, config)?;
         let pairs = std::mem::take(&mut near.pairs);
         near_pairs = Some(near);
         for (a, b, similarity) in pairs.into_iter().filter(|(a, b, _)| stands_alone(*a) && stands_alone(*b)) {
@@ -100,14 +136,18 @@ pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<(Vec
         interrupt::check()?;
         pairs_judged(&mut found, known, config);
         let mut groups = UnionFind::new(known.images.len());
-        found.values().filter(|pair| pair.score >= config.score_min).for_each(|pair| groups.join(pair.a, pair.b));
+        let ties = found.values().chain(&pairs_before).filter(|pair| pair.score >= config.score_min);
+        ties.for_each(|pair| groups.join(pair.a, pair.b));
         let group_of: Vec<usize> = (0..known.images.len()).map(|image| groups.root(image)).collect();
-        for (a, b, fit) in shared_keypoints(known.prints, &group_of, &stands_alone) {
+        let (fits, rarity) = shared_keypoints(known.prints, &group_of, &is_new, &met, &stands_alone);
+        met = rarity.into_counts();
+        for (a, b, fit) in fits {
             let pair = found.entry((a, b)).or_insert_with(|| Pair::new(a, b, CopyKind::Local));
             pair.fit = Some(fit);
         }
     }
     pairs_judged(&mut found, known, config);
+    found.extend(pairs_before.into_iter().map(|pair| ((pair.a, pair.b), pair)));
     if asked(Evidence::Exact) {
         pass_on_to_exact_copies(&mut found, &first_of);
     }
@@ -115,7 +155,7 @@ pub(crate) fn find_pairs(known: Known<'_>, config: &CurateConfig) -> Result<(Vec
     if let Some(vectors) = known.vectors {
         pairs.iter_mut().for_each(|pair| pair.similarity = Some(vectors.cosine(pair.a, pair.b)));
     }
-    Ok((pairs, near_pairs))
+    Ok(Found { pairs, near: near_pairs, met })
 }
 
 /// Gives the pairs of an image that stands for its exact copies to each of them.
@@ -205,92 +245,111 @@ fn correlation_score(correlation: f32, least: f32) -> f32 {
     score.clamp(0.0, 1.0)
 }
 
-/// For each image the first with the same bytes: itself, when there is none before it.
-fn first_of_each_digest(images: &[Image]) -> Vec<usize> {
+/// For each image the first with the same bytes, those that are not new being asked first: itself, when it is that one.
+fn first_of_each_digest(images: &[Image], is_new: &[bool]) -> Vec<usize> {
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
-    images.iter().enumerate().map(|(index, image)| *first.entry(image.digest.as_str()).or_insert(index)).collect()
+    for image in old_first(is_new) {
+        first.entry(images[image].digest.as_str()).or_insert(image);
+    }
+    images.iter().map(|image| first[image.digest.as_str()]).collect()
 }
 
-/// Pairs `(a, b, turn, bits)` of images whose hashes are near, `a` turned.
+/// All images, those that are not new before the others.
+fn old_first(is_new: &[bool]) -> Vec<usize> {
+    let mut images: Vec<usize> = (0..is_new.len()).collect();
+    images.sort_by_key(|image| is_new[*image]);
+    images
+}
+
+/// Pairs `(a, b, turn, bits)` of images whose hashes are near, `a` turned, at least one of them new.
 fn near_hashes(
     known: Known<'_>,
+    is_new: &[bool],
     config: &CurateConfig,
     stands_alone: &dyn Fn(usize) -> bool,
 ) -> Vec<(usize, usize, Turn, u32)> {
     let bits = |a: usize, b: usize, turn: Turn| {
         known.prints[a].pdq.by_turn[turn as usize].distance_bits(&known.prints[b].pdq.by_turn[0])
     };
+    let in_order: Vec<usize> = old_first(is_new).into_iter().filter(|image| stands_alone(*image)).collect();
     let mut near = Vec::new();
-    let short: Vec<(usize, [u64; 1])> = (0..known.images.len())
-        .filter(|image| stands_alone(*image))
-        .map(|image| (image, [known.images[image].phash]))
-        .collect();
-    for (a, b) in distinct(&short, |hashes| pairs_within(hashes, config.hash_max_bits)) {
+    let short: Vec<(usize, [u64; 1])> = in_order.iter().map(|image| (*image, [known.images[*image].phash])).collect();
+    for (a, b) in distinct(&short, is_new, config.hash_max_bits) {
         near.push((a, b, Turn::None, bits(a, b, Turn::None)));
     }
     // The images with enough in them; of those with equal hashes, the first stands for all.
-    let telling = |image: &usize| stands_alone(*image) && known.prints[*image].pdq.quality >= config.pdq_quality_min;
-    let images: Vec<usize> = (0..known.images.len()).filter(telling).collect();
-    let long: Vec<(usize, [u64; 4])> =
-        images.iter().map(|image| (*image, known.prints[*image].pdq.by_turn[0].0)).collect();
-    for (a, b) in distinct(&long, |hashes| pairs_within(hashes, config.pdq_max_bits)) {
+    let telling = |image: &usize| known.prints[*image].pdq.quality >= config.pdq_quality_min;
+    let images: Vec<usize> = in_order.into_iter().filter(telling).collect();
+    let turned = |images: &[usize], turn: Turn| -> Vec<[u64; 4]> {
+        images.iter().map(|image| known.prints[*image].pdq.by_turn[turn as usize].0).collect()
+    };
+    let long: Vec<(usize, [u64; 4])> = images.iter().copied().zip(turned(&images, Turn::None)).collect();
+    for (a, b) in distinct(&long, is_new, config.pdq_max_bits) {
         near.push((a, b, Turn::None, bits(a, b, Turn::None)));
     }
-    let base: Vec<[u64; 4]> = long.iter().map(|(_, hash)| *hash).collect();
+    let (old, new) = images.split_at(images.partition_point(|image| !is_new[*image]));
     for turn in Turn::ALL.into_iter().skip(1) {
-        let turned: Vec<[u64; 4]> =
-            images.iter().map(|image| known.prints[*image].pdq.by_turn[turn as usize].0).collect();
-        for (a, b, distance) in matches_within(&turned, &base, config.pdq_max_bits) {
-            let (a, b) = (images[a as usize], images[b as usize]);
-            // Each pair is met twice, once with either turned back onto the other.
-            if a < b {
-                near.push((a, b, turn, distance));
+        // Each pair is met twice, once with either turned back onto the other: the one with the smaller index is turned.
+        for (turning, onto) in [(new, &images[..]), (old, new)] {
+            for (a, b, distance) in
+                matches_within(&turned(turning, turn), &turned(onto, Turn::None), config.pdq_max_bits)
+            {
+                let (a, b) = (turning[a as usize], onto[b as usize]);
+                if a < b {
+                    near.push((a, b, turn, distance));
+                }
             }
         }
     }
     near
 }
 
-/// Pairs of items that are near, where items of equal hashes are paired with the first of them only, so that a hash that
-/// thousands share does not bring millions of pairs.
-fn distinct<const W: usize>(
-    items: &[(usize, [u64; W])],
-    near: impl Fn(&[[u64; W]]) -> Vec<(u32, u32, u32)>,
-) -> Vec<(usize, usize)> {
+/// Pairs of items that are near, at least one of them new, where items of equal hashes are paired with the first of them
+/// only, so that a hash that thousands share does not bring millions of pairs. Those that are not new come first.
+fn distinct<const W: usize>(items: &[(usize, [u64; W])], is_new: &[bool], max_bits: u32) -> Vec<(usize, usize)> {
     let mut first: BTreeMap<[u64; W], usize> = BTreeMap::new();
     let mut firsts: Vec<(usize, [u64; W])> = Vec::new();
     let mut pairs = Vec::new();
     for (item, hash) in items {
         match first.get(hash) {
-            Some(before) => pairs.push((*before, *item)),
+            Some(before) if is_new[*item] => pairs.push((*before, *item)),
+            Some(_) => {}
             None => {
                 first.insert(*hash, *item);
                 firsts.push((*item, *hash));
             }
         }
     }
-    let hashes: Vec<[u64; W]> = firsts.iter().map(|(_, hash)| *hash).collect();
-    pairs.extend(near(&hashes).into_iter().map(|(a, b, _)| (firsts[a as usize].0, firsts[b as usize].0)));
-    pairs
+    let (old, new) = firsts.split_at(firsts.partition_point(|(item, _)| !is_new[*item]));
+    let hashes = |items: &[(usize, [u64; W])]| -> Vec<[u64; W]> { items.iter().map(|(_, hash)| *hash).collect() };
+    let (old_hashes, new_hashes) = (hashes(old), hashes(new));
+    let among_new = pairs_within(&new_hashes, max_bits).into_iter();
+    pairs.extend(among_new.map(|(a, b, _)| (new[a as usize].0, new[b as usize].0)));
+    let with_old = matches_within(&new_hashes, &old_hashes, max_bits).into_iter();
+    pairs.extend(with_old.map(|(a, b, _)| (new[a as usize].0, old[b as usize].0)));
+    pairs.into_iter().map(|(a, b)| (a.min(b), a.max(b))).collect()
 }
 
 fn shared_keypoints(
     prints: &[Fingerprint],
     group_of: &[usize],
+    is_new: &[bool],
+    met: &[Vec<u8>],
     stands_alone: &dyn Fn(usize) -> bool,
-) -> Vec<(usize, usize, Fit)> {
+) -> (Vec<(usize, usize, Fit)>, Rarity) {
     let nothing = LocalFeatures::default();
     let features: Vec<&LocalFeatures> = prints
         .iter()
         .enumerate()
         .map(|(image, print)| if stands_alone(image) { &print.local } else { &nothing })
         .collect();
-    let (proposals, rarity) = propose(&features, group_of, VOTES_MIN);
+    let (proposals, rarity) = propose(&features, group_of, is_new, met, VOTES_MIN);
     tracing::debug!("{} pairs of images share keypoints", proposals.len());
-    proposals
+    let fits = proposals
         .par_iter()
         .filter_map(|proposal| confirm(&features, proposal, &rarity).map(|fit| (proposal.a, proposal.b, fit)))
-        .collect()
+        .collect();
+    (fits, rarity)
 }
 
 #[cfg(test)]
@@ -308,7 +367,7 @@ mod tests {
     #[test]
     fn a_hash_that_many_share_brings_a_pair_for_each_of_them() {
         let items: Vec<(usize, [u64; 1])> = (0..1000).map(|i| (i, [if i < 990 { 7 } else { i as u64 }])).collect();
-        let pairs = distinct(&items, |hashes| pairs_within(hashes, 0));
+        let pairs = distinct(&items, &[true; 1000], 0);
         assert_eq!(pairs.len(), 989);
         assert!(pairs.iter().all(|(a, _)| *a == 0));
     }

@@ -132,13 +132,51 @@ fn read_paths(shard: &Path) -> Result<Vec<String>> {
     Ok(paths)
 }
 
-/// Reads the embeddings of a folder, which must be those of `images`, in their order.
+/// The places of images, as rows of a table that belongs to them ask for them: each once, in whatever order.
+pub(crate) struct Places<'a> {
+    images: &'a [Image],
+    is_met: Vec<bool>,
+    /// What the table's rows are called, for a reader.
+    what: &'static str,
+}
+
+impl<'a> Places<'a> {
+    /// Of images sorted by id.
+    pub(crate) fn new(images: &'a [Image], what: &'static str) -> Self {
+        Self { images, is_met: vec![false; images.len()], what }
+    }
+
+    /// The index of the image that a row is of.
+    ///
+    /// # Errors
+    /// [`CurateError::Mismatch`] when there is no such image, or it was asked for before.
+    pub(crate) fn of(&mut self, id: u64) -> Result<usize> {
+        let place = self.images.binary_search_by_key(&id, |image| image.id.0).ok();
+        let place = place.filter(|place| !std::mem::replace(&mut self.is_met[*place], true));
+        place.ok_or_else(|| {
+            CurateError::Mismatch(format!("the {} of image {id:016x} comes twice, or the image is gone", self.what))
+        })
+    }
+
+    /// Holds that every image was asked for.
+    ///
+    /// # Errors
+    /// [`CurateError::Mismatch`] with the first that was not.
+    pub(crate) fn all_met(&self) -> Result<()> {
+        match self.is_met.iter().position(|is_met| !is_met) {
+            Some(left) => Err(CurateError::Mismatch(format!("image {} has no {}", self.images[left].id, self.what))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads the embeddings of a folder, which must be those of `images`; they come out in the images' order.
 ///
 /// # Errors
 /// [`CurateError::Mismatch`] when ids differ, or a row is not a vector of unit length.
 pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
     let mut vectors = Vectors { dim: 0, values: Vec::new() };
-    let mut expected = images.iter();
+    let mut places = Places::new(images, "embedding");
     for shard in Layout::shards(folder)? {
         for batch in Table::open(&shard, &["image_id", "embedding"], 8192)? {
             let batch = batch?;
@@ -150,23 +188,22 @@ pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
                     shard.display()
                 )));
             }
-            vectors.dim = dim;
-            for id in column::<UInt64Array>(&batch, "image_id")?.values() {
-                if expected.next().map(|image| image.id.0) != Some(*id) {
-                    return Err(CurateError::Mismatch(format!("image {id:016x} is not where it should be")));
-                }
+            if vectors.dim == 0 {
+                vectors = Vectors { dim, values: vec![0.0; dim * images.len()] };
             }
             if let Some((row, wrong)) = values.chunks_exact(dim).enumerate().find_map(|(row, v)| Some((row, fault(v)?)))
             {
                 return Err(CurateError::Mismatch(format!("row {row} of {} {wrong}", shard.display())));
             }
-            vectors.values.extend_from_slice(values);
+            let ids: &UInt64Array = column(&batch, "image_id")?;
+            for (id, vector) in ids.values().iter().zip(values.chunks_exact(dim)) {
+                let start = places.of(*id)? * dim;
+                vectors.values[start..start + dim].copy_from_slice(vector);
+            }
         }
     }
-    match expected.next() {
-        Some(image) => Err(CurateError::Mismatch(format!("image {} has none", image.id))),
-        None => Ok(vectors),
-    }
+    places.all_met()?;
+    Ok(vectors)
 }
 
 /// What is wrong with a vector that should be of unit length.

@@ -33,7 +33,11 @@ enum Verb {
         truth: PathBuf,
     },
     /// Find duplicates, cluster, rank
-    Curate,
+    Curate {
+        /// Curate everything again, where new images were merged into a curation that was there
+        #[arg(long)]
+        rebuild: bool,
+    },
     /// Take the first N of the ranking as a subset
     Cut {
         /// A number (300), a share (30% or 0.3) or `all`
@@ -94,8 +98,9 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             let scored = score_csv(&pairs, &truth)?;
             say(common, &scored, || vec![serde_json::to_string_pretty(&scored).unwrap_or_default()]);
         }
-        Verb::Curate => {
-            let (outcome, folder, manifest) = curate(&layout, &common.source()?, &common.resolve()?, common.dry_run)?;
+        Verb::Curate { rebuild } => {
+            let (outcome, folder, manifest) =
+                curate(&layout, &common.source()?, &common.resolve()?, common.dry_run, rebuild)?;
             announce(common, "curate", &folder, outcome, manifest.as_ref());
             if let Some(manifest) = manifest.filter(|_| !common.json) {
                 say_decisions(&manifest);
@@ -173,6 +178,9 @@ fn say_decisions(manifest: &Manifest) {
         .map(|(reason, count)| format!("{count} {}", reason.replace('_', " ")))
         .collect();
     println!("{:>8}  {}; clusters by level {}", "", reasons.join(", "), facts["clusters_by_level"]);
+    if let Some(why) = facts["rebuild_because"].as_str() {
+        println!("{:>8}  the tree should be built anew, with --rebuild (make: REBUILD=1): {why}", "");
+    }
     say_truth(facts);
 }
 

@@ -9,12 +9,13 @@ use crate::input::Vectors;
 use crate::{CurateError, Result};
 use faiss::index::IndexImpl;
 use faiss::index::autotune::ParameterSpace;
-use faiss::index::flat::FlatIndexImpl;
+use faiss::index::io::{read_index, write_index};
 use faiss::{Index, MetricType, index_factory};
 use lapidary_pipeline::interrupt;
 use lapidary_pipeline::stage::Progress;
 use lapidary_schemas::config::CurateConfig;
 use rayon::prelude::*;
+use std::path::Path;
 
 /// Queries a call to FAISS; between calls an interrupt is noticed.
 const QUERIES: usize = 4096;
@@ -30,8 +31,10 @@ const RECALL_NEIGHBOURS: usize = 10;
 /// An index over embeddings, to be asked for the nearest by cosine.
 pub struct Neighbours<'a> {
     vectors: &'a Vectors,
-    index: Box<dyn Index>,
+    index: IndexImpl,
     name: &'static str,
+    /// Which vector each of the index is; none where it is gone since the index was written.
+    labels: Vec<Option<u32>>,
 }
 
 impl<'a> Neighbours<'a> {
@@ -42,19 +45,45 @@ impl<'a> Neighbours<'a> {
     pub fn new(vectors: &'a Vectors, config: &CurateConfig) -> Result<Self> {
         let count = vectors.len();
         let dim = vectors.dim as u32;
-        let (mut index, name): (Box<dyn Index>, _) = if count <= config.flat_max_images {
-            (Box::new(FlatIndexImpl::new_ip(dim).map_err(CurateError::faiss("making a flat index"))?), "flat")
-        } else if count <= config.inverted_max_images {
-            (Box::new(inverted_file(vectors)?), "inverted")
-        } else {
-            let graph = index_factory(dim, "HNSW32,Flat", MetricType::InnerProduct);
-            (Box::new(graph.map_err(CurateError::faiss("making a graph"))?), "hnsw")
-        };
+        let name = name_for(count, config);
+        let mut index = match name {
+            "flat" => index_factory(dim, "Flat", MetricType::InnerProduct),
+            "inverted" => inverted_file(vectors),
+            _ => index_factory(dim, "HNSW32,Flat", MetricType::InnerProduct),
+        }
+        .map_err(CurateError::faiss("making an index"))?;
         index.add(&vectors.values).map_err(CurateError::faiss("adding embeddings"))?;
-        Ok(Self { vectors, index, name })
+        Ok(Self { vectors, index, name, labels: (0..count as u32).map(Some).collect() })
     }
 
-    /// `flat`, `inverted` or `hnsw`.
+    /// Goes on with an index that was written; `labels` says which vector each of its own is. The vectors that it lacks are
+    /// added.
+    ///
+    /// # Errors
+    /// When the file is no index, or not one of so many vectors of this length.
+    pub(crate) fn restore(vectors: &'a Vectors, path: &Path, mut labels: Vec<Option<u32>>) -> Result<Self> {
+        let mut index = read_index(path.to_string_lossy()).map_err(CurateError::faiss("reading an index"))?;
+        if index.d() as usize != vectors.dim || index.ntotal() as usize != labels.len() {
+            let text = format!("`{}` holds {} vectors of {} values", path.display(), index.ntotal(), index.d());
+            return Err(CurateError::Mismatch(text));
+        }
+        let mut is_there = vec![false; vectors.len()];
+        labels.iter().flatten().for_each(|vector| is_there[*vector as usize] = true);
+        let lacking: Vec<usize> = (0..vectors.len()).filter(|vector| !is_there[*vector]).collect();
+        index.add(&vectors.select(&lacking).values).map_err(CurateError::faiss("adding embeddings"))?;
+        labels.extend(lacking.iter().map(|vector| Some(*vector as u32)));
+        Ok(Self { vectors, index, name: "restored", labels })
+    }
+
+    /// Writes the index to a file.
+    ///
+    /// # Errors
+    /// When FAISS refuses.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        write_index(&self.index, path.to_string_lossy()).map_err(CurateError::faiss("writing an index"))
+    }
+
+    /// `flat`, `inverted`, `hnsw`, or `restored` for one that was read from a file.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -64,14 +93,35 @@ impl<'a> Neighbours<'a> {
     /// # Errors
     /// When FAISS refuses.
     pub fn of(&mut self, queries: &[f32], k: usize) -> Result<Vec<Vec<(usize, f32)>>> {
-        let k = k.min(self.vectors.len()).max(1);
+        let k = k.min(self.labels.len()).max(1);
         let found = self.index.search(queries, k).map_err(CurateError::faiss("searching"))?;
         let rows = found.labels.chunks(k).zip(found.distances.chunks(k));
         let row = |(labels, similarities): (&[faiss::Idx], &[f32])| {
-            let found = labels.iter().zip(similarities);
-            found.filter_map(|(label, similarity)| label.get().map(|label| (label as usize, *similarity))).collect()
+            labels.iter().zip(similarities).filter_map(|(label, near)| Some((self.vector(*label)?, *near))).collect()
         };
         Ok(rows.map(row).collect())
+    }
+
+    /// All vectors whose cosine with a query is more than `least`, in the order of their indices.
+    ///
+    /// # Errors
+    /// When FAISS refuses.
+    pub fn above(&mut self, queries: &[f32], least: f32) -> Result<Vec<Vec<(usize, f32)>>> {
+        let found = self.index.range_search(queries, least).map_err(CurateError::faiss("searching a range"))?;
+        let (similarities, labels) = found.distance_and_labels();
+        let row = |limits: &[usize]| {
+            let range = limits[0]..limits[1];
+            let found = labels[range.clone()].iter().zip(&similarities[range]);
+            let mut found: Vec<(usize, f32)> =
+                found.filter_map(|(label, near)| Some((self.vector(*label)?, *near))).collect();
+            found.sort_unstable_by_key(|(vector, _)| *vector);
+            found
+        };
+        Ok(found.lims().windows(2).map(row).collect())
+    }
+
+    fn vector(&self, label: faiss::Idx) -> Option<usize> {
+        self.labels[label.get()? as usize].map(|vector| vector as usize)
     }
 
     /// The share of the true nearest neighbours that the index finds, on a sample; 1 where the search is exact.
@@ -101,19 +151,25 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-fn inverted_file(vectors: &Vectors) -> Result<IndexImpl> {
+/// The index that serves so many images.
+fn name_for(count: usize, config: &CurateConfig) -> &'static str {
+    match count {
+        _ if count <= config.flat_max_images => "flat",
+        _ if count <= config.inverted_max_images => "inverted",
+        _ => "hnsw",
+    }
+}
+
+fn inverted_file(vectors: &Vectors) -> faiss::error::Result<IndexImpl> {
     let lists = (vectors.len() / IMAGES_A_LIST).max(1);
     let described = format!("IVF{lists}_HNSW32,Flat");
-    let mut inverted = index_factory(vectors.dim as u32, described, MetricType::InnerProduct)
-        .map_err(CurateError::faiss("making an inverted file"))?;
-    ParameterSpace::new()
-        .and_then(|space| space.set_index_parameter(&inverted, "nprobe", LISTS_PROBED as f64))
-        .map_err(CurateError::faiss("setting the lists to look at"))?;
+    let mut inverted = index_factory(vectors.dim as u32, described, MetricType::InnerProduct)?;
+    ParameterSpace::new()?.set_index_parameter(&inverted, "nprobe", LISTS_PROBED as f64)?;
     // What the lists' centroids are trained on: enough for them, not everything.
     let step = (vectors.len() / (lists * TRAINED_A_LIST)).max(1);
     let sample: Vec<usize> = (0..vectors.len()).step_by(step).collect();
     tracing::info!("training an inverted file of {lists} lists on {} embeddings", sample.len());
-    inverted.train(&vectors.select(&sample).values).map_err(CurateError::faiss("training an inverted file"))?;
+    inverted.train(&vectors.select(&sample).values)?;
     Ok(inverted)
 }
 
@@ -122,7 +178,7 @@ fn inverted_file(vectors: &Vectors) -> Result<IndexImpl> {
 pub struct NearPairs {
     /// Pairs `(a, b, cosine)` with `a < b`, sorted.
     pub pairs: Vec<(usize, usize, f32)>,
-    /// The index that was asked: `flat`, `inverted` or `hnsw`.
+    /// The index that was asked: see [`Neighbours::name`].
     pub index: &'static str,
     /// The share of true nearest neighbours that it finds, on a sample.
     pub recall: f64,
@@ -133,42 +189,50 @@ pub struct NearPairs {
 /// Bins of [`NearPairs::nearest`].
 pub const NEAREST_BINS: usize = 40;
 
-/// Pairs with a cosine of at least `curate.copy_similarity_min`, among the `curate.neighbours` nearest of each.
+/// Pairs with a cosine of at least `curate.copy_similarity_min`, among the `curate.neighbours` nearest of each; without that
+/// limit where it is 0.
 ///
 /// # Errors
 /// When FAISS refuses, or on an interrupt.
 pub fn pairs_above(vectors: &Vectors, config: &CurateConfig) -> Result<NearPairs> {
-    let mut near_pairs =
-        NearPairs { index: "flat", recall: 1.0, nearest: vec![0; NEAREST_BINS], ..NearPairs::default() };
-    if vectors.len() < 2 {
-        return Ok(near_pairs);
-    }
-    let mut neighbours = Neighbours::new(vectors, config)?;
-    let progress = Progress::new("neighbours", vectors.len() as u64, "images");
+    let all: Vec<usize> = (0..vectors.len()).collect();
+    pairs_of(&mut Neighbours::new(vectors, config)?, &all, config)
+}
+
+/// The same, of pairs with one of `asking` at least.
+pub(crate) fn pairs_of(neighbours: &mut Neighbours<'_>, asking: &[usize], config: &CurateConfig) -> Result<NearPairs> {
+    let vectors = neighbours.vectors;
+    let mut nearest_bins = vec![0u64; NEAREST_BINS];
+    let progress = Progress::new("neighbours", asking.len() as u64, "images");
     let mut pairs = Vec::new();
-    for (chunk, queries) in vectors.values.chunks(QUERIES * vectors.dim).enumerate() {
+    for chunk in asking.chunks(QUERIES) {
         interrupt::check()?;
-        for (row, found) in neighbours.of(queries, config.neighbours)?.into_iter().enumerate() {
-            let a = chunk * QUERIES + row;
-            if let Some((_, nearest)) = found.iter().find(|(b, _)| *b != a) {
+        let queries = vectors.select(chunk).values;
+        let rows = match config.neighbours {
+            // A range is open: what lies at the threshold itself belongs to it here.
+            0 => neighbours.above(&queries, config.copy_similarity_min.next_down())?,
+            k => neighbours.of(&queries, k)?,
+        };
+        for (a, found) in chunk.iter().zip(rows) {
+            let others = || found.iter().filter(|(b, _)| b != a);
+            if let Some(nearest) = others().map(|(_, similarity)| *similarity).max_by(f32::total_cmp) {
                 let bin = (nearest.max(0.0) * NEAREST_BINS as f32) as usize;
-                near_pairs.nearest[bin.min(NEAREST_BINS - 1)] += 1;
+                nearest_bins[bin.min(NEAREST_BINS - 1)] += 1;
             }
-            let near = found.into_iter().filter(|(b, similarity)| *b != a && *similarity >= config.copy_similarity_min);
-            pairs.extend(near.map(|(b, similarity)| (a.min(b), a.max(b), similarity)));
+            let near = others().filter(|(_, similarity)| *similarity >= config.copy_similarity_min);
+            pairs.extend(near.map(|(b, similarity)| (*a.min(b), *a.max(b), *similarity)));
         }
-        progress.add((queries.len() / vectors.dim) as u64);
+        progress.add(chunk.len() as u64);
     }
     drop(progress);
-    (near_pairs.index, near_pairs.recall) = (neighbours.name(), neighbours.recall()?);
-    if near_pairs.index != "flat" {
-        tracing::info!("recall of the {} index: {:.3}", near_pairs.index, near_pairs.recall);
+    let recall = neighbours.recall()?;
+    if neighbours.name() != "flat" {
+        tracing::info!("recall of the {} index: {recall:.3}", neighbours.name());
     }
     // FAISS may give the two directions of a pair similarities that differ in their last bit.
     pairs.sort_by(|x, y| (x.0, x.1).cmp(&(y.0, y.1)).then(y.2.total_cmp(&x.2)));
     pairs.dedup_by_key(|(a, b, _)| (*a, *b));
-    near_pairs.pairs = pairs;
-    Ok(near_pairs)
+    Ok(NearPairs { pairs, index: neighbours.name(), recall, nearest: nearest_bins })
 }
 
 #[cfg(test)]
@@ -200,7 +264,54 @@ mod tests {
             assert_eq!(found, expected, "{name}");
             let mut neighbours = Neighbours::new(&vectors, &config).expect("an index");
             assert_eq!(neighbours.name(), name);
+            let ranged = pairs_above(&vectors, &CurateConfig { neighbours: 0, ..config }).expect("searches");
+            assert_eq!(ranged.pairs, near.pairs, "by range, {name}");
             assert!(neighbours.recall().expect("searches") > 0.9, "{name}");
         }
+    }
+
+    /// spec/curation.md section 8, test 13: block by block the same pairs come out as of the whole at once.
+    #[test]
+    fn a_range_searched_in_blocks_holds_what_comparing_all_finds() {
+        use lapidary_pipeline::random::{Purpose, Rng, keyed};
+        let mut rng = keyed(5, Purpose::Scene, 0, 0);
+        let count = QUERIES + 700;
+        let mut values: Vec<f32> = (0..count * 8).map(|_| rng.next_u32() as f32 / u32::MAX as f32 - 0.5).collect();
+        for vector in values.chunks_exact_mut(8) {
+            let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+            vector.iter_mut().for_each(|v| *v /= norm);
+        }
+        let vectors = Vectors { dim: 8, values };
+        let config = CurateConfig { neighbours: 0, copy_similarity_min: 0.9, ..CurateConfig::default() };
+        let found = pairs_above(&vectors, &config).expect("searches").pairs;
+        // Sums in another order differ in their last bits: pairs that near the threshold may be on either side.
+        let dense = |least: f32| -> Vec<(usize, usize)> {
+            let row = |a: usize| (a + 1..count).map(move |b| (a, b));
+            (0..count).flat_map(row).filter(|(a, b)| vectors.cosine(*a, *b) >= least).collect()
+        };
+        let found: Vec<(usize, usize)> = found.into_iter().map(|(a, b, _)| (a, b)).collect();
+        assert!(found.len() > 1000, "{}", found.len());
+        assert!(dense(0.9 + 1e-6).iter().all(|pair| found.binary_search(pair).is_ok()), "none is missed");
+        let loose = dense(0.9 - 1e-6);
+        assert!(found.iter().all(|pair| loose.binary_search(pair).is_ok()), "none is invented");
+    }
+
+    #[test]
+    fn an_index_is_written_and_gone_on_with() {
+        let vectors = circle(600);
+        let config = CurateConfig { neighbours: 4, flat_max_images: 10, ..CurateConfig::default() };
+        let temporary = tempfile::tempdir().expect("a folder");
+        let path = temporary.path().join("index");
+        // The first 400 in another order, of which one is gone since.
+        let first: Vec<usize> = (0..400).rev().collect();
+        Neighbours::new(&vectors.select(&first), &config).expect("an index").write(&path).expect("writes");
+        let labels = first.iter().map(|vector| (*vector != 7).then_some(*vector as u32)).collect();
+        let mut restored = Neighbours::restore(&vectors, &path, labels).expect("reads");
+        for (vector, twin) in [(42, 43), (401, 400), (599, 598), (6, 7)] {
+            // One that is gone still takes a place.
+            let found = &restored.of(vectors.row(vector), 3).expect("searches")[0];
+            assert!(found.iter().any(|(other, _)| *other == twin), "{vector}: {found:?}");
+        }
+        assert!(Neighbours::restore(&vectors, &path, vec![None; 3]).is_err(), "of another number of vectors");
     }
 }

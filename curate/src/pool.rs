@@ -30,9 +30,9 @@ impl PoolFolders {
             embeddings: layout.embeddings(source, encoder),
         };
         let needed = [
-            (&folders.images, "ingested images", format!("run `lapidary ingest --data DIR --name {source}` first")),
-            (&folders.fingerprints, "fingerprints", format!("run `lapidary fingerprint --source {source}` first")),
-            (&folders.embeddings, "embeddings", format!("run `lapidary embed --source {source}` first")),
+            (&folders.images, "ingested images", format!("run `lapidary ingest --data DIR --name {source}`")),
+            (&folders.fingerprints, "fingerprints", format!("run `lapidary fingerprint --source {source}`")),
+            (&folders.embeddings, "embeddings", format!("run `lapidary embed --source {source}`")),
         ];
         let mut digests = BTreeMap::new();
         for (folder, what, hint) in needed {
@@ -40,6 +40,12 @@ impl PoolFolders {
             if let Some(made_by) = manifest.facts["encoder"].as_str().filter(|made_by| *made_by != encoder) {
                 let folder = folder.display();
                 return Err(CurateError::Mismatch(format!("`{folder}` was made by `{made_by}`, not by `{encoder}`")));
+            }
+            // What was made of other images may have the same ids.
+            let of_images = manifest.inputs.get(&layout.name_of(&folders.images));
+            if of_images.is_some_and(|digest| digests.get(&layout.name_of(&folders.images)) != Some(digest)) {
+                let folder = folder.display();
+                return Err(CurateError::Mismatch(format!("`{folder}` is stale, the images are others now: {hint}")));
             }
             digests.insert(layout.name_of(folder), manifest.digest);
         }

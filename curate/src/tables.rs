@@ -8,14 +8,17 @@ use crate::evidence::Pair;
 use crate::fingerprint::Turn;
 use crate::input::Image;
 use crate::local::Fit;
+use crate::overlap::Overlap;
 use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Float32Builder, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    UInt32Array, UInt64Array,
+    ArrayRef, BinaryArray, FixedSizeListArray, Float32Array, Float32Builder, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{StageRun, TableWriter};
-use lapidary_schemas::tables::{self, CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, PAIRS_FILE};
+use lapidary_schemas::tables::{
+    self, CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, INDEXED_FILE, PAIRS_FILE, RARITY_FILE,
+};
 use std::sync::Arc;
 
 fn write(run: &mut StageRun, name: &str, schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<()> {
@@ -51,6 +54,7 @@ pub(crate) fn write_pairs(run: &mut StageRun, images: &[Image], pairs: &[Pair]) 
         maps.append_option(pair.fit.map(|fit| fit.map.0.map(Some)));
     }
     let fit = |f: fn(&Fit) -> usize| u32s(sorted.iter().map(|pair| pair.fit.as_ref().map(|fit| f(fit) as u32)));
+    let overlap = |f: fn(&Overlap) -> f32| f32s(sorted.iter().map(|pair| pair.overlap.as_ref().map(f)));
     let columns: Vec<ArrayRef> = vec![
         u64s(sorted.iter().map(|pair| Some(images[pair.a].id.0))),
         u64s(sorted.iter().map(|pair| Some(images[pair.b].id.0))),
@@ -63,12 +67,31 @@ pub(crate) fn write_pairs(run: &mut StageRun, images: &[Image], pairs: &[Pair]) 
         texts(sorted.iter().map(|pair| pair.turn.map(Turn::code))),
         f32s(sorted.iter().map(|pair| pair.correlation)),
         fit(|fit| fit.inliers),
-        fit(Fit::visible_keypoints),
-        f32s(sorted.iter().map(|pair| pair.overlap.map(|overlap| overlap.covered))),
-        f32s(sorted.iter().map(|pair| pair.overlap.map(|overlap| overlap.likeness()))),
+        f32s(sorted.iter().map(|pair| pair.fit.map(|fit| fit.rare))),
+        fit(|fit| fit.visible.0),
+        fit(|fit| fit.visible.1),
+        overlap(|overlap| overlap.covered_back),
+        overlap(|overlap| overlap.covered),
+        overlap(|overlap| overlap.agreement),
+        overlap(|overlap| overlap.correlation),
         Arc::new(maps.finish()),
     ];
     write(run, PAIRS_FILE, tables::pairs(), columns)
+}
+
+/// Writes how often keypoints were met, of the images that have any.
+pub(crate) fn write_rarity(run: &mut StageRun, images: &[Image], met: &[Vec<u8>]) -> Result<()> {
+    let rows = || images.iter().zip(met).filter(|(_, met)| !met.is_empty());
+    let columns = vec![
+        u64s(rows().map(|(image, _)| Some(image.id.0))),
+        Arc::new(rows().map(|(_, met)| Some(met)).collect::<BinaryArray>()) as ArrayRef,
+    ];
+    write(run, RARITY_FILE, tables::rarity(), columns)
+}
+
+/// Writes which images an index holds.
+pub(crate) fn write_indexed(run: &mut StageRun, images: &[Image]) -> Result<()> {
+    write(run, INDEXED_FILE, tables::indexed(), vec![u64s(images.iter().map(|image| Some(image.id.0)))])
 }
 
 /// Writes the members of groups.
@@ -127,7 +150,7 @@ fn write_centroids(
         u32s(images_in.iter().map(|images| Some(*images))),
         Arc::new(centroids) as ArrayRef,
     ];
-    write(run, &format!("centroids-level-{}.parquet", number + 1), tables::centroids(dim), columns)
+    write(run, &tables::centroids_file(number + 1), tables::centroids(dim), columns)
 }
 
 /// Writes a row for every image: the ranked by rank, then the excluded by id.

@@ -59,21 +59,25 @@ pub fn embed(
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
-            let manifest = run_embed(&Layout::shards(&images)?, encoder, batch.max(1), run)?;
+            let manifest = run_embed(layout, &Layout::shards(&images)?, encoder, batch.max(1), run)?;
             Ok((Outcome::Ran, folder, Some(manifest)))
         }
     }
 }
 
-fn run_embed(shards: &[PathBuf], encoder: &mut dyn Encoder, batch: usize, mut run: StageRun) -> Result<Manifest> {
-    let mut total = 0;
-    for shard in shards {
-        total += Table::open(shard, &["image_id"], 1)?.rows();
-    }
+fn run_embed(
+    layout: &Layout,
+    shards: &[PathBuf],
+    encoder: &mut dyn Encoder,
+    batch: usize,
+    mut run: StageRun,
+) -> Result<Manifest> {
+    let (_, shards) = run.extend_by_shards(layout, shards)?;
+    let total = shards.rows()?;
     let dim = encoder.dim();
     let schema = tables::embeddings(dim, encoder.name(), &encoder.digest().0);
     let progress = Progress::new("embed", total, "images");
-    for shard in shards {
+    for shard in &shards.left {
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut table = TableWriter::create(&run.path(&name), schema.clone())?;
         for rows in Table::open(shard, &["image_id", "image"], batch)? {
@@ -94,8 +98,9 @@ fn run_embed(shards: &[PathBuf], encoder: &mut dyn Encoder, batch: usize, mut ru
         run.note_table(&name, written);
     }
     drop(progress);
-    let rows = Rows { input: total, output: total, rejected: 0 };
-    run.finish(rows, json!({"encoder": encoder.name(), "dim": dim}), &[])
+    let all = total + shards.rows_before;
+    let rows = Rows { input: all, output: all, rejected: 0 };
+    run.finish(rows, json!({"encoder": encoder.name(), "dim": dim, "added": total}), &[])
 }
 
 fn decode_all(rows: &RecordBatch) -> Result<Vec<RgbImage>> {

@@ -63,6 +63,8 @@ pub struct ImageShards {
     bytes_in_row_group: u64,
     bytes_in_shard: u64,
     shards: Vec<(String, WrittenTable)>,
+    /// Shards of the folder that were there before.
+    before: usize,
     written: Written,
 }
 
@@ -81,11 +83,22 @@ impl ImageShards {
             bytes_in_row_group: 0,
             bytes_in_shard: 0,
             shards: Vec::new(),
+            before: 0,
             written: Written::default(),
         })
     }
 
-    /// Appends rows, which must come sorted by id over all calls.
+    /// Numbers the shards from those on that are there already.
+    pub fn after(self, before: usize) -> Self {
+        Self { before, ..self }
+    }
+
+    /// The name of the shard being written.
+    fn name(&self) -> String {
+        format!("part-{:05}.parquet", self.before + self.shards.len())
+    }
+
+    /// Appends rows, sorted by id over all calls.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -110,7 +123,7 @@ impl ImageShards {
     /// When the disk refuses.
     pub fn write_batch(&mut self, batch: &RecordBatch, bytes: u64) -> Result<()> {
         if self.table.is_none() {
-            let path = self.folder.join(format!("part-{:05}.parquet", self.shards.len()));
+            let path = self.folder.join(self.name());
             self.table = Some(TableWriter::create_with(&path, self.schema.clone(), shard_properties())?);
         }
         let table = self.table.as_mut().expect("made above");
@@ -126,7 +139,7 @@ impl ImageShards {
 
     fn end_shard(&mut self) -> Result<()> {
         if let Some(table) = self.table.take() {
-            let name = format!("part-{:05}.parquet", self.shards.len());
+            let name = self.name();
             self.shards.push((name, table.finish()?));
         }
         (self.bytes_in_row_group, self.bytes_in_shard) = (0, 0);
@@ -138,7 +151,7 @@ impl ImageShards {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(mut self, mut note: impl FnMut(&str, WrittenTable)) -> Result<Written> {
-        if self.table.is_none() && self.shards.is_empty() {
+        if self.table.is_none() && self.shards.is_empty() && self.before == 0 {
             let empty = RecordBatch::new_empty(self.schema.clone());
             self.write_batch(&empty, 0)?;
         }

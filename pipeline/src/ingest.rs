@@ -1,31 +1,34 @@
 //! Ingest: a source's inputs become `images` shards, sorted by image id, and `rejects`.
 //!
 //! Inputs are fetched, checked, decoded and hashed in parallel, a chunk at a time, and written by a thread of its own.
-//! Original bytes are kept. Peak memory is the listing (some 200 bytes an input), four chunks of 64 images (read, queued,
+//! Original bytes are kept. When the source has only grown since it was last ingested, the shards that are there stay, and
+//! what is new goes into shards of its own.
+//!
+//! Peak memory is the listing (some 200 bytes an input), four chunks of 64 images (read, queued,
 //! taken and copied into columns) and the row group being written; beyond the listing it does not grow with the images.
 
 use crate::check::check;
 use crate::fingerprint::phash;
 use crate::images::{ImageRow, ImageShards};
-use crate::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
-use crate::stage::{Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, digest_of_bytes};
+use crate::sources::{Entry, Fetcher, Listing, Place, Reject, Source, image_id};
+use crate::stage::{Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, column, digest_of_bytes, read_table};
 use crate::{PipelineError, Result, interrupt};
-use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray};
 use crossbeam_channel::bounded;
 use lapidary_schemas::config::IngestConfig;
-use lapidary_schemas::tables::{self, REJECTS_FILE};
+use lapidary_schemas::tables::{self, LISTING_FILE, REJECTS_FILE};
 use lapidary_schemas::{ImageId, Manifest, RejectReason, Rows};
 use rayon::prelude::*;
-use serde_json::json;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Inputs a chunk; chunks are the unit of parallel work and of writing.
 const CHUNK_INPUTS: usize = 64;
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
-/// Ingests `source` under the name `name` into `folder`.
+/// Ingests `source` under the name `name` into `folder`; with `rebuild`, also what was ingested before.
 ///
 /// # Errors
 /// When the source cannot be read, or more of it is rejected than the configuration allows.
@@ -35,6 +38,7 @@ pub fn ingest(
     folder: PathBuf,
     config: &IngestConfig,
     dry_run: bool,
+    rebuild: bool,
 ) -> Result<(Outcome, Option<Manifest>)> {
     let address = source.root().to_string_lossy().into_owned();
     let spec = StageSpec {
@@ -45,14 +49,24 @@ pub fn ingest(
         inputs: BTreeMap::from([(address, source.listing_digest()?)]),
         resumable: false,
     };
-    match spec.open(dry_run)? {
+    match spec.open_or_rebuild(dry_run, rebuild)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, None)),
-        Opened::Run(run) => Ok((Outcome::Ran, Some(run_ingest(source, name, config, run)?))),
+        Opened::Run(run) => {
+            // The source is the same folder; what has become of its inputs is asked one by one.
+            let former = run.former(|_, _| true).filter(|_| !rebuild);
+            Ok((Outcome::Ran, Some(run_ingest(source, name, config, former, run)?)))
+        }
     }
 }
 
-fn run_ingest(source: &dyn Source, name: &str, config: &IngestConfig, mut run: StageRun) -> Result<Manifest> {
+fn run_ingest(
+    source: &dyn Source,
+    name: &str,
+    config: &IngestConfig,
+    former: Option<Manifest>,
+    mut run: StageRun,
+) -> Result<Manifest> {
     let spool = run.path("spool.tmp");
     let mut listing = source.list(&spool)?;
     let inputs = (listing.entries.len() + listing.rejects.len()) as u64;
@@ -68,10 +82,22 @@ fn run_ingest(source: &dyn Source, name: &str, config: &IngestConfig, mut run: S
     if listing.bad_annotations > 0 {
         tracing::warn!("{} annotations name an unknown image or category", listing.bad_annotations);
     }
-    let entries = sorted_by_id(&mut listing, name);
+    let mut entries = sorted_by_id(&mut listing, name);
+    let stamps = stamps(&entries, &listing);
+    write_listing(&mut run, &entries, &stamps)?;
     let mut rejects = std::mem::take(&mut listing.rejects);
-    let fetcher = Fetcher::new(&spool)?;
     let mut shards = ImageShards::create(run.folder(), &listing.classes, config)?;
+    let former = match former {
+        Some(manifest) => Former::read(&run, manifest, &listing, &entries, &stamps)?,
+        None => None,
+    };
+    if let Some(former) = &former {
+        shards = shards.after(run.take_over_shards(&former.manifest)?.len());
+        rejects.extend(former.rejects.iter().cloned());
+        entries.retain(|(_, entry)| !former.paths.contains(&entry.path));
+        tracing::info!("{name}: {} inputs are as they were, {} are new", former.paths.len(), entries.len());
+    }
+    let fetcher = Fetcher::new(&spool)?;
     let progress = Progress::new("ingest", entries.len() as u64, "images");
     let reader = Reader { listing: &listing, fetcher: &fetcher, source: name, config };
 
@@ -114,7 +140,14 @@ fn run_ingest(source: &dyn Source, name: &str, config: &IngestConfig, mut run: S
     if spool.exists() {
         std::fs::remove_file(&spool).map_err(PipelineError::io("remove", &spool))?;
     }
-    let rows = Rows { input: inputs, output: kept.images, rejected: rejects.len() as u64 };
+    let mut images_by_split = kept.by_split;
+    let before = former.as_ref().map(|former| &former.manifest);
+    for (split, images) in before.and_then(|m| m.facts["images_by_split"].as_object()).into_iter().flatten() {
+        *images_by_split.entry(split.clone()).or_default() += images.as_u64().unwrap_or(0);
+    }
+    let image_bytes = kept.bytes + before.and_then(|m| m.facts["image_bytes"].as_u64()).unwrap_or(0);
+    let images = kept.images + before.map_or(0, |m| m.rows.output);
+    let rows = Rows { input: inputs, output: images, rejected: rejects.len() as u64 };
     refuse_too_many(&run, &rejects, rows, config)?;
     let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
     for reject in &rejects {
@@ -125,8 +158,9 @@ fn run_ingest(source: &dyn Source, name: &str, config: &IngestConfig, mut run: S
         "name": name,
         "classes": listing.classes,
         "category_ids": listing.category_ids,
-        "images_by_split": kept.by_split,
-        "image_bytes": kept.bytes,
+        "images_by_split": images_by_split,
+        "image_bytes": image_bytes,
+        "added": kept.images,
         "rejected_by_reason": reasons,
         "bad_annotations": listing.bad_annotations,
     });
@@ -150,6 +184,88 @@ fn sorted_by_id(listing: &mut Listing, name: &str) -> Vec<(ImageId, Entry)> {
         }
     }
     unique
+}
+
+/// What the folder holds already, when all of it is still in the source.
+struct Former {
+    manifest: Manifest,
+    /// The inputs that were fetched, whether rejected or not.
+    paths: HashSet<String>,
+    /// Those of them that were rejected.
+    rejects: Vec<Reject>,
+}
+
+impl Former {
+    /// None when an input has changed or gone since, or what labels mean has.
+    fn read(
+        run: &StageRun,
+        manifest: Manifest,
+        listing: &Listing,
+        entries: &[(ImageId, Entry)],
+        stamps: &[[u8; 16]],
+    ) -> Result<Option<Self>> {
+        if manifest.facts["classes"] != json!(listing.classes)
+            || manifest.facts["category_ids"] != json!(listing.category_ids)
+        {
+            return Ok(None);
+        }
+        let now: HashMap<&str, &[u8]> =
+            entries.iter().zip(stamps).map(|((_, entry), stamp)| (entry.path.as_str(), &stamp[..])).collect();
+        let mut paths = HashSet::new();
+        for batch in read_table(&run.former_path(LISTING_FILE), &[])? {
+            let (names, stamps): (&StringArray, &FixedSizeBinaryArray) =
+                (column(&batch, "path")?, column(&batch, "stamp")?);
+            for row in 0..batch.num_rows() {
+                if now.get(names.value(row)) != Some(&stamps.value(row)) {
+                    tracing::info!("`{}` has changed or gone: everything is read again", names.value(row));
+                    return Ok(None);
+                }
+                paths.insert(names.value(row).to_owned());
+            }
+        }
+        let mut rejects = read_rejects(&run.former_path(REJECTS_FILE))?;
+        // What a listing rejects it rejects again.
+        rejects.retain(|reject| paths.contains(&reject.path) && reject.reason != RejectReason::DuplicateEntry);
+        Ok(Some(Self { manifest, paths, rejects }))
+    }
+}
+
+/// What tells whether an input is still the same: see [`tables::listing`].
+fn stamps(entries: &[(ImageId, Entry)], listing: &Listing) -> Vec<[u8; 16]> {
+    let stamp = |(_, entry): &(ImageId, Entry)| {
+        let place = match &entry.place {
+            Place::Spool { digest, .. } => json!(digest),
+            Place::File(path) => {
+                let meta = std::fs::metadata(path).ok();
+                let modified = meta.as_ref().and_then(|m| m.modified().ok());
+                let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+                json!([meta.map(|m| m.len()), since.map(|since| since.as_nanos().to_string())])
+            }
+        };
+        let license = entry.license.map(|index| &listing.licenses[index as usize]);
+        let objects: Option<Vec<Value>> = entry
+            .annotations
+            .as_ref()
+            .map(|objects| objects.iter().map(|o| json!([o.category_id, o.bbox_px, o.area_px, o.iscrowd])).collect());
+        let all = json!([place, listing.splits[entry.split as usize], entry.url, license, objects, entry.label]);
+        let mut stamp = [0; 16];
+        stamp.copy_from_slice(&blake3::hash(all.to_string().as_bytes()).as_bytes()[..16]);
+        stamp
+    };
+    entries.par_iter().map(stamp).collect()
+}
+
+fn write_listing(run: &mut StageRun, entries: &[(ImageId, Entry)], stamps: &[[u8; 16]]) -> Result<()> {
+    let internal = |e: arrow::error::ArrowError| PipelineError::Internal(e.to_string());
+    let mut table = TableWriter::create(&run.path(LISTING_FILE), tables::listing())?;
+    for (entries, stamps) in entries.chunks(65_536).zip(stamps.chunks(65_536)) {
+        let paths: StringArray = entries.iter().map(|(_, entry)| Some(&entry.path)).collect();
+        let stamps = FixedSizeBinaryArray::try_from_iter(stamps.iter()).map_err(internal)?;
+        let batch = RecordBatch::try_new(tables::listing(), vec![Arc::new(paths), Arc::new(stamps)]);
+        table.write(&batch.map_err(internal)?)?;
+    }
+    run.note_table(LISTING_FILE, table.finish()?);
+    Ok(())
 }
 
 struct Reader<'a> {
@@ -214,7 +330,29 @@ pub fn write_rejects(run: &mut StageRun, rejects: &[Reject]) -> Result<()> {
     Ok(())
 }
 
-fn refuse_too_many(run: &StageRun, rejects: &[Reject], rows: Rows, config: &IngestConfig) -> Result<()> {
+/// Reads the table of rejected inputs.
+fn read_rejects(path: &Path) -> Result<Vec<Reject>> {
+    let mut rejects = Vec::new();
+    for batch in read_table(path, &[])? {
+        let text = |name: &str| column::<StringArray>(&batch, name);
+        let (paths, reasons, details) = (text("path")?, text("reason")?, text("detail")?);
+        let offsets: &Int64Array = column(&batch, "offset_bytes")?;
+        for row in 0..batch.num_rows() {
+            let reason = RejectReason::from_code(reasons.value(row))
+                .ok_or_else(|| PipelineError::format(path, format!("no reason is called `{}`", reasons.value(row))))?;
+            let offset_bytes = offsets.is_valid(row).then(|| offsets.value(row));
+            let (path, detail) = (paths.value(row).to_owned(), details.value(row).to_owned());
+            rejects.push(Reject { path, offset_bytes, reason, detail });
+        }
+    }
+    Ok(rejects)
+}
+
+/// Fails when more inputs are rejected than the configuration allows.
+///
+/// # Errors
+/// [`PipelineError::TooManyRejected`], with the counts of reasons.
+pub fn refuse_too_many(run: &StageRun, rejects: &[Reject], rows: Rows, config: &IngestConfig) -> Result<()> {
     if rows.rejected as f64 <= config.max_reject * rows.input as f64 {
         return Ok(());
     }

@@ -35,5 +35,5 @@ pub use error::{PipelineError, Result};
 pub use fingerprint::{luma_of_image, phash};
 pub use image_store::{Fetched, ImageInfo, ImageStore};
 pub use images::{ImageRow, ImageShards, bytes_column};
-pub use ingest::{ingest, write_rejects};
+pub use ingest::{ingest, refuse_too_many, write_rejects};
 pub use pictures::Pictures;

@@ -36,6 +36,9 @@ enum Verb {
         /// Do not remember it at all: seeds, say
         #[arg(long, conflicts_with = "as_probe")]
         aside: bool,
+        /// Read everything again, where new images were added to shards that were there
+        #[arg(long)]
+        rebuild: bool,
     },
     /// Turn images into embeddings, with the built-in descriptor or a run's checkpoint
     Embed {
@@ -152,13 +155,14 @@ fn run_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
 fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
     match verb {
         Verb::Draw { folder, probe } => run_draw(common, &folder, probe)?,
-        Verb::Ingest { data, name, as_probe, aside } => {
+        Verb::Ingest { data, name, as_probe, aside, rebuild } => {
             let config = common.resolve()?;
             let layout = common.layout();
             let source = sources::open_source(&data)?;
             let name = name.unwrap_or_else(|| sources::default_name(&data));
             let folder = layout.images(&name);
-            let (outcome, manifest) = ingest(source.as_ref(), &name, folder.clone(), &config.ingest, common.dry_run)?;
+            let (outcome, manifest) =
+                ingest(source.as_ref(), &name, folder.clone(), &config.ingest, common.dry_run, rebuild)?;
             if outcome != Outcome::WouldRun && !aside {
                 layout.remember(|current| {
                     if as_probe {

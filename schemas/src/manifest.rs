@@ -21,6 +21,10 @@ pub struct Manifest {
     pub key: Digest,
     /// BLAKE3 over the digests of all outputs that repeat to the bit: what later stages depend on.
     pub digest: Digest,
+    /// Digests of the folders whose whole content this one took over and added to, the latest first; empty when it was made
+    /// from nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extends: Vec<Digest>,
     /// Rows in, out and rejected; the first is the sum of the others.
     pub rows: Rows,
     /// Every file that the stage wrote, by its path in the folder.

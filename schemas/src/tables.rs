@@ -13,18 +13,31 @@ use std::sync::Arc;
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// Inputs that are not in `images`, beside its shards.
 pub const REJECTS_FILE: &str = "rejects.parquet";
+/// What a source listed when it was ingested, beside the shards.
+pub const LISTING_FILE: &str = "listing.parquet";
 /// The curation's tables.
 pub const DUPLICATES_FILE: &str = "duplicates.parquet";
 /// Pairs of images with evidence that one is a copy of the other.
 pub const PAIRS_FILE: &str = "pairs.parquet";
 /// The map that whitens embeddings.
 pub const WHITENING_FILE: &str = "whitening.parquet";
+/// How often each keypoint was met elsewhere.
+pub const RARITY_FILE: &str = "rarity.parquet";
+/// FAISS's index over the embeddings, where there are too many for an exact search.
+pub const INDEX_FILE: &str = "neighbours.faiss";
+/// The images in that index, in its order.
+pub const INDEXED_FILE: &str = "indexed.parquet";
 /// Cluster of each kept image at each level.
 pub const CLUSTERS_FILE: &str = "clusters.parquet";
 /// One row an image: its rank or why it has none.
 pub const DECISIONS_FILE: &str = "decisions.parquet";
 /// A subset: rank and image id.
 pub const SUBSET_FILE: &str = "ids.parquet";
+
+/// The centroids of a level, counted from 1, the finest.
+pub fn centroids_file(level: usize) -> String {
+    format!("centroids-level-{level}.parquet")
+}
 
 fn field(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, false)
@@ -54,7 +67,15 @@ pub fn annotation_fields() -> Fields {
     .into()
 }
 
-/// `images`: one row an image, sorted by `image_id`.
+/// `listing`: one row an input that was fetched, whether it was rejected or not, sorted by image id.
+///
+/// `stamp` is the first half of a BLAKE3 over what the source says of the input (split, url, license, objects, label) and
+/// over a file's length and time, or the bytes of a row: an input with the same path and stamp is the same.
+pub fn listing() -> SchemaRef {
+    Arc::new(Schema::new(vec![field("path", DataType::Utf8), field("stamp", DataType::FixedSizeBinary(16))]))
+}
+
+/// `images`: one row an image, sorted by `image_id` among those that were ingested at once.
 ///
 /// `labels` holds the distinct classes of the image as indices into `classes`, `label` the one that fills most of it
 /// (null when the source says nothing). `phash` is the 64-bit DCT hash of the decoded image.
@@ -163,9 +184,10 @@ pub fn fingerprints() -> SchemaRef {
 ///
 /// `score` (0 to 1) ties the two from `curate.score_min` on. `hash_distance_bits` is the distance of their PDQ hashes with
 /// `a` turned by `turn`, `correlation` that of their thumbnails, `similarity` the cosine of their embeddings; `inliers`
-/// keypoints of `a` lie in `b` where the affine map `map` carries them (working pixels: x' = m0 x + m1 y + m2, y' = m3 x +
-/// m4 y + m5), out of `visible` that could; under it `a` covers the share `covered` of `b`, and there the thumbnails are
-/// alike to `likeness` (0 to 1). What was not looked for is null.
+/// keypoints of `a`, `rare` when counted by their rarity, lie in `b` where the affine map `map` carries them (working pixels:
+/// x' = m0 x + m1 y + m2, y' = m3 x + m4 y + m5), out of `visible_a` that could and `visible_b` the other way; under it `a`
+/// covers the share `covered_b` of `b` and `b` the share `covered_a` of `a`; the share `agreement` of what both show agrees, and
+/// correlates to `agreeing_correlation`. What was not looked for is null.
 pub fn pairs() -> SchemaRef {
     Arc::new(Schema::new(vec![
         field("a", DataType::UInt64),
@@ -179,9 +201,13 @@ pub fn pairs() -> SchemaRef {
         nullable("turn", DataType::Utf8),
         nullable("correlation", DataType::Float32),
         nullable("inliers", DataType::UInt32),
-        nullable("visible", DataType::UInt32),
-        nullable("covered", DataType::Float32),
-        nullable("likeness", DataType::Float32),
+        nullable("rare", DataType::Float32),
+        nullable("visible_a", DataType::UInt32),
+        nullable("visible_b", DataType::UInt32),
+        nullable("covered_a", DataType::Float32),
+        nullable("covered_b", DataType::Float32),
+        nullable("agreement", DataType::Float32),
+        nullable("agreeing_correlation", DataType::Float32),
         nullable("map", list_of(DataType::Float32)),
     ]))
 }
@@ -223,6 +249,18 @@ pub fn centroids(dim: usize) -> SchemaRef {
         field("images", DataType::UInt32),
         field("centroid", DataType::FixedSizeList(Arc::new(field("item", DataType::Float32)), dim)),
     ]))
+}
+
+/// `rarity`: one row an image with keypoints that were matched, sorted by `image_id`; `met` holds a byte for each of its
+/// keypoints, in the order of `fingerprints`: in how many other groups, and at how many other places of its own image, it
+/// was met, up to 255.
+pub fn rarity() -> SchemaRef {
+    Arc::new(Schema::new(vec![field("image_id", DataType::UInt64), field("met", DataType::Binary)]))
+}
+
+/// `indexed`: one row an image of the index over embeddings, in its order.
+pub fn indexed() -> SchemaRef {
+    Arc::new(Schema::new(vec![field("image_id", DataType::UInt64)]))
 }
 
 /// `whitening`: row 0 is what the zero vector is carried to, row `i + 1` what a unit of value `i` adds to it.

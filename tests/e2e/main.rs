@@ -6,6 +6,7 @@ mod chain;
 mod curation;
 mod golden;
 mod golden_curation;
+mod increments;
 mod kill;
 mod plans;
 mod refusals;

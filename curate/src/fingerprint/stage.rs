@@ -43,20 +43,18 @@ pub fn fingerprint(
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
-            let manifest = run_fingerprint(&Layout::shards(&images)?, config.fingerprint.keypoints, run)?;
+            let manifest = run_fingerprint(layout, &Layout::shards(&images)?, config.fingerprint.keypoints, run)?;
             Ok((Outcome::Ran, folder, Some(manifest)))
         }
     }
 }
 
-fn run_fingerprint(shards: &[PathBuf], keypoints: usize, mut run: StageRun) -> Result<Manifest> {
-    let mut total = 0;
-    for shard in shards {
-        total += Table::open(shard, &["image_id"], 1)?.rows();
-    }
+fn run_fingerprint(layout: &Layout, shards: &[PathBuf], keypoints: usize, mut run: StageRun) -> Result<Manifest> {
+    let (former, shards) = run.extend_by_shards(layout, shards)?;
+    let total = shards.rows()?;
     let progress = Progress::new("fingerprint", total, "images");
-    let mut kept = 0;
-    for shard in shards {
+    let mut kept = former.map_or(0, |former| former.facts["keypoints"].as_u64().unwrap_or(0));
+    for shard in &shards.left {
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut table = TableWriter::create(&run.path(&name), tables::fingerprints())?;
         for rows in Table::open(shard, &["image_id", "image"], BATCH)? {
@@ -87,6 +85,7 @@ fn run_fingerprint(shards: &[PathBuf], keypoints: usize, mut run: StageRun) -> R
         run.note_table(&name, written);
     }
     drop(progress);
-    let rows = Rows { input: total, output: total, rejected: 0 };
-    Ok(run.finish(rows, json!({"keypoints": kept}), &[])?)
+    let all = total + shards.rows_before;
+    let rows = Rows { input: all, output: all, rejected: 0 };
+    Ok(run.finish(rows, json!({"keypoints": kept, "added": total}), &[])?)
 }

@@ -1,9 +1,9 @@
 //! The table of fingerprints: to Arrow and back.
 
 use super::{Fingerprint, Pdq, PdqHashes, Quality, Thumbnail};
-use crate::input::Image;
+use crate::Result;
+use crate::input::{Image, Places};
 use crate::local::{Keypoint, LocalFeatures, Signature};
-use crate::{CurateError, Result};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float32Array, RecordBatch, UInt8Array, UInt16Array,
     UInt32Array, UInt64Array,
@@ -60,33 +60,28 @@ pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Resul
     Ok(RecordBatch::try_new(tables::fingerprints(), columns).map_err(internal)?)
 }
 
-/// Reads the fingerprints of a folder, which must be those of `images`, in their order.
+/// Reads the fingerprints of a folder, which must be those of `images`; they come out in the images' order.
 ///
 /// # Errors
-/// [`CurateError::Mismatch`] when an image has none.
+/// [`crate::CurateError::Mismatch`] when an image has none.
 pub(crate) fn read_fingerprints(folder: &Path, images: &[Image]) -> Result<FingerprintTable> {
-    let mut prints = Vec::with_capacity(images.len());
-    let mut expected = images.iter();
+    let mut prints: Vec<(usize, Fingerprint)> = Vec::with_capacity(images.len());
+    let mut places = Places::new(images, "fingerprint");
     for shard in Layout::shards(folder)? {
         for batch in Table::open(&shard, &[], BATCH)? {
             let batch = batch?;
-            for id in column::<UInt64Array>(&batch, "image_id")?.values() {
-                if expected.next().map(|image| image.id.0) != Some(*id) {
-                    return Err(CurateError::Mismatch(format!(
-                        "the fingerprint of image {id:016x} is not where it should be"
-                    )));
-                }
+            for (id, print) in column::<UInt64Array>(&batch, "image_id")?.values().iter().zip(read_batch(&batch)?) {
+                prints.push((places.of(*id)?, print));
             }
-            read_batch(&batch, &mut prints)?;
         }
     }
-    match expected.next() {
-        Some(image) => Err(CurateError::Mismatch(format!("image {} has no fingerprint", image.id))),
-        None => Ok(prints),
-    }
+    places.all_met()?;
+    prints.sort_unstable_by_key(|(place, _)| *place);
+    Ok(prints.into_iter().map(|(_, print)| print).collect())
 }
 
-fn read_batch(batch: &RecordBatch, prints: &mut FingerprintTable) -> Result<()> {
+fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
+    let mut prints = Vec::with_capacity(batch.num_rows());
     let f32s = |name: &str| column::<Float32Array>(batch, name);
     let (p99, p5, entropy) = (f32s("brightness_p99")?, f32s("brightness_p5")?, f32s("entropy_bits")?);
     let (sharpness, aspect) = (f32s("sharpness")?, f32s("aspect")?);
@@ -127,7 +122,7 @@ fn read_batch(batch: &RecordBatch, prints: &mut FingerprintTable) -> Result<()> 
             },
         });
     }
-    Ok(())
+    Ok(prints)
 }
 
 fn words_to_bytes<'a>(words: impl Iterator<Item = &'a [u64; 4]>) -> Vec<u8> {

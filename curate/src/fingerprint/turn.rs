@@ -70,6 +70,11 @@ impl Turn {
             Self::Transverse => "transverse",
         }
     }
+
+    /// The turn that tables call so.
+    pub(crate) fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|turn| turn.code() == code)
+    }
 }
 
 #[cfg(test)]

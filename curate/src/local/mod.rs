@@ -6,15 +6,17 @@
 
 mod fit;
 mod keypoints;
+mod rarity;
 mod scale_space;
 mod signature;
 mod tables;
 
 pub(crate) use fit::{Affine, Fit, confirm};
 pub(crate) use keypoints::Keypoint;
+pub(crate) use rarity::Rarity;
 pub(crate) use signature::Signature;
 use tables::Proposal;
-pub(crate) use tables::{Rarity, propose};
+pub(crate) use tables::propose;
 
 use image::GrayImage;
 use keypoints::find;

@@ -4,13 +4,14 @@
 //! The 256 bits are cut into tables of about log2(keypoints) bits each; two keypoints that agree in a table and differ in
 //! at most [`VOTE_MAX_BITS`] in all are a vote for their images. Mirrored pairs are looked up in the same tables with the
 //! mirrored signature. No bucket is compared all with all when it is large: members then meet the next few only, so that
-//! the work stays linear.
+//! the work stays linear. When only some images are new, only what shares a bucket with one of their keypoints is sorted,
+//! and only pairs with a new image are looked at.
 
-use super::{LocalFeatures, Signature};
+use super::{LocalFeatures, Rarity, Signature};
 use rayon::prelude::*;
 
 /// The largest distance of two signatures that is a vote.
-const VOTE_MAX_BITS: u32 = 44;
+pub(super) const VOTE_MAX_BITS: u32 = 44;
 /// Members of a bucket that each member meets at most.
 const WINDOW: usize = 48;
 const SIGNATURE_BITS: u32 = 256;
@@ -26,26 +27,42 @@ pub(crate) struct Proposal {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Vote {
-    a: u32,
-    b: u32,
-    of_a: u32,
-    of_b: u32,
+pub(super) struct Vote {
+    pub(super) a: u32,
+    pub(super) b: u32,
+    pub(super) of_a: u32,
+    pub(super) of_b: u32,
     mirrored: bool,
 }
 
 /// All keypoints of a set, one after the other.
-struct Keypoints {
+struct Keypoints<'a> {
     signatures: Vec<Signature>,
     /// Image and place within it.
     owners: Vec<(u32, u32)>,
+    /// By image.
+    is_new: &'a [bool],
 }
 
-/// The pairs of images that at least `votes_min` pairs of keypoints speak for, sorted, and how rare keypoints are.
+impl Keypoints<'_> {
+    fn is_new(&self, keypoint: usize) -> bool {
+        self.is_new[self.owners[keypoint].0 as usize]
+    }
+}
+
+/// The pairs of images, at least one of them new, that at least `votes_min` pairs of keypoints speak for, sorted, and how
+/// rare keypoints are.
 ///
-/// `group_of` names for each image the group of copies that it is known to belong to.
-pub(crate) fn propose(features: &[&LocalFeatures], group_of: &[usize], votes_min: usize) -> (Vec<Proposal>, Rarity) {
-    let mut all = Keypoints { signatures: Vec::new(), owners: Vec::new() };
+/// `group_of` names for each image the group of copies that it is known to belong to, `met` how often the keypoints of those
+/// that are not new were met before.
+pub(crate) fn propose(
+    features: &[&LocalFeatures],
+    group_of: &[usize],
+    is_new: &[bool],
+    met: &[Vec<u8>],
+    votes_min: usize,
+) -> (Vec<Proposal>, Rarity) {
+    let mut all = Keypoints { signatures: Vec::new(), owners: Vec::new(), is_new };
     for (image, features) in features.iter().enumerate() {
         all.signatures.extend_from_slice(&features.signatures);
         all.owners.extend((0..features.signatures.len()).map(|place| (image as u32, place as u32)));
@@ -59,7 +76,7 @@ pub(crate) fn propose(features: &[&LocalFeatures], group_of: &[usize], votes_min
         .collect();
     votes.par_sort_unstable();
     votes.dedup();
-    let rarity = Rarity::of(features, &votes, group_of);
+    let rarity = Rarity::of(features, &votes, group_of, met);
     let proposals = votes
         .chunk_by(|x, y| (x.a, x.b) == (y.a, y.b))
         .filter(|of_pair| of_pair.len() >= votes_min)
@@ -72,59 +89,6 @@ pub(crate) fn propose(features: &[&LocalFeatures], group_of: &[usize], votes_min
     (proposals, rarity)
 }
 
-/// In how many other groups of images, and at how many other places of its own image, each keypoint is met: what is met
-/// everywhere says little of any pair, and a pattern that repeats fits many maps.
-#[derive(Debug)]
-pub(crate) struct Rarity {
-    /// The first keypoint of each image.
-    starts: Vec<usize>,
-    met: Vec<u32>,
-}
-
-impl Rarity {
-    /// Counts groups, not images: a hundred copies of one image do not make its keypoints common.
-    fn of(features: &[&LocalFeatures], votes: &[Vote], group_of: &[usize]) -> Self {
-        let mut starts = Vec::with_capacity(features.len());
-        let mut total = 0usize;
-        for features in features {
-            starts.push(total);
-            total += features.signatures.len();
-        }
-        let place = |image: u32, keypoint: u32| (starts[image as usize] + keypoint as usize) as u32;
-        let group = |image: u32| group_of[image as usize] as u32;
-        let mut met: Vec<(u32, u32)> = votes
-            .par_iter()
-            .filter(|vote| group(vote.a) != group(vote.b))
-            .flat_map_iter(|v| [(place(v.a, v.of_a), group(v.b)), (place(v.b, v.of_b), group(v.a))])
-            .collect();
-        met.par_sort_unstable();
-        met.dedup();
-        let mut counts: Vec<u32> = features.par_iter().flat_map_iter(|features| repeats(features)).collect();
-        met.into_iter().for_each(|(keypoint, _)| counts[keypoint as usize] += 1);
-        Self { starts, met: counts }
-    }
-
-    /// How much a keypoint of an image says, 0 to 1: 1 when it is met at most twice elsewhere, then less.
-    pub(crate) fn weight(&self, image: usize, keypoint: usize) -> f32 {
-        (2.0 / self.met[self.starts[image] + keypoint].max(1) as f32).min(1.0)
-    }
-}
-
-/// For each keypoint of an image the others, at other places, that are as near to it as a vote asks for.
-fn repeats(features: &LocalFeatures) -> Vec<u32> {
-    let mut counts = vec![0u32; features.signatures.len()];
-    for (i, (signature, here)) in features.signatures.iter().zip(&features.keypoints).enumerate() {
-        for (j, (other, there)) in features.signatures.iter().zip(&features.keypoints).enumerate().take(i) {
-            let apart = (here.x - there.x).abs() + (here.y - there.y).abs() > here.sigma + there.sigma;
-            if apart && signature.distance_bits(other) <= VOTE_MAX_BITS {
-                counts[i] += 1;
-                counts[j] += 1;
-            }
-        }
-    }
-    counts
-}
-
 /// The `bits` bits of a signature from `first_bit` on.
 fn key(signature: &Signature, first_bit: u32, bits: u32) -> u32 {
     let (word, shift) = ((first_bit / 64) as usize, first_bit % 64);
@@ -135,12 +99,16 @@ fn key(signature: &Signature, first_bit: u32, bits: u32) -> u32 {
     (value & ((1 << bits) - 1)) as u32
 }
 
-fn votes_of_table(all: &Keypoints, first_bit: u32, bits: u32) -> Vec<Vote> {
+fn votes_of_table(all: &Keypoints<'_>, first_bit: u32, bits: u32) -> Vec<Vote> {
+    let of = |signature: &Signature| key(signature, first_bit, bits);
+    let shared = keys_of_new(all, bits, of);
     let keyed = |mirrored: bool| {
         let mut keyed: Vec<u64> = Vec::with_capacity(all.signatures.len());
         for (index, signature) in all.signatures.iter().enumerate() {
-            let signature = if mirrored { signature.mirrored() } else { *signature };
-            keyed.push(u64::from(key(&signature, first_bit, bits)) << 32 | index as u64);
+            let key = if mirrored { of(&signature.mirrored()) } else { of(signature) };
+            if shared.as_ref().is_none_or(|shared| shared[key as usize]) {
+                keyed.push(u64::from(key) << 32 | index as u64);
+            }
         }
         keyed.sort_unstable();
         keyed
@@ -148,8 +116,9 @@ fn votes_of_table(all: &Keypoints, first_bit: u32, bits: u32) -> Vec<Vote> {
     let plain = keyed(false);
     let mut votes = Vec::new();
     for bucket in plain.chunk_by(|x, y| x >> 32 == y >> 32) {
-        for (place, first) in bucket.iter().enumerate() {
-            for second in bucket[place + 1..].iter().take(WINDOW) {
+        let old = old_of(all, bucket);
+        for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(**first as u32 as usize)) {
+            for second in bucket[place + 1..].iter().take(WINDOW).chain(last_before(&old, *first)) {
                 vote(all, *first as u32, *second as u32, None, &mut votes);
             }
         }
@@ -165,10 +134,11 @@ fn votes_of_table(all: &Keypoints, first_bit: u32, bits: u32) -> Vec<Vote> {
         from += mirrored[from..].partition_point(|other| other >> 32 < key);
         let others = &mirrored[from..];
         let others = &others[..others.partition_point(|other| other >> 32 == key)];
-        for first in bucket {
-            // A pair is met from both sides: the one with the smaller index is enough.
+        let old = old_of(all, others);
+        for first in bucket.iter().filter(|first| all.is_new(**first as u32 as usize)) {
+            // A pair is met from both sides: the one with the smaller index is enough, or the new one.
             let after = others.partition_point(|other| *other as u32 <= *first as u32);
-            for second in others[after..].iter().take(WINDOW) {
+            for second in others[after..].iter().take(WINDOW).chain(last_before(&old, *first)) {
                 vote(all, *first as u32, *second as u32, Some(true), &mut votes);
             }
         }
@@ -176,8 +146,32 @@ fn votes_of_table(all: &Keypoints, first_bit: u32, bits: u32) -> Vec<Vote> {
     votes
 }
 
+/// Which keys new keypoints have, plainly or in a mirror; none when all are new, and every key counts.
+fn keys_of_new(all: &Keypoints<'_>, bits: u32, key: impl Fn(&Signature) -> u32) -> Option<Vec<bool>> {
+    if all.is_new.iter().all(|is_new| *is_new) {
+        return None;
+    }
+    let mut keys = vec![false; 1 << bits];
+    for (_, signature) in all.signatures.iter().enumerate().filter(|(index, _)| all.is_new(*index)) {
+        keys[key(signature) as usize] = true;
+        keys[key(&signature.mirrored()) as usize] = true;
+    }
+    Some(keys)
+}
+
+/// The members of a bucket that are not new, in the order of their indices.
+fn old_of(all: &Keypoints<'_>, bucket: &[u64]) -> Vec<u64> {
+    bucket.iter().copied().filter(|keypoint| !all.is_new(*keypoint as u32 as usize)).collect()
+}
+
+/// The last few members before a keypoint.
+fn last_before(old: &[u64], keypoint: u64) -> impl Iterator<Item = &u64> {
+    let before = old.partition_point(|other| (*other as u32) < keypoint as u32);
+    old[before.saturating_sub(WINDOW)..before].iter()
+}
+
 /// Notes two keypoints of different images as a vote when they are near, plainly or in a mirror, or as `mirrored` says.
-fn vote(all: &Keypoints, first: u32, second: u32, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
+fn vote(all: &Keypoints<'_>, first: u32, second: u32, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
     let (x, y) = (first.min(second) as usize, first.max(second) as usize);
     let ((a, of_a), (b, of_b)) = (all.owners[x], all.owners[y]);
     if a == b {

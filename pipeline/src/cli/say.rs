@@ -39,10 +39,15 @@ pub fn announce(common: &CommonArgs, stage: &str, folder: &Path, outcome: Outcom
         vec![match outcome {
             Outcome::UpToDate => format!("{stage:>8}  up to date: {} ({} rows)", folder.display(), rows.output),
             _ => format!(
-                "{stage:>8}  {} in = {} out + {} rejected, {:.1} s, {:.0}/s, peak {:.0} MiB: {}",
+                "{stage:>8}  {} in = {} out + {} rejected{}, {:.1} s, {:.0}/s, peak {:.0} MiB: {}",
                 rows.input,
                 rows.output,
                 rows.rejected,
+                if manifest.extends.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {} of them new", manifest.facts["added"])
+                },
                 manifest.wall_secs,
                 manifest.rows_per_sec,
                 manifest.peak_memory_mib,

@@ -91,6 +91,8 @@ pub enum Place {
         offset_bytes: u64,
         /// Length.
         len_bytes: u64,
+        /// The first half of their BLAKE3.
+        digest: [u8; 16],
     },
 }
 
@@ -218,7 +220,7 @@ impl Fetcher {
                 }
                 std::fs::read(path).map_err(|e| (RejectReason::Unreadable, e.to_string()))
             }
-            Place::Spool { offset_bytes, len_bytes } => {
+            Place::Spool { offset_bytes, len_bytes, digest: _ } => {
                 if *len_bytes > max_bytes {
                     return Err(too_many(*len_bytes));
                 }

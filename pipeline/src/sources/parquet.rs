@@ -92,7 +92,10 @@ fn list_file(path: &Path, shown: &str, listing: &mut Listing, spool: &mut Spool)
                 continue;
             };
             spool.writer.write_all(bytes).map_err(PipelineError::io("write the spool of", path))?;
-            let place = Place::Spool { offset_bytes: spool.offset_bytes, len_bytes: bytes.len() as u64 };
+            let mut digest = [0; 16];
+            digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+            let len_bytes = bytes.len() as u64;
+            let place = Place::Spool { offset_bytes: spool.offset_bytes, len_bytes, digest };
             spool.offset_bytes += bytes.len() as u64;
             // -1 stands for "no label" in datasets.
             let label = labels.filter(|l| l.is_valid(index)).map(|l| l.value(index)).filter(|l| *l >= 0);

@@ -2,15 +2,18 @@
 //!
 //! A stage writes into `.NAME.partial` beside its final folder and renames when it is done: what has a manifest is
 //! complete, what has none is not there. A folder whose manifest has the key (stage, version, configuration, inputs) that
-//! is asked for is up to date and skipped.
+//! is asked for is up to date and skipped. A stage whose inputs have only grown may take over what its folder holds and
+//! add to it: see [`StageRun::former`].
 
 mod environment;
+mod extend;
 mod layout;
 mod lineage;
 pub mod progress;
 mod table;
 
 pub use environment::{environment, peak_memory_mib};
+pub use extend::ShardsLeft;
 pub use layout::{Current, Layout};
 pub use lineage::{StageState, StageStatus, ancestor, explain, status};
 pub use progress::Progress;
@@ -77,6 +80,8 @@ pub struct StageRun {
     pub resumed: bool,
     started: Instant,
     tables: BTreeMap<String, WrittenTable>,
+    /// The digests of the folders that were taken over, the latest first.
+    extends: Vec<Digest>,
     /// Held until the stage ends, so that no second process writes the same folder.
     _lock: File,
 }
@@ -90,11 +95,13 @@ impl StageSpec {
     /// The manifest of the final folder, if it is the one that this specification would make.
     pub fn up_to_date(&self) -> Option<Manifest> {
         let manifest = read_manifest(&self.folder).ok()?;
-        let whole = manifest
-            .outputs
-            .iter()
-            .all(|(name, output)| fs::metadata(self.folder.join(name)).is_ok_and(|file| file.len() == output.bytes));
-        (manifest.key == self.key() && whole).then_some(manifest)
+        (manifest.key == self.key() && self.is_whole(&manifest)).then_some(manifest)
+    }
+
+    /// Whether all files that a manifest of the folder names are there, at their length.
+    fn is_whole(&self, manifest: &Manifest) -> bool {
+        let is_there = |name: &str, bytes: u64| fs::metadata(self.folder.join(name)).is_ok_and(|f| f.len() == bytes);
+        manifest.outputs.iter().all(|(name, output)| is_there(name, output.bytes))
     }
 
     /// Looks whether the stage is up to date and otherwise prepares its temporary folder.
@@ -102,7 +109,15 @@ impl StageSpec {
     /// # Errors
     /// When the folder cannot be made, or another process is at work on it.
     pub fn open(self, dry_run: bool) -> Result<Opened> {
-        if let Some(manifest) = self.up_to_date() {
+        self.open_or_rebuild(dry_run, false)
+    }
+
+    /// The same, but with `rebuild` a folder that was extended is not up to date.
+    ///
+    /// # Errors
+    /// As [`StageSpec::open`].
+    pub fn open_or_rebuild(self, dry_run: bool, rebuild: bool) -> Result<Opened> {
+        if let Some(manifest) = self.up_to_date().filter(|manifest| !rebuild || manifest.extends.is_empty()) {
             return Ok(Opened::UpToDate(Box::new(manifest)));
         }
         if dry_run {
@@ -129,7 +144,8 @@ impl StageSpec {
             fs::write(&key_file, &key.0).map_err(PipelineError::io("write", &key_file))?;
         }
         let started = Instant::now();
-        Ok(Opened::Run(StageRun { spec: self, key, partial, resumed, started, tables: BTreeMap::new(), _lock: lock }))
+        let (tables, extends) = (BTreeMap::new(), Vec::new());
+        Ok(Opened::Run(StageRun { spec: self, key, partial, resumed, started, tables, extends, _lock: lock }))
     }
 }
 
@@ -186,11 +202,15 @@ impl StageRun {
         let repeatable: BTreeMap<&str, &Digest> =
             outputs.iter().filter(|(_, o)| o.repeatable).map(|(name, o)| (name.as_str(), &o.digest)).collect();
         let wall_secs = self.started.elapsed().as_secs_f64();
+        let digest = digest_of_bytes(json!([self.spec.stage, repeatable]).to_string().as_bytes());
+        // A folder that nothing was added to does not extend itself.
+        let extends = self.extends.into_iter().filter(|former| *former != digest).collect();
         let manifest = Manifest {
             stage: self.spec.stage.to_owned(),
             version: self.spec.version,
             lapidary: env!("CARGO_PKG_VERSION").to_owned(),
-            digest: digest_of_bytes(json!([self.spec.stage, repeatable]).to_string().as_bytes()),
+            digest,
+            extends,
             config: self.spec.config,
             inputs: self.spec.inputs,
             key: self.key,

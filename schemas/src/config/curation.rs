@@ -136,7 +136,7 @@ pub struct CurateConfig {
     pub score_min: f32,
     /// Which images of a group go.
     pub removal: Removal,
-    /// Neighbours looked at for each image, itself included.
+    /// Neighbours looked at for each image, itself included; 0 looks at all above `copy_similarity_min` (a range search).
     pub neighbours: usize,
     /// Up to this many images the search is exact ...
     pub flat_max_images: usize,
@@ -168,6 +168,11 @@ pub struct CurateConfig {
     pub resample_rounds: u32,
     /// Points a cluster gives to a resampling round; 0 means half the mean cluster size.
     pub resample_points: usize,
+    /// New images are merged into the tree that is there. A rebuild is offered when they lie, by the mean squared distance to
+    /// their centroids, this many times as far out as the images that the tree was built from ...
+    pub drift_max: f64,
+    /// ... or are this many times as many.
+    pub added_max: f64,
     /// The order inside a leaf.
     pub leaf_order: LeafOrder,
     /// What tilts that order.
@@ -205,6 +210,8 @@ impl Default for CurateConfig {
             kmeans_max_points: 256,
             resample_rounds: 3,
             resample_points: 0,
+            drift_max: 1.5,
+            added_max: 0.5,
             leaf_order: LeafOrder::Nearest,
             weight: Weight::None,
             quality: QualityConfig::default(),

@@ -1,0 +1,172 @@
+//! Images added to what is there already: only they are read, hashed, embedded and compared, and what comes out is what
+//! curating everything at once would have found.
+
+use crate::run::{DRAWN, facts, refusal, text};
+use arrow::array::{Array, StringArray, UInt32Array, UInt64Array};
+use lapidary_pipeline::stage::{column, read_table};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The pile's pictures, broken ones included, by name.
+fn pictures() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(DRAWN.pile().join("pile"))
+        .expect("drawn")
+        .map(|entry| entry.expect("reads").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jpg"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn add(pictures: &[PathBuf], folder: &Path) {
+    std::fs::create_dir_all(folder).expect("creates");
+    for picture in pictures {
+        std::fs::copy(picture, folder.join(picture.file_name().expect("a name"))).expect("copies");
+    }
+}
+
+/// Ingest, fingerprint, embed and curate, with more arguments for the first and the last.
+fn chain(out: &Path, data: &Path, more: &[&str]) -> Vec<Value> {
+    let ingest = [&["ingest", "--data", text(data), "--set", "ingest.max_reject=0.5"], more].concat();
+    let mut said = facts(out, &ingest);
+    said.extend(facts(out, &["fingerprint"]));
+    said.extend(facts(out, &["embed"]));
+    said.extend(facts(out, &[&["curate"], more].concat()));
+    said
+}
+
+/// The groups of copies, each by its images.
+fn groups(out: &Path) -> BTreeSet<Vec<u64>> {
+    let mut groups: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for batch in read_table(&out.join("data/curation/duplicates.parquet"), &[]).expect("reads") {
+        let (ids, numbers): (&UInt64Array, &UInt32Array) =
+            (column(&batch, "image_id").expect("there"), column(&batch, "group").expect("there"));
+        for row in 0..ids.len() {
+            groups.entry(numbers.value(row)).or_default().push(ids.value(row));
+        }
+    }
+    groups.into_values().collect()
+}
+
+/// The ranked images of each leaf in their order, and what became of every image.
+fn decisions(out: &Path) -> (BTreeMap<u32, Vec<u64>>, BTreeMap<u64, String>) {
+    let (mut leaves, mut reasons) = (BTreeMap::<u32, Vec<u64>>::new(), BTreeMap::new());
+    for batch in read_table(&out.join("data/curation/decisions.parquet"), &[]).expect("reads") {
+        let (ids, all): (&UInt64Array, &StringArray) =
+            (column(&batch, "image_id").expect("there"), column(&batch, "reason").expect("there"));
+        let of_leaf: &UInt32Array = column(&batch, "leaf").expect("there");
+        for row in 0..ids.len() {
+            reasons.insert(ids.value(row), all.value(row).to_owned());
+            if of_leaf.is_valid(row) {
+                leaves.entry(of_leaf.value(row)).or_default().push(ids.value(row));
+            }
+        }
+    }
+    (leaves, reasons)
+}
+
+#[test]
+fn added_images_are_merged_and_nothing_else_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let all = pictures();
+    let (new, old): (Vec<_>, Vec<_>) = all.iter().cloned().enumerate().partition(|(i, _)| i % 8 == 3);
+    let (new, old): (Vec<PathBuf>, Vec<PathBuf>) =
+        (new.into_iter().map(|(_, p)| p).collect(), old.into_iter().map(|(_, p)| p).collect());
+    add(&old, &data);
+    let before = chain(&out, &data, &[]);
+    let (leaves_before, reasons_before) = decisions(&out);
+    let shard = out.join("data/images/part-00000.parquet");
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).expect("there"));
+    let shard_before = inode(&shard);
+
+    // The new ones, and the very bytes of an old one under another name.
+    add(&new, &data);
+    std::fs::copy(&old[5], data.join("again.jpg")).expect("copies");
+    let after = chain(&out, &data, &[]);
+    let added = |said: &Value| said["facts"]["added"].as_u64().expect("a number");
+    let images = after[0]["rows"]["output"].as_u64().expect("rows");
+    assert_eq!(added(&after[0]), images - before[0]["rows"]["output"].as_u64().expect("rows"));
+    assert!(
+        after.iter().all(|said| added(said) == added(&after[0])),
+        "each stage makes the new ones alone: {after:#?}"
+    );
+    assert_eq!(inode(&shard), shard_before, "what was there stays");
+    assert!(out.join("data/images/part-00001.parquet").is_file());
+    let again = chain(&out, &data, &[]);
+    assert!(again.iter().zip(&after).all(|(a, b)| a["outcome"] == "up_to_date" && a["digest"] == b["digest"]));
+
+    // The same from nothing elsewhere: the same images, the same groups, the same verdicts.
+    let elsewhere = folder.path().join("elsewhere");
+    let whole = chain(&elsewhere, &data, &[]);
+    assert_eq!(whole[0]["rows"], after[0]["rows"]);
+    assert_eq!(groups(&out), groups(&elsewhere));
+    let ((leaves, reasons), (_, reasons_whole)) = (decisions(&out), decisions(&elsewhere));
+    let is_kept = |reasons: &BTreeMap<u64, String>| -> BTreeSet<u64> {
+        reasons.iter().filter(|(_, reason)| *reason == "kept").map(|(id, _)| *id).collect()
+    };
+    assert_eq!(is_kept(&reasons), is_kept(&reasons_whole));
+    assert_eq!(reasons.len() as u64, images);
+
+    // An old image without a new copy is decided on as before, in the leaf it was in, in the order it was in.
+    let touched: BTreeSet<u64> = groups(&out)
+        .into_iter()
+        .filter(|group| group.iter().any(|id| !reasons_before.contains_key(id)))
+        .flatten()
+        .collect();
+    let untouched = |id: &&u64| reasons_before.contains_key(id) && !touched.contains(id);
+    assert!(reasons_before.iter().filter(|(id, _)| untouched(id)).all(|(id, reason)| reasons[id] == *reason));
+    for (leaf, ids) in &leaves_before {
+        let order = |ids: &[u64]| -> Vec<u64> { ids.iter().filter(untouched).copied().collect() };
+        assert_eq!(order(ids), order(&leaves[leaf]), "leaf {leaf}");
+    }
+    let drift = &after[3]["facts"]["tree"];
+    assert!(drift["added_share"].as_f64() > Some(0.1) && drift["distance_ratio"].as_f64() < Some(1.5), "{drift}");
+    assert!(after[3]["facts"]["rebuild_because"].is_null());
+
+    // Asked to, everything is made again, as if it had been there from the start.
+    let rebuilt = chain(&out, &data, &["--rebuild"]);
+    let digests = |said: &[Value]| -> Vec<Value> { said.iter().map(|said| said["digest"].clone()).collect() };
+    assert_eq!(digests(&rebuilt), digests(&whole));
+    assert!(chain(&out, &data, &["--rebuild"]).iter().all(|said| said["outcome"] == "up_to_date"));
+}
+
+#[test]
+fn a_large_set_goes_on_with_its_index_and_its_whitening_and_drift_offers_a_rebuild() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let all = pictures();
+    add(&all[..200], &data);
+    let set =
+        ["curate.flat_max_images=50", "curate.whiten_dim=32", "curate.drift_max=0.01", "curate.clusters=[20, 4, 2]"];
+    let mut curate = vec!["curate"];
+    set.iter().for_each(|set| curate.extend(["--set", set]));
+    chain(&out, &data, &[]);
+    let before = facts(&out, &curate).remove(0);
+    assert_eq!(before["facts"]["neighbours"]["index"], "inverted");
+    assert!(before["facts"]["rebuild_because"].is_null() && out.join("data/curation/neighbours.faiss").is_file());
+    add(&all[200..220], &data);
+    chain(&out, &data, &[]);
+    // Another configuration was curated in between: there is nothing to go on from.
+    assert_eq!(facts(&out, &curate).remove(0)["facts"]["neighbours"]["index"], "inverted");
+    add(&all[220..240], &data);
+    for verb in ["fingerprint", "embed"] {
+        facts(&out, &["ingest", "--data", text(&data), "--set", "ingest.max_reject=0.5"]);
+        facts(&out, &[verb]);
+    }
+    let after = facts(&out, &curate).remove(0);
+    assert_eq!(after["facts"]["neighbours"]["index"], "restored", "{after:#}");
+    assert!(after["facts"]["added"].as_u64() > Some(10) && after["facts"]["neighbours"]["recall"].as_f64() > Some(0.5));
+    assert!(after["facts"]["rebuild_because"].as_str().is_some_and(|why| why.contains("drift_max")), "{after:#}");
+    let sum: u64 =
+        after["facts"]["neighbours"]["nearest"].as_array().expect("bins").iter().filter_map(Value::as_u64).sum();
+    assert_eq!(Some(sum), after["rows"]["output"].as_u64(), "each image's nearest is counted once");
+
+    // A file that changed, or went, has everything read again.
+    std::fs::copy(&all[300], data.join(all[3].file_name().expect("a name"))).expect("overwrites");
+    let changed = facts(&out, &["ingest", "--data", text(&data), "--set", "ingest.max_reject=0.5"]).remove(0);
+    assert_eq!((&changed["outcome"], &changed["facts"]["added"]), (&"ran".into(), &changed["rows"]["output"]));
+    let (code, error) = refusal(&["curate", "--out", text(&out)]);
+    assert!(code == 1 && error.contains("is stale") && error.contains("lapidary fingerprint"), "{error}");
+}
