@@ -1,15 +1,15 @@
-//! Hierarchical k-means with resampling (Vo et al. 2024), on FAISS's clustering.
+//! Hierarchical k-means with resampling (Vo et al. 2024).
 //!
 //! Level 1 clusters the images, each next level the centroids below. At each level a first k-means is followed by rounds
 //! of k-means on the points closest to each centroid, which flattens the density that centroids follow
 //! (`spec/curation.md` section 1, described there in our own words).
 
 use crate::input::Vectors;
+use crate::kmeans::lloyd;
 use crate::{CurateError, Result};
 use faiss::Index;
-use faiss::cluster::{Clustering, ClusteringParameters};
 use faiss::index::flat::FlatIndexImpl;
-use lapidary_pipeline::random::{Purpose, Rng, keyed};
+use lapidary_pipeline::random::{Purpose, Rng, SliceRandom, keyed};
 use lapidary_pipeline::{PipelineError, interrupt};
 use lapidary_schemas::config::CurateConfig;
 
@@ -85,37 +85,42 @@ fn cluster_level(points: &Vectors, k: usize, config: &CurateConfig, seed: u64, n
     Ok(without_empty(centroids, assignment, distances))
 }
 
+/// k-means on at most `curate.kmeans_max_points` points a cluster, drawn at random, from as many of them as there are clusters.
 fn kmeans(points: &Vectors, k: usize, config: &CurateConfig, mut rng: impl Rng) -> Result<Vectors> {
-    interrupt::check()?;
     if k >= points.len() {
         return Ok(points.clone());
     }
-    let mut parameters = ClusteringParameters::new();
-    parameters.set_niter(config.kmeans_iterations);
-    // FAISS takes a positive 32-bit seed.
-    parameters.set_seed(rng.next_u32() >> 1);
-    parameters.set_min_points_per_centroid(1);
-    parameters.set_max_points_per_centroid(config.kmeans_max_points.min(i32::MAX as usize) as u32);
-    let dim = points.dim as u32;
-    let mut clustering =
-        Clustering::new_with_params(dim, k as u32, &parameters).map_err(CurateError::faiss("preparing k-means"))?;
-    let mut index = FlatIndexImpl::new_l2(dim).map_err(CurateError::faiss("making a flat index"))?;
-    clustering.train(&points.values, &mut index).map_err(CurateError::faiss("k-means"))?;
-    let centroids = clustering.centroids().map_err(CurateError::faiss("reading centroids"))?;
-    Ok(Vectors { dim: points.dim, values: centroids.concat() })
+    let most = k.saturating_mul(config.kmeans_max_points.max(1)).min(points.len());
+    let mut drawn: Vec<usize> = (0..points.len()).collect();
+    let (chosen, _) = drawn.partial_shuffle(&mut rng, most);
+    let first = points.select(&chosen[..k]);
+    let sample = if most < points.len() {
+        chosen.sort_unstable();
+        Some(points.select(chosen))
+    } else {
+        None
+    };
+    Ok(lloyd(sample.as_ref().unwrap_or(points), first, config.kmeans_iterations, &mut rng)?.centroids)
 }
 
 /// The nearest centroid of each point and the distance to it.
 pub(crate) fn assign(points: &Vectors, centroids: &Vectors) -> Result<(Vec<u32>, Vec<f32>)> {
     let mut index = FlatIndexImpl::new_l2(points.dim as u32).map_err(CurateError::faiss("making a flat index"))?;
     index.add(&centroids.values).map_err(CurateError::faiss("adding centroids"))?;
+    let (clusters, mut distances) = assign_squared(points, &mut index)?;
+    distances.iter_mut().for_each(|distance| *distance = distance.sqrt());
+    Ok((clusters, distances))
+}
+
+/// The nearest centroid of an index to each point, and the squared distance to it.
+pub(crate) fn assign_squared(points: &Vectors, index: &mut FlatIndexImpl) -> Result<(Vec<u32>, Vec<f32>)> {
     let (mut clusters, mut distances) = (Vec::with_capacity(points.len()), Vec::with_capacity(points.len()));
-    for queries in points.values.chunks(ASSIGNED * points.dim) {
+    for queries in points.values.chunks(ASSIGNED * points.dim.max(1)) {
         interrupt::check()?;
         let found = index.search(queries, 1).map_err(CurateError::faiss("assigning points"))?;
         clusters.extend(found.labels.iter().map(|label| label.get().unwrap_or(0) as u32));
-        // FAISS gives squared distances, which rounding can make negative.
-        distances.extend(found.distances.iter().map(|squared| squared.max(0.0).sqrt()));
+        // Rounding can make them negative.
+        distances.extend(found.distances.iter().map(|squared| squared.max(0.0)));
     }
     Ok((clusters, distances))
 }

@@ -50,6 +50,12 @@ pub fn curate(
         inputs.extend(digests);
         against.push((name.clone(), folders));
     }
+    let mut background = None;
+    if !config.curate.background.is_empty() {
+        let (folders, digests) = PoolFolders::of(layout, &config.curate.background, encoder)?;
+        inputs.extend(digests);
+        background = Some(folders);
+    }
     let seeds = Seeds::of(layout, config)?;
     inputs.extend(seeds.iter().flat_map(|(_, digests)| digests.clone()));
     let truth = (!config.curate.truth.is_empty()).then(|| PathBuf::from(&config.curate.truth));
@@ -77,7 +83,7 @@ pub fn curate(
             };
             let former = run.former(grown).filter(|_| !afresh).map(|manifest| Former::new(manifest, folder.clone()));
             let seeds = seeds.map(|(seeds, _)| seeds);
-            let asked = Asked { folders, against, seeds, truth, config };
+            let asked = Asked { folders, against, background, seeds, truth, config };
             Ok((Outcome::Ran, folder, Some(run_curate(&asked, former.as_ref(), run)?)))
         }
     }
@@ -87,6 +93,7 @@ pub fn curate(
 struct Asked<'a> {
     folders: PoolFolders,
     against: Vec<(String, PoolFolders)>,
+    background: Option<PoolFolders>,
     seeds: Option<Seeds>,
     truth: Option<PathBuf>,
     config: &'a Config,
@@ -94,21 +101,23 @@ struct Asked<'a> {
 
 fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> Result<Manifest> {
     let config = asked.config;
-    let mut pool = asked.folders.read()?;
+    let mut pool = asked.folders.read(&config.curate.quality)?;
     let count = pool.images.len();
     let low_quality = pool.take_low_quality(&config.curate.quality);
     let in_pool = pool.images.len();
     let mut references: Vec<(usize, String)> = Vec::new();
     for (name, folders) in &asked.against {
         references.push((pool.images.len(), name.clone()));
-        pool.append(folders.read()?)?;
+        pool.append(folders.read(&config.curate.quality)?)?;
     }
+    let mut background = asked.background.as_ref().map(PoolFolders::read_embeddings).transpose()?;
     if config.curate.whiten_dim > 0 {
         let whitening = match former {
             Some(former) => former.whitening()?,
             None => Whitening::fit(&pool.vectors, in_pool, config.curate.whiten_dim)?,
         };
         pool.vectors = whitening.apply(&pool.vectors)?;
+        background = background.map(|vectors| whitening.apply(&vectors)).transpose()?;
         whitening.write(&mut run)?;
     }
     let before = match former {
@@ -116,7 +125,7 @@ fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> 
         None => Before::nothing(pool.images.len()),
     };
     let added = before.is_new.iter().filter(|is_new| **is_new).count();
-    let Found { pairs, near, met } = find_all_pairs(&pool, before, former, config, &mut run)?;
+    let Found { pairs, near, met } = find_all_pairs(&pool, background.as_ref(), before, former, config, &mut run)?;
     tables::write_rarity(&mut run, &pool.images, &met)?;
     drop(met);
     let members = members_of(pool.known(), &pairs, config, in_pool);
@@ -147,8 +156,7 @@ fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> 
 
     let verdicts = Verdicts {
         images: &pool.images,
-        prints: &pool.prints,
-        quality: &config.curate.quality,
+        issues: &pool.issues,
         references: &references,
     };
     let mut decisions: Vec<Decision> =
@@ -194,6 +202,7 @@ fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> 
 /// The evidence; the index that it took is left beside it when it is worth going on with.
 fn find_all_pairs(
     pool: &Pool,
+    background: Option<&Vectors>,
     before: Before,
     former: Option<&Former>,
     config: &Config,
@@ -217,6 +226,9 @@ fn find_all_pairs(
             neighbours
         }
     };
+    if let Some(background) = background {
+        neighbours.normalise(background, &config.curate)?;
+    }
     find_pairs(pool.known(), before, Some(&mut neighbours), &config.curate)
 }
 

@@ -2,10 +2,8 @@
 
 use crate::duplicates::Member;
 use crate::evidence::Pair;
-use crate::fingerprint::Fingerprint;
 use crate::input::Image;
 use crate::tree::LeafPlace;
-use lapidary_schemas::config::QualityConfig;
 use lapidary_schemas::{DecisionReason, ImageId, QualityIssue};
 
 /// A row of the decisions table.
@@ -25,11 +23,10 @@ pub(crate) struct Decision {
     pub(crate) issues: Vec<QualityIssue>,
 }
 
-/// What is decided on: the pool's images, row for row with their fingerprints; those after them are references.
+/// What is decided on: the pool's images, row for row with their issues; those after them are references.
 pub(crate) struct Verdicts<'a> {
     pub(crate) images: &'a [Image],
-    pub(crate) prints: &'a [Fingerprint],
-    pub(crate) quality: &'a QualityConfig,
+    pub(crate) issues: &'a [Vec<QualityIssue>],
     /// The names of the sources that references come from, by the first of their images.
     pub(crate) references: &'a [(usize, String)],
 }
@@ -45,7 +42,7 @@ impl Verdicts<'_> {
             score: None,
             neighbour: None,
             detail: None,
-            issues: self.prints[image].quality.issues(self.quality),
+            issues: self.issues[image].clone(),
         }
     }
 

@@ -27,6 +27,8 @@ const TRAINED_A_LIST: usize = 20;
 /// Queries and neighbours that recall is measured on.
 const RECALL_QUERIES: usize = 200;
 const RECALL_NEIGHBOURS: usize = 10;
+/// Neighbours in the background that a score is normalised by: SSCD's ranks 0 to 2.
+const BACKGROUND_NEIGHBOURS: usize = 3;
 
 /// An index over embeddings, to be asked for the nearest by cosine.
 pub struct Neighbours<'a> {
@@ -35,6 +37,8 @@ pub struct Neighbours<'a> {
     name: &'static str,
     /// Which vector each of the index is; none where it is gone since the index was written.
     labels: Vec<Option<u32>>,
+    /// What is taken off the similarities of each vector before they are held against a threshold.
+    offsets: Vec<f32>,
 }
 
 impl<'a> Neighbours<'a> {
@@ -53,7 +57,7 @@ impl<'a> Neighbours<'a> {
         }
         .map_err(CurateError::faiss("making an index"))?;
         index.add(&vectors.values).map_err(CurateError::faiss("adding embeddings"))?;
-        Ok(Self { vectors, index, name, labels: (0..count as u32).map(Some).collect() })
+        Ok(Self { vectors, index, name, labels: (0..count as u32).map(Some).collect(), offsets: vec![0.0; count] })
     }
 
     /// Goes on with an index that was written; `labels` says which vector each of its own is. The vectors that it lacks are
@@ -72,7 +76,36 @@ impl<'a> Neighbours<'a> {
         let lacking: Vec<usize> = (0..vectors.len()).filter(|vector| !is_there[*vector]).collect();
         index.add(&vectors.select(&lacking).values).map_err(CurateError::faiss("adding embeddings"))?;
         labels.extend(lacking.iter().map(|vector| Some(*vector as u32)));
-        Ok(Self { vectors, index, name: "restored", labels })
+        Ok(Self { vectors, index, name: "restored", labels, offsets: vec![0.0; vectors.len()] })
+    }
+
+    /// Normalises scores by a background of images that are copies of none of the vectors: what a vector has in common with
+    /// its nearest there it has with anything (SSCD, Pizzi et al. 2022). It never changes the order of a
+    /// vector's neighbours.
+    ///
+    /// # Errors
+    /// When the background is of another length, or FAISS refuses.
+    pub fn normalise(&mut self, background: &Vectors, config: &CurateConfig) -> Result<()> {
+        if background.dim != self.vectors.dim {
+            let (theirs, ours) = (background.dim, self.vectors.dim);
+            return Err(CurateError::Mismatch(format!("a background of {theirs} values, embeddings of {ours}")));
+        }
+        let mut nearest = Neighbours::new(background, config)?;
+        let mut offsets = Vec::with_capacity(self.vectors.len());
+        for queries in self.vectors.values.chunks(QUERIES * self.vectors.dim) {
+            interrupt::check()?;
+            for found in nearest.of(queries, BACKGROUND_NEIGHBOURS)? {
+                let sum: f32 = found.iter().map(|(_, similarity)| similarity).sum();
+                offsets.push(config.background_weight * sum / found.len().max(1) as f32);
+            }
+        }
+        self.offsets = offsets;
+        Ok(())
+    }
+
+    /// What a similarity of a vector counts for.
+    pub fn score(&self, vector: usize, similarity: f32) -> f32 {
+        similarity - self.offsets[vector]
     }
 
     /// Writes the index to a file.
@@ -210,7 +243,11 @@ pub(crate) fn pairs_of(neighbours: &mut Neighbours<'_>, asking: &[usize], config
         let queries = vectors.select(chunk).values;
         let rows = match config.neighbours {
             // A range is open: what lies at the threshold itself belongs to it here.
-            0 => neighbours.above(&queries, config.copy_similarity_min.next_down())?,
+            0 => {
+                let offsets = chunk.iter().map(|a| neighbours.offsets[*a]);
+                let lowest = offsets.min_by(f32::total_cmp).unwrap_or(0.0);
+                neighbours.above(&queries, (config.copy_similarity_min + lowest).next_down())?
+            }
             k => neighbours.of(&queries, k)?,
         };
         for (a, found) in chunk.iter().zip(rows) {
@@ -219,7 +256,8 @@ pub(crate) fn pairs_of(neighbours: &mut Neighbours<'_>, asking: &[usize], config
                 let bin = (nearest.max(0.0) * NEAREST_BINS as f32) as usize;
                 nearest_bins[bin.min(NEAREST_BINS - 1)] += 1;
             }
-            let near = others().filter(|(_, similarity)| *similarity >= config.copy_similarity_min);
+            let near =
+                others().filter(|(_, similarity)| neighbours.score(*a, *similarity) >= config.copy_similarity_min);
             pairs.extend(near.map(|(b, similarity)| (*a.min(b), *a.max(b), *similarity)));
         }
         progress.add(chunk.len() as u64);

@@ -1,7 +1,7 @@
 //! What is curated: a source's images, with their fingerprints and embeddings, row for row.
 
 use crate::evidence::Known;
-use crate::fingerprint::{Fingerprint, read_fingerprints};
+use crate::fingerprint::{Fingerprint, read_fingerprints, usual_sizes};
 use crate::input::{Image, Vectors, read_embeddings, read_images};
 use crate::{CurateError, Result};
 use lapidary_pipeline::stage::{Layout, require_manifest};
@@ -56,11 +56,24 @@ impl PoolFolders {
     ///
     /// # Errors
     /// When they do not belong together.
-    pub(crate) fn read(&self) -> Result<Pool> {
+    pub(crate) fn read(&self, quality: &QualityConfig) -> Result<Pool> {
         let images = read_images(&self.images)?;
         let prints = read_fingerprints(&self.fingerprints, &images)?;
-        let vectors = read_embeddings(&self.embeddings, &images)?;
-        Ok(Pool { images, prints, vectors })
+        let vectors = self.read_vectors(&images)?;
+        let issues = issues(&images, &prints, quality);
+        Ok(Pool { images, prints, issues, vectors })
+    }
+
+    /// Reads the embeddings alone.
+    ///
+    /// # Errors
+    /// When they are of other images.
+    pub(crate) fn read_embeddings(&self) -> Result<Vectors> {
+        self.read_vectors(&read_images(&self.images)?)
+    }
+
+    fn read_vectors(&self, images: &[Image]) -> Result<Vectors> {
+        read_embeddings(&self.embeddings, images)
     }
 }
 
@@ -69,6 +82,8 @@ impl PoolFolders {
 pub(crate) struct Pool {
     pub(crate) images: Vec<Image>,
     pub(crate) prints: Vec<Fingerprint>,
+    /// What is wrong with each image by itself, or beside the others of its source.
+    pub(crate) issues: Vec<Vec<QualityIssue>>,
     pub(crate) vectors: Vectors,
 }
 
@@ -80,7 +95,7 @@ impl Pool {
 
     /// Takes out the images that have an issue which `config.drop` names, and returns them with all their issues.
     pub(crate) fn take_low_quality(&mut self, config: &QualityConfig) -> Vec<(Image, Vec<QualityIssue>)> {
-        let issues: Vec<Vec<QualityIssue>> = self.prints.iter().map(|print| print.quality.issues(config)).collect();
+        let issues = std::mem::take(&mut self.issues);
         let stays: Vec<bool> = issues.iter().map(|of| !of.iter().any(|issue| config.drop.contains(issue))).collect();
         let kept: Vec<usize> = (0..stays.len()).filter(|index| stays[*index]).collect();
         self.vectors.retain(&kept);
@@ -88,7 +103,12 @@ impl Pool {
         self.prints.retain(|_| place.next().is_some_and(|stays| *stays));
         let mut taken = Vec::new();
         for ((image, issues), stays) in std::mem::take(&mut self.images).into_iter().zip(issues).zip(stays) {
-            if stays { self.images.push(image) } else { taken.push((image, issues)) }
+            if stays {
+                self.images.push(image);
+                self.issues.push(issues);
+            } else {
+                taken.push((image, issues));
+            }
         }
         taken
     }
@@ -103,8 +123,23 @@ impl Pool {
             return Err(CurateError::Mismatch(format!("embeddings of {theirs} values beside {ours}")));
         }
         self.images.extend(other.images);
+        self.issues.extend(other.issues);
         self.prints.extend(other.prints);
         self.vectors.values.extend(other.vectors.values);
         Ok(())
     }
+}
+
+/// The issues of each image of a source, sorted.
+fn issues(images: &[Image], prints: &[Fingerprint], config: &QualityConfig) -> Vec<Vec<QualityIssue>> {
+    let size = |image: &Image| (image.pixels as f64).sqrt();
+    let [least, most] = usual_sizes(&images.iter().map(size).collect::<Vec<f64>>(), config.odd_size_iqr);
+    let of = |(image, print): (&Image, &Fingerprint)| {
+        let mut issues = print.quality.issues(config);
+        if !(least..=most).contains(&size(image)) {
+            issues.push(QualityIssue::OddSize);
+        }
+        issues
+    };
+    images.iter().zip(prints).map(of).collect()
 }

@@ -48,7 +48,7 @@ impl Seeds {
     /// The seeds' embeddings, those of the pool by the index of their image.
     fn read(&self, images: &[Image], vectors: &Vectors) -> Result<Vectors> {
         let seeds = match self {
-            Self::Source(folders) => folders.read()?.vectors,
+            Self::Source(folders) => folders.read_embeddings()?,
             Self::List(path) => {
                 let text = std::fs::read_to_string(path).map_err(PipelineError::io("read", path))?;
                 let by_path: HashMap<&str, usize> =

@@ -38,8 +38,7 @@ pub(crate) fn tree_of(
         // Sorting is stable: among equals the leaf's order stays.
         match config.curate.weight {
             Weight::None => {}
-            Weight::Quality => points
-                .sort_by_cached_key(|point| pool.prints[kept[*point]].quality.issues(&config.curate.quality).len()),
+            Weight::Quality => points.sort_by_key(|point| pool.issues[kept[*point]].len()),
             Weight::Relevance => points.sort_by(|a, b| {
                 let relevance = |point: usize| relevance[kept[point]].unwrap_or(f32::NEG_INFINITY);
                 relevance(*b).total_cmp(&relevance(*a))

@@ -3,6 +3,7 @@
 //! ChaCha8 is counter-based: its 32-byte key is exactly four 64-bit words, so that every key names its own stream without
 //! hashing. Stages use distinct words for what they draw, listed as constants here.
 
+pub use rand::seq::SliceRandom;
 pub use rand::{Rng, RngExt, SeedableRng};
 pub use rand_chacha::ChaCha8Rng;
 

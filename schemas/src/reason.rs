@@ -87,6 +87,7 @@ codes! {
         OddAspect = "odd_aspect": "one side is much longer than the other",
         Tiny = "tiny": "its shorter side has few pixels",
         Grayscale = "grayscale": "none of its pixels has a colour",
+        OddSize = "odd_size": "it is far larger or smaller than the others",
     }
 }
 

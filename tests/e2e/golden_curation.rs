@@ -1,8 +1,11 @@
-//! Curation beside its references: hashes, quality, components, water-filling (tests/golden/curation.py).
+//! Curation beside its references: hashes, quality, components, water-filling (tests/golden/curation.py), k-means,
+//! normalised scores, odd sizes (tests/golden/clusters.py).
 
 use image::RgbImage;
-use lapidary_curate::{Node, Quality, components, pdq, rank};
+use lapidary_curate::{Neighbours, Node, Quality, Vectors, components, lloyd, pdq, rank, usual_sizes};
+use lapidary_pipeline::random::{Purpose, keyed};
 use lapidary_pipeline::{luma_of_image, phash};
+use lapidary_schemas::config::CurateConfig;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -59,11 +62,12 @@ fn hashes_and_quality_are_the_references() {
     }
 }
 
-/// The published files, where ThreatExchange's `pdq/data` lies in `LAPIDARY_PDQ` (they are not ours to copy).
+/// The published files, where `LAPIDARY_PUBLISHED` is a folder that holds them (they are not ours to copy): of
+/// ThreatExchange's `pdq/data` and imagededup's `tests/data/base_images`.
 #[test]
 fn published_files_have_their_published_hashes() {
-    let Some(folder) = std::env::var_os("LAPIDARY_PDQ").map(PathBuf::from) else {
-        println!("skipped: LAPIDARY_PDQ names no folder");
+    let Some(folder) = std::env::var_os("LAPIDARY_PUBLISHED").map(PathBuf::from) else {
+        println!("skipped: LAPIDARY_PUBLISHED names no folder");
         return;
     };
     for (file, expected) in [
@@ -80,6 +84,14 @@ fn published_files_have_their_published_hashes() {
     let bytes = std::fs::read(folder.join("small.jpg")).expect("reads");
     let rgb = lapidary_pipeline::decode(&bytes, u64::MAX).expect("decodes").rgb;
     assert_eq!(pdq(&luma(&rgb), rgb.width() as usize).quality, 0);
+    let bytes = std::fs::read(folder.join("ukbench00120.jpg")).expect("reads");
+    let rgb = lapidary_pipeline::decode(&bytes, u64::MAX).expect("decodes").rgb;
+    let mirrored = image::imageops::flip_horizontal(&rgb);
+    for (rgb, expected) in [(rgb, "9fee256239984d71"), (mirrored, "cabb7237e8cd3824")] {
+        let short = format!("{:016x}", phash(&luma_of_image(&rgb)));
+        // imagededup resizes before it takes luma, and leaves the constant coefficient out of the median.
+        assert!(bits_apart(&short, expected) <= 2, "{short}, not {expected}");
+    }
 }
 
 #[test]
@@ -159,5 +171,78 @@ fn prefixes_take_from_each_leaf_what_water_filling_allots() {
             "{case}: {counts:?}"
         );
         assert_eq!(bounds.iter().filter(|range| range.len() > level).count(), number("candidates"), "{case}");
+    }
+}
+
+fn clusters() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/clusters.json");
+    serde_json::from_str(&std::fs::read_to_string(path).expect("golden data")).expect("JSON")
+}
+
+fn vectors(rows: &Value) -> Vectors {
+    let rows: Vec<Vec<f32>> = serde_json::from_value(rows.clone()).expect("rows");
+    Vectors { dim: rows[0].len(), values: rows.concat() }
+}
+
+/// spec/curation.md section 8, tests 10 and 11.
+#[test]
+fn from_given_centroids_lloyd_goes_where_scikit_learn_and_faiss_go() {
+    let golden = clusters();
+    let points = vectors(&golden["points"]);
+    let first: Vec<usize> = (0..golden["k"].as_u64().expect("a number") as usize).collect();
+    let run = |points: &Vectors, start: Vectors, updates: u32| {
+        lloyd(points, start, updates, &mut keyed(1, Purpose::Centroids, 0, 0)).expect("clusters")
+    };
+    for case in golden["lloyd"].as_array().expect("cases") {
+        let updates = case["updates"].as_u64().expect("a number") as u32;
+        let ours = run(&points, points.select(&first), updates).centroids;
+        let theirs = vectors(&case["centroids"]);
+        let apart = ours.values.iter().zip(&theirs.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-5, "{apart} from scikit-learn's after {updates} updates");
+        let inertia = *run(&points, ours, 1).objectives.first().expect("one");
+        let expected = case["inertia"].as_f64().expect("a number");
+        assert!((inertia / expected - 1.0).abs() < 1e-5, "{inertia}, not {expected}");
+    }
+    let theirs: Vec<f64> = serde_json::from_value(golden["faiss"].clone()).expect("numbers");
+    let ours = run(&points, points.select(&first), theirs.len() as u32).objectives;
+    for (update, objective) in ours.iter().enumerate() {
+        assert!((objective / theirs[update] - 1.0).abs() < 1e-4, "{objective} before update {update}, not {theirs:?}");
+    }
+    assert!(ours.windows(2).all(|pair| pair[1] <= pair[0] * (1.0 + 1e-6)), "{ours:?}");
+    let split = &golden["split"];
+    let ours = run(&vectors(&split["points"]), vectors(&split["start"]), 1).centroids;
+    let theirs = vectors(&split["centroids"]);
+    let apart = ours.values.iter().zip(&theirs.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart < 1e-5, "an empty cluster is split off as FAISS does: {ours:?}");
+}
+
+/// spec/curation.md section 8, test 5.
+#[test]
+fn normalised_scores_are_those_of_augmented_vectors() {
+    let golden = &clusters()["normalised"];
+    let (queries, references) = (vectors(&golden["queries"]), vectors(&golden["references"]));
+    let beta = golden["beta"].as_f64().expect("a number") as f32;
+    let config = CurateConfig { background_weight: beta, ..CurateConfig::default() };
+    let mut neighbours = Neighbours::new(&queries, &config).expect("an index");
+    neighbours.normalise(&vectors(&golden["background"]), &config).expect("normalises");
+    let expected = vectors(&golden["scores"]);
+    for query in 0..queries.len() {
+        for reference in 0..references.len() {
+            let cosine: f32 = queries.row(query).iter().zip(references.row(reference)).map(|(a, b)| a * b).sum();
+            let (score, theirs) = (neighbours.score(query, cosine), expected.row(query)[reference]);
+            assert!((score - theirs).abs() < 1e-6, "query {query}, reference {reference}: {score}, not {theirs}");
+        }
+    }
+}
+
+/// spec/curation.md section 8, test 14, sizes without a spread among them.
+#[test]
+fn odd_sizes_are_cleanvisions() {
+    for case in clusters()["sizes"].as_array().expect("cases") {
+        let sizes: Vec<f64> = serde_json::from_value(case["sizes"].clone()).expect("numbers");
+        let expected: Vec<bool> = serde_json::from_value(case["odd"].clone()).expect("booleans");
+        let [least, most] = usual_sizes(&sizes, 3.0);
+        let odd: Vec<bool> = sizes.iter().map(|size| !(least..=most).contains(size)).collect();
+        assert_eq!(odd, expected, "{sizes:?}");
     }
 }

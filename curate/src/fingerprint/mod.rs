@@ -12,7 +12,7 @@ mod thumbnail;
 mod turn;
 
 pub use pdq::{Pdq, PdqHashes, pdq};
-pub use quality::Quality;
+pub use quality::{Quality, usual_sizes};
 pub use stage::fingerprint;
 pub(crate) use table::read_fingerprints;
 pub(crate) use thumbnail::Thumbnail;

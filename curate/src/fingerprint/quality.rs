@@ -52,6 +52,24 @@ impl Quality {
     }
 }
 
+/// The sizes, as roots of pixels, between which none of these is odd: `factor` interquartile ranges below the first quartile
+/// and above the third (cleanvision's `odd_size`). When half of them are of one size, every other is odd.
+pub fn usual_sizes(sizes: &[f64], factor: f64) -> [f64; 2] {
+    let mut sorted = sizes.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    // Between two values in proportion, as NumPy has it.
+    let quantile = |share: f64| {
+        let place = share * (sorted.len() as f64 - 1.0);
+        let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+        low + (high - low) * place.fract()
+    };
+    if sorted.is_empty() {
+        return [0.0, f64::INFINITY];
+    }
+    let (first, third) = (quantile(0.25), quantile(0.75));
+    [first - factor * (third - first), third + factor * (third - first)]
+}
+
 /// Measures a working image of an image of `size` pixels across and down.
 pub(crate) fn measure(rgb: &Raster, luma: &GrayImage, size: (u32, u32), resizer: &mut Resizer) -> Quality {
     let (brightness_p5, brightness_p99) = brightness_percentiles(rgb);

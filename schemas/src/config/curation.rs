@@ -95,6 +95,8 @@ pub struct QualityConfig {
     pub aspect_min: f32,
     /// Tiny: a shorter side below this many pixels.
     pub short_side_min_px: u32,
+    /// Odd size: the root of the pixels lies so many interquartile ranges outside the quartiles of all images.
+    pub odd_size_iqr: f64,
     /// Issues whose images are not kept; the others only mark.
     pub drop: Vec<QualityIssue>,
 }
@@ -108,6 +110,7 @@ impl Default for QualityConfig {
             entropy_min_bits: 3.0,
             aspect_min: 0.35,
             short_side_min_px: 24,
+            odd_size_iqr: 3.0,
             drop: Vec::new(),
         }
     }
@@ -142,6 +145,11 @@ pub struct CurateConfig {
     pub flat_max_images: usize,
     /// ... up to this many an inverted file, above it an HNSW graph.
     pub inverted_max_images: usize,
+    /// A source (by name) whose images are copies of nobody's: an image's mean similarity to its three nearest of them, times
+    /// the weight, is taken off its similarities before they are held against `copy_similarity_min`. Empty means none.
+    pub background: String,
+    /// That weight.
+    pub background_weight: f32,
     /// Dimensions that embeddings are whitened to (PCA) before neighbours and clusters; 0 leaves them as they are.
     pub whiten_dim: usize,
     /// Sources that must not be met again: probe and test sets, by the names they were ingested under. An image that is a copy
@@ -198,6 +206,8 @@ impl Default for CurateConfig {
             neighbours: 64,
             flat_max_images: 20_000,
             inverted_max_images: 5_000_000,
+            background: String::new(),
+            background_weight: 1.0,
             whiten_dim: 0,
             against: Vec::new(),
             against_score_min: 0.45,
