@@ -154,11 +154,7 @@ fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> 
     let (tree, places) = tree_of(&pool, &kept, &vectors, &levels, &relevance, config);
     let ranked = rank(tree);
 
-    let verdicts = Verdicts {
-        images: &pool.images,
-        issues: &pool.issues,
-        references: &references,
-    };
+    let verdicts = Verdicts { images: &pool.images, issues: &pool.issues, references: &references };
     let mut decisions: Vec<Decision> =
         ranked.iter().enumerate().map(|(rank, image)| verdicts.kept(*image, rank, places[*image])).collect();
     let mut excluded: Vec<Decision> = members
@@ -242,7 +238,7 @@ fn tree_levels(
 ) -> Result<(Vec<Level>, Drift)> {
     let Some(former) = former else {
         let levels = cluster(vectors, &config.curate, config.seed)?;
-        let built_from = Spread::of(levels.first().into_iter().flat_map(|finest| finest.distances.iter().copied()));
+        let built_from = levels.first().map(Spread::left_out).unwrap_or_default();
         return Ok((levels, Drift { built_from, ..Drift::default() }));
     };
     let images: Vec<&Image> = kept.iter().map(|image| &pool.images[*image]).collect();

@@ -1,5 +1,10 @@
 //! Drift: whether the tree still fits, images having been added to it since it was built.
+//!
+//! Added images lie farther from the centroids than those that drew the centroids to themselves. So that one can be held
+//! against the other, each image that the tree was built from counts as if its cluster had been made without it: as the mean
+//! of the other `m - 1`, the centroid would lie `m / (m - 1)` times as far from it.
 
+use crate::clusters::Level;
 use lapidary_schemas::config::CurateConfig;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +21,17 @@ impl Spread {
         distances.fold(Self::default(), |spread, distance| {
             spread.and(Self { images: 1, mean_squared_distance: f64::from(distance) * f64::from(distance) })
         })
+    }
+
+    /// Of the points that a level was built from, each left out of its own cluster.
+    pub(crate) fn left_out(finest: &Level) -> Self {
+        let mut sizes = vec![0u32; finest.centroids.len()];
+        finest.assignment.iter().for_each(|cluster| sizes[*cluster as usize] += 1);
+        let distances = finest.assignment.iter().zip(&finest.distances).filter_map(|(cluster, distance)| {
+            let size = sizes[*cluster as usize] as f32;
+            (size > 1.0).then(|| distance * size / (size - 1.0))
+        });
+        Self::of(distances)
     }
 
     /// Of both.
@@ -61,6 +77,26 @@ impl Drift {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_lies_as_far_as_what_is_added() {
+        use crate::input::Vectors;
+        // 40 clusters of 4 draws from one distribution, their centroids the means, and a fifth draw each.
+        use lapidary_pipeline::random::{Purpose, RngExt, keyed};
+        let mut rng = keyed(3, Purpose::Scene, 0, 0);
+        let draws: Vec<[f32; 5]> = (0..40).map(|_| std::array::from_fn(|_| rng.random::<f32>())).collect();
+        let means: Vec<f32> = draws.iter().map(|of| of[..4].iter().sum::<f32>() / 4.0).collect();
+        let distances = draws.iter().zip(&means).flat_map(|(of, mean)| of[..4].iter().map(move |v| (v - mean).abs()));
+        let finest = Level {
+            assignment: (0..160).map(|point| point / 4).collect(),
+            distances: distances.collect(),
+            centroids: Vectors { dim: 1, values: means.clone() },
+        };
+        let added = Spread::of(draws.iter().zip(&means).map(|(of, mean)| (of[4] - mean).abs()));
+        let ratio = Drift { built_from: Spread::left_out(&finest), added }.ratio();
+        let naive = Drift { built_from: Spread::of(finest.distances.iter().copied()), added }.ratio();
+        assert!((ratio - 1.0).abs() < 0.3 && naive > 1.3 * ratio, "{ratio}, {naive}");
+    }
 
     #[test]
     fn drift_passes_by_distance_or_by_number() {

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Copy detection beside fastdup and imagededup on planted copies of the COCO images of LAPIDARY_DATA, their speed, curation
 # at a million embeddings, and balance. Its last line is a JSON object. EACH copies of each kind (20), SEED (0).
-# PARTS chooses: copies, time, scale, balance.
+# PARTS chooses: copies, time, increments, scale, balance.
 set -euo pipefail
 lapidary=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 data=${LAPIDARY_DATA:-$here/../../../shared/data}
 [ -d "$data/coco" ] || { echo "skipped: no images under $data (set LAPIDARY_DATA)"; exit 0; }
 data=$(realpath "$data")
-parts=${PARTS:-copies time scale balance}
+parts=${PARTS:-copies time increments scale balance}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cache=$HOME/.cache/lapidary
@@ -67,6 +67,19 @@ for kind in ours["recall_by_kind"]:
 PY
 fi
 
+cifar_files() { # cifar_files FOLDER: the 50,000 of CIFAR-10 as files
+  mkdir "$1"
+  "$plain" - "$data/cifar10" "$1" <<'PY'
+import pathlib, sys
+import pyarrow.parquet
+number = 0
+for table in sorted(pathlib.Path(sys.argv[1]).rglob("*train*.parquet")):
+    for image in pyarrow.parquet.read_table(table, columns=["image"])["image"].to_pylist():
+        pathlib.Path(sys.argv[2], f"{number:05}.jpg").write_bytes(image["bytes"])
+        number += 1
+PY
+}
+
 if has time; then
   # Each tool's time is that of the whole process, from a cold start: their interpreters' imports are left out.
   clock() { python3 -c "import subprocess, sys, time; b = time.perf_counter(); subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); print(time.perf_counter() - b)" "$@"; }
@@ -90,17 +103,29 @@ PY
   echo "time from a folder of files to groups, 2 threads, best of 3 rounds (CIFAR-10: of 1)"
   mkdir "$work/coco"; cp "$data"/coco/*2017/*.jpg "$work/coco"
   timed "" "$work/coco" "$(ls "$work/coco" | wc -l)" 3
-  mkdir "$work/cifar"
-  "$plain" - "$data/cifar10" "$work/cifar" <<'PY'
-import pathlib, sys
-import pyarrow.parquet
-number = 0
-for table in sorted(pathlib.Path(sys.argv[1]).rglob("*train*.parquet")):
-    for image in pyarrow.parquet.read_table(table, columns=["image"])["image"].to_pylist():
-        pathlib.Path(sys.argv[2], f"{number:05}.jpg").write_bytes(image["bytes"])
-        number += 1
-PY
+  cifar_files "$work/cifar"
   timed "_cifar" "$work/cifar" "$(ls "$work/cifar" | wc -l)" 1
+fi
+
+if has increments; then
+  echo "increments: seconds of ingest, fingerprint, embed and curate, images being added to CIFAR-10"
+  rm -rf "$work/cifar"; cifar_files "$work/cifar"; mkdir "$work/aside"
+  mv "$work"/cifar/4[5-9]*.jpg "$work/aside"
+  chain() { # chain OUT: prints the seconds and the images that were new
+    for verb in "ingest --data $work/cifar" fingerprint embed curate; do
+      "$lapidary" $verb --out "$1" --json --quiet 2> /dev/null
+    done | python3 -c "
+import json, sys
+said = [json.loads(line) for line in sys.stdin]
+print(round(sum(stage['wall_secs'] for stage in said), 1), said[0]['facts']['added'], said[3]['facts']['tree']['distance_ratio'])"
+  }
+  rm -rf "$work/out" "$work/whole"
+  echo "  at first:     $(chain "$work/out")"
+  mv "$work"/aside/450*.jpg "$work/cifar"; small=$(chain "$work/out"); echo "  added:        $small"
+  mv "$work"/aside/*.jpg "$work/cifar"; large=$(chain "$work/out"); echo "  added:        $large"
+  whole=$(chain "$work/whole"); echo "  all at once:  $whole"
+  fact increment_100_of_whole "$(python3 -c "print(round(${small%% *} / ${whole%% *}, 3))")"
+  fact increment_4900_of_whole "$(python3 -c "print(round(${large%% *} / ${whole%% *}, 3))")"
 fi
 
 if has scale; then

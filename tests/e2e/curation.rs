@@ -242,3 +242,29 @@ fn walk(path: &Path) -> Vec<PathBuf> {
         Err(_) => vec![path.to_owned()],
     }
 }
+
+/// The tables of `duplicates` for a folder, as their digests, on so many threads.
+fn digest_of_copies(data: &Path, out: &Path, threads: &str) -> Value {
+    let arguments = ["duplicates", text(data), "--name", "same", "--out", text(out), "--json"];
+    let said = std::process::Command::new(crate::run::binary())
+        .args(arguments)
+        .envs([("RAYON_NUM_THREADS", threads), ("OMP_NUM_THREADS", threads)])
+        .output()
+        .expect("it starts");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    serde_json::from_slice::<Value>(&said.stdout).expect("JSON")["digest"].clone()
+}
+
+#[test]
+fn neither_the_order_of_files_nor_the_number_of_threads_changes_what_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let all = pictures(usize::MAX);
+    let chosen: Vec<PathBuf> = all.into_iter().step_by(4).collect();
+    let reversed: Vec<PathBuf> = chosen.iter().rev().cloned().collect();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    folder_of(&chosen, &here);
+    folder_of(&reversed, &there);
+    let digest = digest_of_copies(&here, &folder.path().join("one"), "1");
+    assert_eq!(digest, digest_of_copies(&here, &folder.path().join("two"), "2"));
+    assert_eq!(digest, digest_of_copies(&there, &folder.path().join("three"), "3"));
+}

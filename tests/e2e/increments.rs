@@ -125,6 +125,10 @@ fn added_images_are_merged_and_nothing_else_changes() {
     assert!(drift["added_share"].as_f64() > Some(0.1) && drift["distance_ratio"].as_f64() < Some(1.5), "{drift}");
     assert!(after[3]["facts"]["rebuild_because"].is_null());
 
+    facts(&out, &["report"]);
+    let report = std::fs::read_to_string(out.join("data/report.html")).expect("a report");
+    assert!(report.contains("were merged into it since"));
+
     // Asked to, everything is made again, as if it had been there from the start.
     let rebuilt = chain(&out, &data, &["--rebuild"]);
     let digests = |said: &[Value]| -> Vec<Value> { said.iter().map(|said| said["digest"].clone()).collect() };

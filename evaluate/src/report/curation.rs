@@ -28,6 +28,20 @@ fn counted(frame: &DataFrame, name: &str) -> Result<Vec<(String, u64)>> {
     Ok(names.iter().zip(counts.iter()).map(|(n, c)| (n.unwrap_or_default().to_owned(), c.unwrap_or(0))).collect())
 }
 
+/// What was merged into a tree that was there, and how well it fits.
+fn added(curated: &Manifest) -> Markup {
+    let tree = &curated.facts["tree"];
+    let images = |which: &str| tree["drift"][which]["images"].as_u64().unwrap_or(0);
+    html! {
+        p.dim {
+            "The tree was built from " (images("built_from")) " images; " (images("added")) " were merged into it since. They lie "
+            (format!("{:.2}", tree["distance_ratio"].as_f64().unwrap_or(1.0)))
+            " times as far from their centroids, by the mean square, as those do when they are left out."
+            @if let Some(why) = curated.facts["rebuild_because"].as_str() { " It should be built anew: " (why) "." }
+        }
+    }
+}
+
 /// Inputs by what became of them.
 pub(super) fn counts(images: &Path, ingested: &Manifest, curated: Option<&Manifest>) -> Result<Markup> {
     let by_reason = scan(&images.join(REJECTS_FILE))?
@@ -56,6 +70,7 @@ pub(super) fn counts(images: &Path, ingested: &Manifest, curated: Option<&Manife
         .collect();
     Ok(html! {
         (table(&["stage", "what", "images", "meaning"], &rows))
+        @if let Some(curated) = curated.filter(|curated| !curated.extends.is_empty()) { (added(curated)) }
         @if !by_kind.is_empty() {
             h3 { "Planted copies" }
             (table(&["kind", "planted", "found", "recall"], &by_kind))

@@ -14,7 +14,7 @@ use serde_json::json;
 use std::path::PathBuf;
 
 /// Raised when the page changes, so that it is written anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a report is about.
 #[derive(Debug, Clone)]

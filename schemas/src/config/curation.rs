@@ -177,7 +177,7 @@ pub struct CurateConfig {
     /// Points a cluster gives to a resampling round; 0 means half the mean cluster size.
     pub resample_points: usize,
     /// New images are merged into the tree that is there. A rebuild is offered when they lie, by the mean squared distance to
-    /// their centroids, this many times as far out as the images that the tree was built from ...
+    /// their centroids, this many times as far out as the images that the tree was built from (each left out in turn) ...
     pub drift_max: f64,
     /// ... or are this many times as many.
     pub added_max: f64,
@@ -220,7 +220,7 @@ impl Default for CurateConfig {
             kmeans_max_points: 256,
             resample_rounds: 3,
             resample_points: 0,
-            drift_max: 1.5,
+            drift_max: 1.2,
             added_max: 0.5,
             leaf_order: LeafOrder::Nearest,
             weight: Weight::None,
