@@ -25,7 +25,7 @@ const LISTS_PROBED: usize = 8;
 /// Images a list that the lists' centroids are trained on.
 const TRAINED_A_LIST: usize = 20;
 /// Queries and neighbours that recall is measured on.
-const RECALL_QUERIES: usize = 200;
+const RECALL_QUERIES: usize = 100;
 const RECALL_NEIGHBOURS: usize = 10;
 /// Neighbours in the background that a score is normalised by: SSCD's ranks 0 to 2.
 const BACKGROUND_NEIGHBOURS: usize = 3;
@@ -268,7 +268,7 @@ pub(crate) fn pairs_of(neighbours: &mut Neighbours<'_>, asking: &[usize], config
         tracing::info!("recall of the {} index: {recall:.3}", neighbours.name());
     }
     // FAISS may give the two directions of a pair similarities that differ in their last bit.
-    pairs.sort_by(|x, y| (x.0, x.1).cmp(&(y.0, y.1)).then(y.2.total_cmp(&x.2)));
+    pairs.par_sort_unstable_by(|x, y| (x.0, x.1).cmp(&(y.0, y.1)).then(y.2.total_cmp(&x.2)));
     pairs.dedup_by_key(|(a, b, _)| (*a, *b));
     Ok(NearPairs { pairs, index: neighbours.name(), recall, nearest: nearest_bins })
 }

@@ -1,17 +1,18 @@
 //! Retrieval: seeds pull what is like them (LVD-142M's procedure, DINOv2, appendix A).
 //!
 //! By `nearest`, each seed pulls its k nearest images; by `clusters`, the finest clusters that hold enough seeds come
-//! whole. Seeds may be a source of their own, or images of the pool itself, named by id or path in a file.
+//! whole. Seeds may be a source of their own, or images of the pool itself, named by id or path in a list or a table.
 
 use crate::clusters::{assign, cluster};
 use crate::input::{Image, Vectors};
 use crate::neighbours::Neighbours;
 use crate::pool::PoolFolders;
 use crate::{CurateError, Result};
+use arrow::array::{StringArray, UInt64Array};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{Layout, digest_of_file};
+use lapidary_pipeline::stage::{Layout, Table, column, digest_of_file, read_table};
 use lapidary_schemas::config::SeedMode;
-use lapidary_schemas::{Config, Digest};
+use lapidary_schemas::{Config, Digest, ImageId};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Seeds {
     /// Another source's images.
     Source(PoolFolders),
-    /// Images of the pool, listed in a file.
+    /// Images of the pool, listed in a file: see [`listed`].
     List(PathBuf),
 }
 
@@ -50,16 +51,16 @@ impl Seeds {
         let seeds = match self {
             Self::Source(folders) => folders.read_embeddings()?,
             Self::List(path) => {
-                let text = std::fs::read_to_string(path).map_err(PipelineError::io("read", path))?;
+                let names = listed(path)?;
                 let by_path: HashMap<&str, usize> =
                     images.iter().enumerate().map(|(index, image)| (image.path.as_str(), index)).collect();
                 let by_id: HashMap<String, usize> =
                     images.iter().enumerate().map(|(index, image)| (image.id.to_string(), index)).collect();
                 let mut named = Vec::new();
-                for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                    let found = by_path.get(line).or_else(|| by_id.get(line));
+                for name in &names {
+                    let found = by_path.get(name.as_str()).or_else(|| by_id.get(name));
                     let found = found.ok_or_else(|| {
-                        PipelineError::format(path, format!("no kept image has the id or path `{line}`"))
+                        PipelineError::format(path, format!("no kept image has the id or path `{name}`"))
                     })?;
                     named.push(*found);
                 }
@@ -107,6 +108,53 @@ impl Seeds {
                 });
                 Ok(pulled.collect())
             }
+        }
+    }
+}
+
+/// The ids or paths that a file lists: one a line, or the column `image_id` (a subset's `ids.parquet`, say) or `path` of a
+/// Parquet table.
+fn listed(path: &Path) -> Result<Vec<String>> {
+    if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("parquet")) {
+        let text = std::fs::read_to_string(path).map_err(PipelineError::io("read", path))?;
+        return Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect());
+    }
+    let schema = Table::open(path, &[], 1)?.schema().clone();
+    let name = ["image_id", "path"].into_iter().find(|name| schema.column_with_name(name).is_some());
+    let name = name.ok_or_else(|| PipelineError::format(path, "it has no column `image_id` or `path`"))?;
+    let mut names = Vec::new();
+    for batch in read_table(path, &[name])? {
+        if name == "image_id" {
+            names.extend(column::<UInt64Array>(&batch, name)?.values().iter().map(|id| ImageId(*id).to_string()));
+        } else {
+            names.extend(column::<StringArray>(&batch, name)?.iter().flatten().map(str::to_owned));
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// LVD-142M counts its sample-based parts so (DINOv2, appendix A): 1,281,167 images x 32 = 40,997,344.
+    #[test]
+    fn seeds_that_share_no_neighbour_pull_so_many_each() {
+        let count = 60;
+        let angle = |i: usize| std::f32::consts::TAU * i as f32 / count as f32;
+        let values = (0..count).flat_map(|i| [angle(i).cos(), angle(i).sin()]).collect();
+        let vectors = Vectors { dim: 2, values };
+        let image = |i: usize| Image { id: ImageId(i as u64), path: format!("{i}.jpg"), ..Image::default() };
+        let images: Vec<Image> = (0..count).map(image).collect();
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("seeds.txt");
+        std::fs::write(&path, "5.jpg\n\n000000000000001e\n50.jpg\n").expect("writes");
+        for (seed_neighbours, pulled) in [(1, 3), (5, 15), (9, 27), (60, 60)] {
+            let mut config = Config::default();
+            config.curate.seed_neighbours = seed_neighbours;
+            let found = Seeds::List(path.clone()).retrieve(&images, &vectors, &config).expect("retrieves");
+            assert_eq!(found.iter().flatten().count(), pulled, "{seed_neighbours} each");
+            assert!(found[5].is_some_and(|similarity| similarity > 0.999));
         }
     }
 }

@@ -16,6 +16,7 @@ mod fingerprint;
 mod image_store;
 mod images;
 mod ingest;
+mod ingested;
 pub mod interrupt;
 pub mod loader;
 mod pictures;

@@ -119,6 +119,8 @@ fn seeds_pull_their_neighbours_and_nothing_else_stays() {
     std::fs::write(&list, format!("{kept}\n")).expect("writes");
     let listed = format!("curate.seeds={}", text(&list));
     assert!(reasons(&facts(&out, &["curate", "--set", &listed])[0])["kept"] <= 4);
+    let table = format!("curate.seeds={}", text(&out.join("pile/subsets/1/ids.parquet")));
+    assert!(reasons(&facts(&out, &["curate", "--set", &table, "--set", "curate.seed_neighbours=7"])[0])["kept"] <= 7);
     std::fs::write(&list, "\n").expect("writes");
     let (code, error) = refusal(&["curate", "--set", &listed, "--out", text(&out)]);
     assert!(code == 4 && error.contains("no seeds"), "{error}");
