@@ -4,17 +4,13 @@
 //! of k-means on the points closest to each centroid, which flattens the density that centroids follow
 //! (`spec/curation.md` section 1, described there in our own words).
 
+use crate::Result;
+use crate::assign::assign;
 use crate::input::Vectors;
 use crate::kmeans::lloyd;
-use crate::{CurateError, Result};
-use faiss::Index;
-use faiss::index::flat::FlatIndexImpl;
+use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::random::{Purpose, Rng, SliceRandom, keyed};
-use lapidary_pipeline::{PipelineError, interrupt};
 use lapidary_schemas::config::CurateConfig;
-
-/// Points a call to FAISS assigns; between calls an interrupt is noticed.
-const ASSIGNED: usize = 65_536;
 
 /// A level of the tree.
 #[derive(Debug, Clone)]
@@ -101,28 +97,6 @@ fn kmeans(points: &Vectors, k: usize, config: &CurateConfig, mut rng: impl Rng) 
         None
     };
     Ok(lloyd(sample.as_ref().unwrap_or(points), first, config.kmeans_iterations, &mut rng)?.centroids)
-}
-
-/// The nearest centroid of each point and the distance to it.
-pub(crate) fn assign(points: &Vectors, centroids: &Vectors) -> Result<(Vec<u32>, Vec<f32>)> {
-    let mut index = FlatIndexImpl::new_l2(points.dim as u32).map_err(CurateError::faiss("making a flat index"))?;
-    index.add(&centroids.values).map_err(CurateError::faiss("adding centroids"))?;
-    let (clusters, mut distances) = assign_squared(points, &mut index)?;
-    distances.iter_mut().for_each(|distance| *distance = distance.sqrt());
-    Ok((clusters, distances))
-}
-
-/// The nearest centroid of an index to each point, and the squared distance to it.
-pub(crate) fn assign_squared(points: &Vectors, index: &mut FlatIndexImpl) -> Result<(Vec<u32>, Vec<f32>)> {
-    let (mut clusters, mut distances) = (Vec::with_capacity(points.len()), Vec::with_capacity(points.len()));
-    for queries in points.values.chunks(ASSIGNED * points.dim.max(1)) {
-        interrupt::check()?;
-        let found = index.search(queries, 1).map_err(CurateError::faiss("assigning points"))?;
-        clusters.extend(found.labels.iter().map(|label| label.get().unwrap_or(0) as u32));
-        // Rounding can make them negative.
-        distances.extend(found.distances.iter().map(|squared| squared.max(0.0)));
-    }
-    Ok((clusters, distances))
 }
 
 /// The `share` points of each cluster that are nearest to its centroid, by index.

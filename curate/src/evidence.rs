@@ -5,13 +5,13 @@
 //! to 1 that is 0.5 at its threshold; a pair's score joins the two as independent evidence, `1 - (1 - s) (1 - t)`.
 
 use crate::Result;
-use crate::duplicates::UnionFind;
 use crate::fingerprint::{Fingerprint, Turn};
 use crate::input::{Image, Vectors};
 use crate::local::{Fit, LocalFeatures, Rarity, confirm, propose};
 use crate::multi_index::{matches_within, pairs_within};
 use crate::neighbours::{NearPairs, Neighbours, pairs_of};
 use crate::overlap::{Overlap, overlap};
+use crate::union_find::UnionFind;
 use lapidary_pipeline::interrupt;
 use lapidary_schemas::CopyKind;
 use lapidary_schemas::config::{CurateConfig, Evidence};

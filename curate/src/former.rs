@@ -1,6 +1,7 @@
 //! What an earlier curation found, for a new one to go on from: pairs, keypoints met, the index, and the tree.
 
-use crate::clusters::{Level, assign};
+use crate::assign::assign;
+use crate::clusters::Level;
 use crate::drift::Drift;
 use crate::evidence::{Before, Pair};
 use crate::fingerprint::Turn;

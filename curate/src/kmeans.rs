@@ -4,7 +4,7 @@
 //! empty cluster becomes a copy of a large one, both nudged apart. Ours starts from any centroids that it is given, sums in f64
 //! and in the order of the points, so that no number of threads changes it, and can be interrupted.
 
-use crate::clusters::assign_squared;
+use crate::assign::assign_squared;
 use crate::input::Vectors;
 use crate::{CurateError, Result};
 use faiss::Index;

@@ -2,6 +2,7 @@
 //!
 //! Embeddings come as a table, whoever made them; this crate never sees a network. Only this crate knows FAISS.
 
+mod assign;
 mod clusters;
 mod collages;
 mod copies;
@@ -32,6 +33,7 @@ mod seeds;
 mod summary;
 mod tables;
 mod tree;
+mod union_find;
 mod whitening;
 
 pub use clusters::{Level, cluster};
@@ -39,7 +41,6 @@ pub use copies::duplicates;
 pub use curate::curate;
 pub use cut::{Size, cut};
 pub use diff::diff;
-pub use duplicates::components;
 pub use error::{CurateError, Result};
 pub use explain::explain;
 pub use export::{Format, export};
@@ -53,3 +54,4 @@ pub use neighbours::{NearPairs, Neighbours, pairs_above};
 pub use ranking::{Node, rank};
 pub use score::{Truth, score_csv};
 pub use tree::ranking_tree;
+pub use union_find::components;

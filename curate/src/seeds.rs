@@ -3,7 +3,8 @@
 //! By `nearest`, each seed pulls its k nearest images; by `clusters`, the finest clusters that hold enough seeds come
 //! whole. Seeds may be a source of their own, or images of the pool itself, named by id or path in a list or a table.
 
-use crate::clusters::{assign, cluster};
+use crate::assign::assign;
+use crate::clusters::cluster;
 use crate::input::{Image, Vectors};
 use crate::neighbours::Neighbours;
 use crate::pool::PoolFolders;

@@ -174,3 +174,54 @@ fn a_large_set_goes_on_with_its_index_and_its_whitening_and_drift_offers_a_rebui
     let (code, error) = refusal(&["curate", "--out", text(&out)]);
     assert!(code == 1 && error.contains("is stale") && error.contains("lapidary fingerprint"), "{error}");
 }
+
+#[test]
+fn coco_and_parquet_grow_too_and_a_changed_label_reads_everything_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let ingest = |data: &Path| {
+        let said = facts(&out, &["ingest", "--data", text(data), "--set", "ingest.max_reject=0.5"]).remove(0);
+        (said["facts"]["added"].as_u64().expect("a number"), said["rows"]["output"].as_u64().expect("a number"))
+    };
+    let json = std::fs::read_dir(DRAWN.pile().join("annotations")).expect("drawn").next().expect("one").expect("reads");
+    let whole: Value = serde_json::from_slice(&std::fs::read(json.path()).expect("reads")).expect("JSON");
+    let coco = folder.path().join("coco");
+    std::fs::create_dir_all(coco.join("annotations")).expect("creates");
+    // The first images of the pile, with their objects, of which the very first may be of another class.
+    let of_so_many = |count: usize, first_class: Option<i64>| {
+        let mut part = whole.clone();
+        let images = part["images"].as_array_mut().expect("a list");
+        images.truncate(count);
+        let ids: BTreeSet<i64> = images.iter().filter_map(|image| image["id"].as_i64()).collect();
+        let names: Vec<String> = images.iter().filter_map(|i| i["file_name"].as_str().map(str::to_owned)).collect();
+        let objects = part["annotations"].as_array_mut().expect("a list");
+        objects.retain(|object| object["image_id"].as_i64().is_some_and(|id| ids.contains(&id)));
+        if let Some(class) = first_class {
+            objects[0]["category_id"] = class.into();
+        }
+        let path = coco.join("annotations").join(json.file_name());
+        std::fs::write(path, part.to_string()).expect("writes");
+        let of_pile = |name: &String| DRAWN.pile().join("pile").join(name);
+        let there: Vec<PathBuf> = names.iter().map(of_pile).filter(|path| path.is_file()).collect();
+        let new: Vec<PathBuf> =
+            there.into_iter().filter(|p| !coco.join("pile").join(p.file_name().expect("a name")).exists()).collect();
+        add(&new, &coco.join("pile"));
+    };
+    of_so_many(40, None);
+    let (_, first) = ingest(&coco);
+    of_so_many(52, None);
+    let (added, all) = ingest(&coco);
+    assert!(first >= 30 && added == all - first && added > 5, "{first}, then {added} of {all}");
+    let class = whole["annotations"][0]["category_id"].as_i64().expect("a number");
+    let other = whole["categories"].as_array().expect("a list").iter().filter_map(|c| c["id"].as_i64());
+    of_so_many(52, other.into_iter().find(|id| *id != class));
+    assert_eq!(ingest(&coco), (all, all));
+
+    let parquet = folder.path().join("rows");
+    std::fs::create_dir(&parquet).expect("creates");
+    let shard = out.join("coco/images/part-00000.parquet");
+    std::fs::copy(&shard, parquet.join("train-00000.parquet")).expect("copies");
+    assert_eq!(ingest(&parquet), (all, all));
+    std::fs::copy(&shard, parquet.join("train-00001.parquet")).expect("copies");
+    assert_eq!(ingest(&parquet), (all, 2 * all));
+}
