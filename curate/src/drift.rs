@@ -23,7 +23,8 @@ impl Spread {
         })
     }
 
-    /// Of the points that a level was built from, each left out of its own cluster.
+    /// Of the points that a level was built from, each left out of its own cluster. A point alone in its cluster is counted,
+    /// but says nothing of distances.
     pub(crate) fn left_out(finest: &Level) -> Self {
         let mut sizes = vec![0u32; finest.centroids.len()];
         finest.assignment.iter().for_each(|cluster| sizes[*cluster as usize] += 1);
@@ -31,7 +32,7 @@ impl Spread {
             let size = sizes[*cluster as usize] as f32;
             (size > 1.0).then(|| distance * size / (size - 1.0))
         });
-        Self::of(distances)
+        Self { images: finest.assignment.len() as u64, ..Self::of(distances) }
     }
 
     /// Of both.
@@ -87,11 +88,13 @@ mod tests {
         let draws: Vec<[f32; 5]> = (0..40).map(|_| std::array::from_fn(|_| rng.random::<f32>())).collect();
         let means: Vec<f32> = draws.iter().map(|of| of[..4].iter().sum::<f32>() / 4.0).collect();
         let distances = draws.iter().zip(&means).flat_map(|(of, mean)| of[..4].iter().map(move |v| (v - mean).abs()));
+        // And one point in a cluster of its own.
         let finest = Level {
-            assignment: (0..160).map(|point| point / 4).collect(),
-            distances: distances.collect(),
-            centroids: Vectors { dim: 1, values: means.clone() },
+            assignment: (0..161).map(|point| point / 4).collect(),
+            distances: distances.chain([0.0]).collect(),
+            centroids: Vectors { dim: 1, values: [&means[..], &[0.5]].concat() },
         };
+        assert_eq!(Spread::left_out(&finest).images, 161);
         let added = Spread::of(draws.iter().zip(&means).map(|(of, mean)| (of[4] - mean).abs()));
         let ratio = Drift { built_from: Spread::left_out(&finest), added }.ratio();
         let naive = Drift { built_from: Spread::of(finest.distances.iter().copied()), added }.ratio();
