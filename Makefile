@@ -17,20 +17,25 @@ DEVICE ?= auto
 # CUDA is compiled in where a driver is found; CUDA=1 and CUDA=0 decide for themselves.
 CUDA   ?= $(shell if ldconfig -p 2>/dev/null | grep -q libcuda.so.1 || command -v nvidia-smi >/dev/null 2>&1; then echo 1; else echo 0; fi)
 PRESET ?= $(if $(filter 1,$(CUDA)),coco-vits16,demo)
+# A name for DATA, where its folder's is taken. Only as NAME=...: some environments hold a variable of that name.
+ifneq ($(origin NAME),command line)
+NAME :=
+endif
+# Paths reach the shell as variables, never as text, so that a space, a quote or a `;` in them is a part of the name.
+export OUT DATA SIZE PROBE SEEDS AGAINST CONFIG DEVICE PRESET NAME
 
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
-LAPIDARY := $(TARGET)/release/lapidary
+LAPIDARY := "$(TARGET)/release/lapidary"
 GPU      := lapidary-train/cuda,lapidary-evaluate/cuda
 FEATURES := $(if $(filter 1,$(CUDA)),--features $(GPU))
-ASKED     = --out $(OUT) $(if $(CONFIG),--config $(CONFIG)) $(foreach s,$(SET),--set $(s))
+quoted    = '$(subst ','\'',$(1))'
+ASKED     = --out="$$OUT" $${CONFIG:+--config="$$CONFIG"} $(foreach s,$(SET),--set=$(call quoted,$(s)))
 AFRESH    = $(if $(filter 1,$(REBUILD)),--rebuild)
-CHOSEN    = $(ASKED) --preset $(PRESET)
+CHOSEN    = $(ASKED) --preset="$$PRESET"
 
-# Folders of images that DATA is compared with: each is ingested, fingerprinted and embedded under its own name.
-SEEDS_DIR = $(if $(wildcard $(SEEDS)/.),$(abspath $(SEEDS)))
-BESIDE    = $(SEEDS_DIR) $(if $(AGAINST),$(abspath $(AGAINST)))
-prepare   = $(LAPIDARY) ingest --data $(1) --name $(notdir $(1)) --aside $(ASKED) && \
-  $(LAPIDARY) fingerprint --source $(notdir $(1)) $(ASKED) && $(LAPIDARY) embed --source $(notdir $(1)) --device $(DEVICE) $(ASKED)
+# Ingests, fingerprints and embeds a folder of images that DATA is compared with, under a name of its own.
+PREPARE   = prepare() { $(LAPIDARY) ingest --data="$$1" --aside $(ASKED) && $(LAPIDARY) fingerprint --source="$$1" $(ASKED) \
+  && $(LAPIDARY) embed --source="$$1" --device="$$DEVICE" $(ASKED); };
 
 # FAISS is built for AVX2 (.cargo/config.toml); older processors get the plain build.
 ifeq ($(shell grep -qm1 avx2 /proc/cpuinfo && echo yes),)
@@ -39,10 +44,10 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test bench bench-pixels bench-curate bench-seeds gpu-check check clean
+.PHONY: help setup build demo curate pretrain eval report status test faults bench bench-pixels bench-curate bench-seeds gpu-check check clean
 
 help: ## list the verbs
-	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
+	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
 setup: ## install the system packages that the build needs
@@ -59,43 +64,43 @@ build: setup ## build all binaries (CUDA=1 for the GPU)
 	@cargo build --release --workspace $(FEATURES)
 
 demo: build ## the whole chain on built-in images
-	@$(LAPIDARY) draw $(OUT)/data/pile
-	@$(LAPIDARY) draw $(OUT)/data/probe --probe
-	@$(LAPIDARY) ingest --data $(OUT)/data/pile $(ASKED)
-	@$(LAPIDARY) ingest --data $(OUT)/data/probe --as-probe $(ASKED)
+	@$(LAPIDARY) draw -- "$$OUT/data/pile"
+	@$(LAPIDARY) draw --probe -- "$$OUT/data/probe"
+	@$(LAPIDARY) ingest --data="$$OUT/data/pile" $(ASKED)
+	@$(LAPIDARY) ingest --data="$$OUT/data/probe" --as-probe $(ASKED)
 	@$(foreach source,pile probe,$(LAPIDARY) fingerprint --source $(source) $(ASKED) && $(LAPIDARY) embed --source $(source) $(ASKED) &&) true
-	@$(LAPIDARY) curate --source pile $(ASKED) --set curate.truth=$(OUT)/data/pile/truth.csv --set 'curate.against=["probe"]'
+	@$(LAPIDARY) curate --source pile --against probe $(ASKED) --set=curate.truth="$$OUT/data/pile/truth.csv"
 	@$(LAPIDARY) cut --source pile --size 400 $(ASKED)
 	@$(LAPIDARY) plan --source pile --subset 400 --name demo $(ASKED) --preset demo
-	@$(LAPIDARY) pretrain --source pile --plan demo --run demo --device $(DEVICE) $(ASKED) --preset demo
-	@$(LAPIDARY) eval --source pile --run demo --probe probe --device $(DEVICE) $(ASKED) --preset demo
+	@$(LAPIDARY) pretrain --source pile --plan demo --run demo --device="$$DEVICE" $(ASKED) --preset demo
+	@$(LAPIDARY) eval --source pile --run demo --probe probe --device="$$DEVICE" $(ASKED) --preset demo
 	@$(LAPIDARY) report --source pile --subset 400 --run demo --probe probe $(ASKED)
 	@echo
-	@echo "report      $(OUT)/pile/report.html"
-	@echo "subset      $(OUT)/pile/subsets/400/ids.parquet"
-	@echo "checkpoint  $(OUT)/pile/runs/demo/checkpoints/final.safetensors"
+	@echo "report      $$OUT/pile/report.html"
+	@echo "subset      $$OUT/pile/subsets/400/ids.parquet"
+	@echo "checkpoint  $$OUT/pile/runs/demo/checkpoints/final.safetensors"
 	@echo "next        make curate DATA=<folder of images> SIZE=300"
 
 curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE; SEEDS pull, AGAINST keep out
-	@$(if $(DATA),$(LAPIDARY) ingest --data $(DATA) $(ASKED) $(AFRESH))
+	@$(if $(DATA),$(LAPIDARY) ingest --data="$$DATA" $${NAME:+--name="$$NAME"} $(ASKED) $(AFRESH))
 	@$(LAPIDARY) fingerprint $(ASKED)
-	@$(LAPIDARY) embed --device $(DEVICE) $(ASKED)
-	@$(foreach other,$(BESIDE),$(call prepare,$(other)) &&) true
-	@$(LAPIDARY) curate $(ASKED) $(AFRESH) $(if $(SEEDS),--set curate.seeds=$(if $(SEEDS_DIR),$(notdir $(SEEDS_DIR)),$(SEEDS))) \
-	  $(if $(AGAINST),--set 'curate.against=["$(notdir $(abspath $(AGAINST)))"]')
-	@$(LAPIDARY) cut --size $(SIZE) $(ASKED)
+	@$(LAPIDARY) embed --device="$$DEVICE" $(ASKED)
+	@$(PREPARE) if [ -d "$$SEEDS" ]; then prepare "$$SEEDS"; fi
+	@$(PREPARE) if [ -n "$$AGAINST" ]; then prepare "$$AGAINST"; fi
+	@$(LAPIDARY) curate $(ASKED) $(AFRESH) $${SEEDS:+--seeds="$$SEEDS"} $${AGAINST:+--against="$$AGAINST"}
+	@$(LAPIDARY) cut --size="$$SIZE" $(ASKED)
 	@$(LAPIDARY) report $(ASKED)
 	@echo "next        make pretrain"
 
 pretrain: build ## plan and pretrain on the last subset, with PRESET
 	@$(LAPIDARY) plan $(CHOSEN)
-	@$(LAPIDARY) pretrain --device $(DEVICE) $(CHOSEN)
+	@$(LAPIDARY) pretrain --device="$$DEVICE" $(CHOSEN)
 	@$(LAPIDARY) report $(ASKED)
 	@echo "next        make eval PROBE=<labelled images>"
 
 eval: build ## measure the last run on PROBE and write the report
-	@$(if $(PROBE),$(LAPIDARY) ingest --data $(PROBE) --as-probe $(ASKED))
-	@$(LAPIDARY) eval --device $(DEVICE) $(CHOSEN)
+	@$(if $(PROBE),$(LAPIDARY) ingest --data="$$PROBE" --as-probe $(ASKED))
+	@$(LAPIDARY) eval --device="$$DEVICE" $(CHOSEN)
 	@$(LAPIDARY) report $(ASKED)
 
 report: build ## write the report of what is there
@@ -114,6 +119,10 @@ check: setup ## format, typos, clippy and docs, as CI does
 	@cargo clippy --release --workspace --all-targets --features $(GPU) --quiet -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --features $(GPU) --quiet
 
+faults: setup ## 240 kills at named points and random moments, on drawn and real images (FAULTS=n)
+	@cargo build --release --workspace
+	@LAPIDARY_FAULTS=$(or $(FAULTS),240) cargo test --release --workspace --test e2e -- --nocapture faults
+
 bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, default ../shared/data)
 	@tests/bench/run.sh $(LAPIDARY)
 
@@ -130,6 +139,5 @@ gpu-check: ## 50 steps of coco-vits16 on a GPU, beside 10 on the CPU
 	@$(MAKE) --no-print-directory build CUDA=1
 	@tests/bench/gpu.sh $(LAPIDARY)
 
-clean: ## remove what was built and OUT
+clean: ## remove what was built; OUT stays
 	@cargo clean --quiet
-	@rm -rf $(OUT)

@@ -13,7 +13,7 @@ use crate::score::Truth;
 use crate::{Result, tables};
 use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Progress, StageRun, StageSpec, digest_of_bytes, digest_of_file,
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, digest_of_bytes, digest_of_file,
 };
 use lapidary_pipeline::{PipelineError, describe, interrupt, refuse_too_many, write_rejects};
 use lapidary_schemas::config::Evidence;
@@ -48,10 +48,12 @@ pub fn duplicates(
     let spec = StageSpec {
         stage: "duplicates",
         version: VERSION,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"name": name, "ingest": config.ingest, "fingerprint": config.fingerprint, "curate": config.curate}),
         inputs,
         resumable: false,
+        previous: Previous::Kept,
     };
     match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),

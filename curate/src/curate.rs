@@ -1,8 +1,8 @@
 //! The stage `curate`: quality, copies, contamination, retrieval, clusters, ranking, and a decision for every image.
 //!
-//! Where a curation is there already and images have only been added, it goes on from that one: the new images are compared
-//! with all, go to the nearest leaf of the tree that is there, and everything is ranked again. What was found among the others
-//! stays as it was. How well the tree still fits is told by its [`Drift`].
+//! Where a curation is there already, it resumes from that one: images that have gone leave it, new and touched ones are
+//! compared with all and go to the nearest leaf of the tree that is there, and everything is ranked again. What was found
+//! among the others stays as it was. How well the tree still fits is told by its [`Drift`].
 
 use crate::clusters::{Level, cluster};
 use crate::copies::{members_of, neighbour_facts, score};
@@ -20,15 +20,15 @@ use crate::tree::tree_of;
 use crate::whitening::Whitening;
 use crate::{Result, tables};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, digest_of_file};
+use lapidary_pipeline::stage::{Layout, Opened, Outcome, Previous, StageRun, StageSpec, digest_of_file};
 use lapidary_schemas::config::{Evidence, SeedMode};
-use lapidary_schemas::tables::{INDEX_FILE, INDEXED_FILE};
+use lapidary_schemas::tables::INDEX_FILE;
 use lapidary_schemas::{Config, DecisionReason, Digest, Manifest, QualityIssue, Rows};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Curates a source by the embeddings of `config.embed.encoder` into `OUT/SOURCE/curation`; with `rebuild`, from nothing.
 ///
@@ -67,10 +67,12 @@ pub fn curate(
     let spec = StageSpec {
         stage: "curate",
         version: VERSION,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"seed": config.seed, "encoder": encoder, "curate": config.curate}),
         inputs,
         resumable: false,
+        previous: Previous::Kept,
     };
     match spec.open_or_rebuild(dry_run, rebuild)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
@@ -79,9 +81,9 @@ pub fn curate(
             // Clusters that seeds pull are made of the pool as it is: there is nothing to go on from.
             let afresh = rebuild || (seeds.is_some() && config.curate.seed_mode == SeedMode::Clusters);
             let grown = |name: &str, digest: &Digest| {
-                run.has_same(name, digest) || (own.contains(name) && run.has_grown(layout, name, digest))
+                run.has_same(name, digest) || (own.contains(name) && run.has_extended(layout, name, digest))
             };
-            let former = run.former(grown).filter(|_| !afresh).map(|manifest| Former::new(manifest, folder.clone()));
+            let former = run.previous(grown).filter(|_| !afresh).map(|manifest| Former::new(manifest, folder.clone()));
             let seeds = seeds.map(|(seeds, _)| seeds);
             let asked = Asked { folders, against, background, seeds, truth, config };
             Ok((Outcome::Ran, folder, Some(run_curate(&asked, former.as_ref(), run)?)))
@@ -124,9 +126,11 @@ fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> 
         Some(former) => former.evidence(&pool.images, in_pool)?,
         None => Before::nothing(pool.images.len()),
     };
-    let added = before.is_new.iter().filter(|is_new| **is_new).count();
+    let is_new = before.is_new.clone();
+    let added = is_new.iter().filter(|is_new| **is_new).count();
     let Found { pairs, near, met } = find_all_pairs(&pool, background.as_ref(), before, former, config, &mut run)?;
     tables::write_rarity(&mut run, &pool.images, &met)?;
+    tables::write_curated(&mut run, &pool.images)?;
     drop(met);
     let members = members_of(pool.known(), &pairs, config, in_pool);
     let mut kept: Vec<usize> = {
@@ -150,7 +154,7 @@ fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> 
     // Only the kept images' embeddings are needed from here on; they are moved together, not copied.
     let mut vectors = std::mem::take(&mut pool.vectors);
     vectors.retain(&kept);
-    let (levels, drift) = tree_levels(&pool, &kept, &vectors, former, config)?;
+    let (levels, drift) = tree_levels(&pool, &kept, &is_new, &vectors, former, config)?;
     let (tree, places) = tree_of(&pool, &kept, &vectors, &levels, &relevance, config);
     let ranked = rank(tree);
 
@@ -174,7 +178,7 @@ fn run_curate(asked: &Asked<'_>, former: Option<&Former>, mut run: StageRun) -> 
     tables::write_duplicates(&mut run, &pool.images, &members, &pairs)?;
     tables::write_clusters(&mut run, &pool.images, &kept, &levels)?;
     tables::write_decisions(&mut run, &decisions)?;
-    let mut facts = summary(run.folder(), &cluster_counts(&levels))?;
+    let mut facts = summary(&run.folder(), &cluster_counts(&levels))?;
     facts["neighbours"] = neighbour_facts(near.as_ref());
     facts["added"] = json!(added);
     facts["tree"] = json!({"drift": drift, "added_share": drift.share(), "distance_ratio": drift.ratio()});
@@ -207,17 +211,19 @@ fn find_all_pairs(
     if !config.curate.evidence.contains(&Evidence::Embedding) {
         return find_pairs(pool.known(), before, None, &config.curate);
     }
-    let restored = former.map(|former| former.neighbours(&pool.images, &pool.vectors)).transpose()?.flatten();
+    let restore = |former: &Former| former.neighbours(&pool.images, &before.is_new, &pool.vectors);
+    let restored = former.map(restore).transpose()?.flatten();
     let mut neighbours = match (restored, former) {
-        (Some(restored), Some(former)) => {
-            [INDEX_FILE, INDEXED_FILE].into_iter().try_for_each(|file| run.take_over(&former.manifest, file))?;
+        (Some((restored, indexed)), Some(former)) => {
+            run.take_over(&former.manifest, INDEX_FILE)?;
+            tables::write_indexed(run, indexed.into_iter())?;
             restored
         }
         _ => {
             let neighbours = Neighbours::new(&pool.vectors, &config.curate)?;
             if neighbours.name() != "flat" {
                 neighbours.write(&run.path(INDEX_FILE))?;
-                tables::write_indexed(run, &pool.images)?;
+                tables::write_indexed(run, pool.images.iter().map(|image| image.id.0))?;
             }
             neighbours
         }
@@ -232,6 +238,7 @@ fn find_all_pairs(
 fn tree_levels(
     pool: &Pool,
     kept: &[usize],
+    is_new: &[bool],
     vectors: &Vectors,
     former: Option<&Former>,
     config: &Config,
@@ -242,7 +249,8 @@ fn tree_levels(
         return Ok((levels, Drift { built_from, ..Drift::default() }));
     };
     let images: Vec<&Image> = kept.iter().map(|image| &pool.images[*image]).collect();
-    let (levels, is_added) = former.tree(&images, vectors)?;
+    let is_new: Vec<bool> = kept.iter().map(|image| is_new[*image]).collect();
+    let (levels, is_added) = former.tree(&images, &is_new, vectors)?;
     let mut drift = former.drift();
     let distances = levels.first().into_iter().flat_map(|finest| finest.distances.iter().copied());
     let added = Spread::of(distances.zip(&is_added).filter(|(_, is_added)| **is_added).map(|(distance, _)| distance));

@@ -4,7 +4,9 @@ use crate::Result;
 use crate::filter::CutFilter;
 use arrow::array::{Array, RecordBatch, UInt32Array, UInt64Array};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageSpec, Table, TableWriter, column, require_manifest};
+use lapidary_pipeline::stage::{
+    Layout, Opened, Outcome, Previous, StageSpec, Table, TableWriter, column, require_manifest,
+};
 use lapidary_schemas::tables::{self, DECISIONS_FILE, SUBSET_FILE};
 use lapidary_schemas::{DecisionReason, Manifest, Rows};
 use serde_json::json;
@@ -93,10 +95,12 @@ pub fn cut(
     let spec = StageSpec {
         stage: "cut",
         version: 2,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"size": count, "filter": filter}),
         inputs: BTreeMap::from([(layout.name_of(&curation), curated.digest)]),
         resumable: false,
+        previous: Previous::Kept,
     };
     match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),

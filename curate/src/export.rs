@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Float32Type, Int64Type};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, StageRun, StageSpec, Table, column, read_manifest, write_json,
+    Layout, Opened, Outcome, Previous, StageRun, StageSpec, Table, column, read_manifest, write_json,
 };
 use lapidary_pipeline::{ImageShards, PipelineError, bytes_column, interrupt, plan};
 use lapidary_schemas::config::IngestConfig;
@@ -58,6 +58,7 @@ pub fn export(
     let spec = StageSpec {
         stage: "export",
         version: 1,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"format": format.name()}),
         inputs: BTreeMap::from([
@@ -65,6 +66,7 @@ pub fn export(
             (layout.name_of(&subset_folder), read_manifest(&subset_folder)?.digest),
         ]),
         resumable: false,
+        previous: Previous::Kept,
     };
     let run = match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => return Ok((Outcome::UpToDate, folder, Some(*manifest))),
@@ -119,7 +121,7 @@ fn export_parquet(
     classes: &[String],
     mut run: StageRun,
 ) -> Result<Manifest> {
-    let mut out = ImageShards::create(run.folder(), classes, &IngestConfig::default())?;
+    let mut out = ImageShards::create(&run.folder(), classes, &IngestConfig::default())?;
     let mut found = 0;
     wanted_rows(shards, wanted, |rows| {
         found += rows.num_rows() as u64;

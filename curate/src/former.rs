@@ -18,13 +18,13 @@ use arrow::datatypes::Float32Type;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{column, list_values, read_table};
 use lapidary_schemas::tables::{
-    CLUSTERS_FILE, DECISIONS_FILE, INDEX_FILE, INDEXED_FILE, PAIRS_FILE, RARITY_FILE, WHITENING_FILE, centroids_file,
+    CLUSTERS_FILE, CURATED_FILE, INDEX_FILE, INDEXED_FILE, PAIRS_FILE, RARITY_FILE, WHITENING_FILE, centroids_file,
 };
-use lapidary_schemas::{CopyKind, DecisionReason, Manifest};
-use std::collections::{HashMap, HashSet};
+use lapidary_schemas::{CopyKind, Manifest};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// An earlier curation of fewer images.
+/// An earlier curation of most of the images, or of some that have gone since.
 #[derive(Debug)]
 pub(crate) struct Former {
     pub(crate) manifest: Manifest,
@@ -50,14 +50,14 @@ impl Former {
     /// # Errors
     /// When a table cannot be read.
     pub(crate) fn evidence(&self, images: &[Image], references_from: usize) -> Result<Before> {
-        let mut known: HashSet<u64> = HashSet::new();
-        for batch in read_table(&self.folder.join(DECISIONS_FILE), &["image_id", "reason"])? {
-            let (ids, reasons): (&UInt64Array, &StringArray) = (column(&batch, "image_id")?, column(&batch, "reason")?);
-            // What was dropped for its quality was never compared.
-            let was_compared = |row: &usize| reasons.value(*row) != DecisionReason::LowQuality.code();
-            known.extend((0..ids.len()).filter(was_compared).map(|row| ids.value(row)));
+        let mut known: HashMap<u64, u64> = HashMap::new();
+        for batch in read_table(&self.folder.join(CURATED_FILE), &[])? {
+            let (ids, digests): (&UInt64Array, &UInt64Array) = (column(&batch, "image_id")?, column(&batch, "digest")?);
+            known.extend(ids.values().iter().copied().zip(digests.values().iter().copied()));
         }
-        let is_new = |(index, image): (usize, &Image)| index < references_from && !known.contains(&image.id.0);
+        // An image that was touched is a new one.
+        let is_known = |image: &Image| known.get(&image.id.0) == Some(&image.digest_prefix());
+        let is_new = |(index, image): (usize, &Image)| index < references_from && !is_known(image);
         let is_new: Vec<bool> = images.iter().enumerate().map(is_new).collect();
         let index_of: HashMap<u64, usize> =
             images.iter().enumerate().filter(|(i, _)| !is_new[*i]).map(|(i, image)| (image.id.0, i)).collect();
@@ -80,31 +80,43 @@ impl Former {
         Ok(Before { is_new, pairs, met })
     }
 
-    /// Its index, with the vectors that it lacks added; none when it searched exactly and wrote none.
+    /// Its index, with the vectors that it lacks added, and the image of each vector that it had; none when it searched
+    /// exactly and wrote none. `is_new` are the images that it did not know as they are now.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) fn neighbours<'a>(&self, images: &[Image], vectors: &'a Vectors) -> Result<Option<Neighbours<'a>>> {
+    pub(crate) fn neighbours<'a>(
+        &self,
+        images: &[Image],
+        is_new: &[bool],
+        vectors: &'a Vectors,
+    ) -> Result<Option<(Neighbours<'a>, Vec<u64>)>> {
         let path = self.folder.join(INDEX_FILE);
         if !path.is_file() {
             return Ok(None);
         }
-        let index_of: HashMap<u64, u32> =
-            images.iter().enumerate().map(|(index, image)| (image.id.0, index as u32)).collect();
-        let mut labels = Vec::new();
+        let is_known = images.iter().enumerate().filter(|(index, _)| !is_new[*index]);
+        let index_of: HashMap<u64, u32> = is_known.map(|(index, image)| (image.id.0, index as u32)).collect();
+        let (mut labels, mut indexed) = (Vec::new(), Vec::new());
         for batch in read_table(&self.folder.join(INDEXED_FILE), &[])? {
             let ids: &UInt64Array = column(&batch, "image_id")?;
             labels.extend(ids.values().iter().map(|id| index_of.get(id).copied()));
+            indexed.extend(ids.values().iter().map(|id| if index_of.contains_key(id) { *id } else { u64::MAX }));
         }
-        Ok(Some(Neighbours::restore(vectors, &path, labels)?))
+        Ok(Some((Neighbours::restore(vectors, &path, labels)?, indexed)))
     }
 
     /// Its tree with the images that are kept now, and which of them it did not hold before; those go to the nearest leaf.
-    /// `images` and `vectors` are of the kept, in their order.
+    /// `images`, whether each `is_new`, and `vectors` are of the kept, in their order.
     ///
     /// # Errors
     /// When a table cannot be read, or is of other embeddings.
-    pub(crate) fn tree(&self, images: &[&Image], vectors: &Vectors) -> Result<(Vec<Level>, Vec<bool>)> {
+    pub(crate) fn tree(
+        &self,
+        images: &[&Image],
+        is_new: &[bool],
+        vectors: &Vectors,
+    ) -> Result<(Vec<Level>, Vec<bool>)> {
         let mut leaf_of: HashMap<u64, (u32, f32)> = HashMap::new();
         for batch in read_table(&self.folder.join(CLUSTERS_FILE), &["image_id", "cluster_level_1", "distance_level_1"])?
         {
@@ -120,7 +132,8 @@ impl Former {
             let (theirs, ours) = (finest.centroids.dim, vectors.dim);
             return Err(CurateError::Mismatch(format!("centroids of {theirs} values, embeddings of {ours}")));
         }
-        let added: Vec<usize> = (0..images.len()).filter(|i| !leaf_of.contains_key(&images[*i].id.0)).collect();
+        let has_no_leaf = |i: &usize| is_new[*i] || !leaf_of.contains_key(&images[*i].id.0);
+        let added: Vec<usize> = (0..images.len()).filter(has_no_leaf).collect();
         let (leaves, distances) = assign(&vectors.select(&added), &finest.centroids)?;
         leaf_of.extend(added.iter().zip(leaves.into_iter().zip(distances)).map(|(i, leaf)| (images[*i].id.0, leaf)));
         (finest.assignment, finest.distances) = images.iter().map(|image| leaf_of[&image.id.0]).unzip();

@@ -82,6 +82,13 @@ pub struct Image {
     pub path: String,
 }
 
+impl Image {
+    /// The first 8 bytes of its digest, big-endian.
+    pub fn digest_prefix(&self) -> u64 {
+        self.digest.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+    }
+}
+
 /// Reads the images of a folder of shards.
 ///
 /// # Errors

@@ -4,12 +4,13 @@ use clap::Subcommand;
 use lapidary_curate::{
     CutFilter, Format, Size, curate, cut, diff, duplicates, explain, export, fingerprint, score_csv,
 };
+use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::sources::{default_name, open_source};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_schemas::Manifest;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]
@@ -37,6 +38,13 @@ enum Verb {
         /// Curate everything again, where new images were merged into a curation that was there
         #[arg(long)]
         rebuild: bool,
+        /// Keep what is like these: a source, the folder that it was ingested from, or a file of ids or paths
+        /// [default: curate.seeds]
+        #[arg(long, value_name = "SOURCE|DIR|FILE")]
+        seeds: Option<PathBuf>,
+        /// Keep no copies of this source's images, by its name or folder (repeatable) [default: curate.against]
+        #[arg(long, value_name = "SOURCE|DIR")]
+        against: Vec<PathBuf>,
     },
     /// Take the first N of the ranking as a subset
     Cut {
@@ -84,7 +92,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Duplicates { data, name } => {
             let source = open_source(&data)?;
-            let name = name.unwrap_or_else(|| default_name(&data));
+            let name = layout.name_for(source.root(), name.as_deref(), &default_name(&data), false)?;
             let (outcome, folder, manifest) =
                 duplicates(&layout, source.as_ref(), &name, &common.resolve()?, common.dry_run)?;
             announce(common, "duplicates", &folder, outcome, manifest.as_ref());
@@ -98,9 +106,17 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             let scored = score_csv(&pairs, &truth)?;
             say(common, &scored, || vec![serde_json::to_string_pretty(&scored).unwrap_or_default()]);
         }
-        Verb::Curate { rebuild } => {
-            let (outcome, folder, manifest) =
-                curate(&layout, &common.source()?, &common.resolve()?, common.dry_run, rebuild)?;
+        Verb::Curate { rebuild, seeds, against } => {
+            let mut config = common.resolve()?;
+            if let Some(seeds) = seeds {
+                let is_list = seeds.is_file();
+                config.curate.seeds = if is_list { text_of(&seeds)? } else { layout.source_named(&seeds)? };
+            }
+            if !against.is_empty() {
+                config.curate.against =
+                    against.iter().map(|named| layout.source_named(named)).collect::<Result<_, _>>()?;
+            }
+            let (outcome, folder, manifest) = curate(&layout, &common.source()?, &config, common.dry_run, rebuild)?;
             announce(common, "curate", &folder, outcome, manifest.as_ref());
             if let Some(manifest) = manifest.filter(|_| !common.json) {
                 say_decisions(&manifest);
@@ -139,6 +155,12 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// A path as configurations have it.
+fn text_of(path: &Path) -> Result<String, PipelineError> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| PipelineError::Usage(format!("`{}` is no UTF-8; rename the file", path.display())))
 }
 
 /// What two subsets share, for a reader.

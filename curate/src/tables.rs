@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{StageRun, TableWriter};
 use lapidary_schemas::tables::{
-    self, CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, INDEXED_FILE, PAIRS_FILE, RARITY_FILE,
+    self, CLUSTERS_FILE, CURATED_FILE, DECISIONS_FILE, DUPLICATES_FILE, INDEXED_FILE, PAIRS_FILE, RARITY_FILE,
 };
 use std::sync::Arc;
 
@@ -79,6 +79,13 @@ pub(crate) fn write_pairs(run: &mut StageRun, images: &[Image], pairs: &[Pair]) 
     write(run, PAIRS_FILE, tables::pairs(), columns)
 }
 
+/// Writes which images were compared, and what tells whether they are still the same.
+pub(crate) fn write_curated(run: &mut StageRun, images: &[Image]) -> Result<()> {
+    let ids = u64s(images.iter().map(|image| Some(image.id.0)));
+    let digests = u64s(images.iter().map(|image| Some(image.digest_prefix())));
+    write(run, CURATED_FILE, tables::curated(), vec![ids, digests])
+}
+
 /// Writes how often keypoints were met, of the images that have any.
 pub(crate) fn write_rarity(run: &mut StageRun, images: &[Image], met: &[Vec<u8>]) -> Result<()> {
     let rows = || images.iter().zip(met).filter(|(_, met)| !met.is_empty());
@@ -90,8 +97,8 @@ pub(crate) fn write_rarity(run: &mut StageRun, images: &[Image], met: &[Vec<u8>]
 }
 
 /// Writes which images an index holds.
-pub(crate) fn write_indexed(run: &mut StageRun, images: &[Image]) -> Result<()> {
-    write(run, INDEXED_FILE, tables::indexed(), vec![u64s(images.iter().map(|image| Some(image.id.0)))])
+pub(crate) fn write_indexed(run: &mut StageRun, ids: impl Iterator<Item = u64>) -> Result<()> {
+    write(run, INDEXED_FILE, tables::indexed(), vec![u64s(ids.map(Some))])
 }
 
 /// Writes the members of groups.

@@ -6,7 +6,7 @@ use crate::probe::{Probe, stratified};
 use crate::scores::{NetworkScores, Scores};
 use crate::{Result, knn, linear};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, StageRun, StageSpec, ancestor, write_json};
+use lapidary_pipeline::stage::{Layout, Opened, Outcome, Previous, StageRun, StageSpec, ancestor, write_json};
 use lapidary_pipeline::{ImageStore, PipelineError, decode};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
@@ -41,6 +41,7 @@ pub fn eval(
     let spec = StageSpec {
         stage: "eval",
         version: 1,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"seed": config.seed, "eval": config.eval}),
         inputs: BTreeMap::from([
@@ -48,6 +49,7 @@ pub fn eval(
             (layout.name_of(&run.folder), run.manifest.digest.clone()),
         ]),
         resumable: false,
+        previous: Previous::Kept,
     };
     let stage = match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => return Ok((Outcome::UpToDate, folder, Some(*manifest))),

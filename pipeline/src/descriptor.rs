@@ -11,11 +11,10 @@
 //! Each block is scaled to unit length and weighted by the square root of 0.35, 0.40 and 0.25, so that the cosine of two
 //! descriptors is the weighted mean of the blocks' cosines.
 
+use crate::Result;
 use crate::encode::Encoder;
+use crate::pixels::{Filter, Resizer};
 use crate::stage::digest_of_bytes;
-use crate::{PipelineError, Result};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use lapidary_schemas::Digest;
 use rayon::prelude::*;
@@ -66,12 +65,9 @@ impl Encoder for Descriptor {
 /// # Errors
 /// When the image has no pixels.
 pub fn describe(rgb: &RgbImage) -> Result<Vec<f32>> {
-    let source = ImageRef::new(rgb.width(), rgb.height(), rgb.as_raw(), PixelType::U8x3)
-        .map_err(|e| PipelineError::Internal(e.to_string()))?;
-    let mut small = Image::new(SIDE as u32, SIDE as u32, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize(&source, &mut small, &options).map_err(|e| PipelineError::Internal(e.to_string()))?;
-    let planes = ycbcr_planes(small.buffer());
+    let side = (SIDE as u32, SIDE as u32);
+    let small = Resizer::default().rgb(rgb.as_raw(), rgb.dimensions(), side, Filter::Bilinear)?;
+    let planes = ycbcr_planes(&small);
     let mut descriptor = Vec::with_capacity(DIM);
     let blocks = [colour_layout(&planes), gradient_layout(&planes[0]), low_frequencies(&planes[0])];
     for (block, weight) in blocks.into_iter().zip(WEIGHTS) {

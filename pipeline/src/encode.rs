@@ -5,7 +5,7 @@
 use crate::decode::decode;
 use crate::images::bytes_column;
 use crate::stage::{
-    Layout, Opened, Outcome, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
@@ -49,17 +49,19 @@ pub fn embed(
     let folder = layout.embeddings(source, encoder.name());
     let spec = StageSpec {
         stage: "embed",
-        version: 1,
+        version: 2,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"encoder": encoder.name(), "encoder_digest": encoder.digest()}),
-        inputs: BTreeMap::from([(layout.name_of(&images), manifest.digest)]),
-        resumable: false,
+        inputs: BTreeMap::from([(layout.name_of(&images), manifest.digest.clone())]),
+        resumable: true,
+        previous: Previous::Replaced,
     };
     match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
-            let manifest = run_embed(layout, &Layout::shards(&images)?, encoder, batch.max(1), run)?;
+            let manifest = run_embed(layout, &manifest, &Layout::shards(&images)?, encoder, batch.max(1), run)?;
             Ok((Outcome::Ran, folder, Some(manifest)))
         }
     }
@@ -67,16 +69,16 @@ pub fn embed(
 
 fn run_embed(
     layout: &Layout,
+    images: &Manifest,
     shards: &[PathBuf],
     encoder: &mut dyn Encoder,
     batch: usize,
     mut run: StageRun,
 ) -> Result<Manifest> {
-    let (_, shards) = run.extend_by_shards(layout, shards)?;
-    let total = shards.rows()?;
+    let shards = run.extend_by_shards(layout, images, shards, |_| Ok(json!({})))?;
     let dim = encoder.dim();
     let schema = tables::embeddings(dim, encoder.name(), &encoder.digest().0);
-    let progress = Progress::new("embed", total, "images");
+    let progress = Progress::new("embed", shards.rows_left()?, "images");
     for shard in &shards.left {
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut table = TableWriter::create(&run.path(&name), schema.clone())?;
@@ -95,12 +97,15 @@ fn run_embed(
             progress.add(ids.len() as u64);
         }
         let written = table.finish()?;
-        run.note_table(&name, written);
+        let facts = run.shard_facts(&name, images, json!({}));
+        run.note_shard(&name, written, facts)?;
     }
     drop(progress);
-    let all = total + shards.rows_before;
-    let rows = Rows { input: all, output: all, rejected: 0 };
-    run.finish(rows, json!({"encoder": encoder.name(), "dim": dim, "added": total}), &[])
+    let rows = Rows { input: shards.rows, output: shards.rows, rejected: 0 };
+    let facts = json!({
+        "encoder": encoder.name(), "dim": dim, "added": shards.added, "shards": run.facts_of_shards(),
+    });
+    run.finish(rows, facts, &[])
 }
 
 fn decode_all(rows: &RecordBatch) -> Result<Vec<RgbImage>> {

@@ -3,9 +3,7 @@
 //! Luma, 32x32 by Lanczos, DCT-II, the 8x8 lowest frequencies (the constant one included), a bit for each that lies above
 //! their median; row by row, the first bit the highest. Computed in ingest, where the image is decoded anyway.
 
-use crate::pixels::luma;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use crate::pixels::{Filter, Resizer, luma};
 use image::{GrayImage, RgbImage};
 use std::sync::LazyLock;
 
@@ -27,12 +25,10 @@ pub fn luma_of_image(rgb: &RgbImage) -> GrayImage {
 
 /// The 64-bit DCT hash of an image's luma.
 pub fn phash(luma: &GrayImage) -> u64 {
-    let source =
-        ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
-    let mut small = Image::new(SIDE as u32, SIDE as u32, PixelType::U8);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    Resizer::new().resize(&source, &mut small, &options).expect("both images have one byte a pixel");
-    phash_of_small(small.buffer())
+    let small = Resizer::default()
+        .luma(luma.as_raw(), luma.dimensions(), (SIDE as u32, SIDE as u32), Filter::Lanczos3)
+        .expect("luma has a byte a pixel");
+    phash_of_small(&small)
 }
 
 /// The hash of 32x32 luma values.

@@ -16,6 +16,7 @@ use lapidary_schemas::{Digest, ImageId};
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +53,40 @@ pub struct Written {
     pub by_split: BTreeMap<String, u64>,
 }
 
+/// A shard that is whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinishedShard {
+    /// Its file.
+    pub name: String,
+    /// Its rows, length and digest.
+    pub table: WrittenTable,
+    /// What is in it.
+    pub facts: ShardFacts,
+}
+
+/// What is in a shard.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardFacts {
+    /// Bytes of images.
+    pub bytes: u64,
+    /// Images a split.
+    pub by_split: BTreeMap<String, u64>,
+    /// The last image's id.
+    pub last_id: Option<ImageId>,
+}
+
+impl ShardFacts {
+    fn add(&mut self, batch: &RecordBatch, bytes: u64) -> Result<()> {
+        self.bytes += bytes;
+        for split in column::<StringArray>(batch, "split")?.iter().flatten() {
+            *self.by_split.entry(split.to_owned()).or_default() += 1;
+        }
+        self.last_id =
+            column::<UInt64Array>(batch, "image_id")?.values().last().map(|id| ImageId(*id)).or(self.last_id);
+        Ok(())
+    }
+}
+
 /// Writes `part-*.parquet`, a shard after the other.
 #[derive(Debug)]
 pub struct ImageShards {
@@ -61,10 +96,10 @@ pub struct ImageShards {
     shard_bytes: u64,
     table: Option<TableWriter>,
     bytes_in_row_group: u64,
-    bytes_in_shard: u64,
-    shards: Vec<(String, WrittenTable)>,
-    /// Shards of the folder that were there before.
-    before: usize,
+    in_shard: ShardFacts,
+    finished: Vec<FinishedShard>,
+    /// The number of the shard being written.
+    number: usize,
     written: Written,
 }
 
@@ -81,21 +116,21 @@ impl ImageShards {
             shard_bytes: config.shard_mib << 20,
             table: None,
             bytes_in_row_group: 0,
-            bytes_in_shard: 0,
-            shards: Vec::new(),
-            before: 0,
+            in_shard: ShardFacts::default(),
+            finished: Vec::new(),
+            number: 0,
             written: Written::default(),
         })
     }
 
-    /// Numbers the shards from those on that are there already.
-    pub fn after(self, before: usize) -> Self {
-        Self { before, ..self }
+    /// Numbers the shards from this one on.
+    pub fn after(self, number: usize) -> Self {
+        Self { number, ..self }
     }
 
     /// The name of the shard being written.
     fn name(&self) -> String {
-        format!("part-{:05}.parquet", self.before + self.shards.len())
+        format!("part-{:05}.parquet", self.number)
     }
 
     /// Appends rows, sorted by id over all calls.
@@ -107,11 +142,6 @@ impl ImageShards {
             return Ok(());
         }
         let bytes: u64 = rows.iter().map(|row| row.bytes.len() as u64).sum();
-        for row in &rows {
-            *self.written.by_split.entry(row.split.clone()).or_default() += 1;
-        }
-        self.written.images += rows.len() as u64;
-        self.written.bytes += bytes;
         let batch = batch_of_rows(&self.schema, &rows)?;
         drop(rows);
         self.write_batch(&batch, bytes)
@@ -129,35 +159,60 @@ impl ImageShards {
         let table = self.table.as_mut().expect("made above");
         table.write(batch)?;
         self.bytes_in_row_group += bytes;
-        self.bytes_in_shard += bytes;
+        self.in_shard.add(batch, bytes)?;
         if self.bytes_in_row_group >= self.row_group_bytes {
             table.end_row_group()?;
             self.bytes_in_row_group = 0;
         }
-        if self.bytes_in_shard >= self.shard_bytes { self.end_shard() } else { Ok(()) }
+        if self.in_shard.bytes >= self.shard_bytes { self.end_shard() } else { Ok(()) }
     }
 
-    fn end_shard(&mut self) -> Result<()> {
+    /// Ends the shard being written, if there is one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn end_shard(&mut self) -> Result<()> {
         if let Some(table) = self.table.take() {
-            let name = self.name();
-            self.shards.push((name, table.finish()?));
+            let (name, facts) = (self.name(), std::mem::take(&mut self.in_shard));
+            let table = table.finish()?;
+            self.written.images += table.rows;
+            self.written.bytes += facts.bytes;
+            for (split, images) in &facts.by_split {
+                *self.written.by_split.entry(split.clone()).or_default() += images;
+            }
+            self.finished.push(FinishedShard { name, table, facts });
+            self.number += 1;
         }
-        (self.bytes_in_row_group, self.bytes_in_shard) = (0, 0);
+        self.bytes_in_row_group = 0;
         Ok(())
     }
 
-    /// Ends the last shard; an empty one is written when there were no rows, so that the schema is there.
+    /// The shards that were ended since this was asked last.
+    pub fn take_finished(&mut self) -> Vec<FinishedShard> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Writes a shard without rows, so that the schema is there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_empty(&mut self) -> Result<()> {
+        let empty = RecordBatch::new_empty(self.schema.clone());
+        self.write_batch(&empty, 0)?;
+        self.end_shard()
+    }
+
+    /// Ends the last shard; an empty one is written when there were no rows.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn finish(mut self, mut note: impl FnMut(&str, WrittenTable)) -> Result<Written> {
-        if self.table.is_none() && self.shards.is_empty() && self.before == 0 {
-            let empty = RecordBatch::new_empty(self.schema.clone());
-            self.write_batch(&empty, 0)?;
-        }
         self.end_shard()?;
-        for (file, table) in self.shards {
-            note(&file, table);
+        if self.number == 0 {
+            self.write_empty()?;
+        }
+        for shard in self.take_finished() {
+            note(&shard.name, shard.table);
         }
         Ok(self.written)
     }

@@ -1,14 +1,15 @@
-//! `lapidary`: the one command users learn. It runs a stage itself or the stage's binary beside it, as git does.
+//! `lapidary`: the one command users learn. It runs a stage itself or becomes the stage's binary beside it, as git does.
 
 use clap::Subcommand;
-use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say, to_toml};
+use lapidary_pipeline::cli::{self, CommonArgs, Failure, announce, run_main, say, to_toml};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::plan::PlanReader;
-use lapidary_pipeline::stage::{Current, Outcome, StageState, require_manifest, status};
+use lapidary_pipeline::stage::{Current, Outcome, StageState, StageStatus, require_manifest, status};
 use lapidary_pipeline::{Descriptor, ImageStore, PipelineError, decode_into, draw, embed, ingest, plan, sources};
 use lapidary_schemas::ImageId;
 use serde_json::json;
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -92,7 +93,32 @@ enum Verb {
     #[command(disable_help_flag = true)]
     Report(Rest),
     /// Say what is there and what is stale
-    Status,
+    Status {
+        /// Also what was made with other settings and is kept
+        #[arg(long)]
+        all: bool,
+    },
+    /// List the runs: how far each has come, what sets it apart, its loss and its best probe
+    Runs,
+    /// Remove what a stage made, by its name: a run, or a path under OUT
+    Rm {
+        /// E.g. `hybrid-400-1a2b3c4d`, `subsets/300`, `birds/curation`
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Also when something was made of it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Remove what nothing refers to: folders of other settings, unfinished work that cannot be resumed
+    Gc,
+    /// Read everything again and hold it against its digests
+    Verify {
+        /// Paths under OUT, or stages [default: all]
+        names: Vec<String>,
+    },
+    /// Say what this machine gives, and what `--device auto` takes (lapidary-train)
+    #[command(disable_help_flag = true)]
+    Doctor(Rest),
     /// Follow an image through the chain (lapidary-curate)
     #[command(disable_help_flag = true)]
     Explain(Rest),
@@ -111,7 +137,7 @@ struct Rest {
 fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
         "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
-        "pretrain" => Some("lapidary-train"),
+        "pretrain" | "doctor" => Some("lapidary-train"),
         "eval" | "report" => Some("lapidary-evaluate"),
         _ => None,
     }
@@ -122,7 +148,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let verb = arguments.first().and_then(|first| first.to_str()).unwrap_or_default();
     if let Some(binary) = binary_of(verb) {
-        return run_beside(binary, &arguments);
+        return become_beside(binary, &arguments);
     }
     let mut passed_on = None;
     let about = "Curate images, pretrain a Vision Transformer on them, measure what it learned";
@@ -131,7 +157,7 @@ fn main() -> ExitCode {
         Ok(())
     });
     match passed_on {
-        Some((binary, arguments)) => run_beside(binary, &arguments),
+        Some((binary, arguments)) => become_beside(binary, &arguments),
         None => code,
     }
 }
@@ -139,17 +165,14 @@ fn main() -> ExitCode {
 /// A binary to go on with, and its arguments.
 type PassedOn = Option<(&'static str, Vec<OsString>)>;
 
-/// Runs a binary that lies beside this one and returns its exit code.
-fn run_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
+/// Becomes a binary that lies beside this one: signals to the process that was started reach the work. Returns when that
+/// cannot be.
+fn become_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
     let path = std::env::current_exe().ok().and_then(|me| me.parent().map(|folder| folder.join(binary)));
     let path = path.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(binary));
-    match Command::new(&path).args(arguments).status() {
-        Ok(status) => ExitCode::from(status.code().map_or(1, |code| code.clamp(0, 255) as u8)),
-        Err(error) => {
-            eprintln!("error: run `{}`: {error}\nhint: `make build` builds all binaries", path.display());
-            ExitCode::from(1)
-        }
-    }
+    let error = Command::new(&path).args(arguments).exec();
+    eprintln!("error: run `{}`: {error}\nhint: `make build` builds all binaries", path.display());
+    ExitCode::from(1)
 }
 
 fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
@@ -159,10 +182,10 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
             let config = common.resolve()?;
             let layout = common.layout();
             let source = sources::open_source(&data)?;
-            let name = name.unwrap_or_else(|| sources::default_name(&data));
+            let default = sources::default_name(&data);
+            let name = layout.name_for(source.root(), name.as_deref(), &default, aside || as_probe)?;
             let folder = layout.images(&name);
-            let (outcome, manifest) =
-                ingest(source.as_ref(), &name, folder.clone(), &config.ingest, common.dry_run, rebuild)?;
+            let (outcome, manifest) = ingest(&layout, source.as_ref(), &name, &config.ingest, common.dry_run, rebuild)?;
             if outcome != Outcome::WouldRun && !aside {
                 layout.remember(|current| {
                     if as_probe {
@@ -191,7 +214,11 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         }
         Verb::Plan { name, show: Some(image), epoch, .. } => show_plan(common, name, image, epoch)?,
         Verb::Plan { subset, name, .. } => run_plan(common, subset, name)?,
-        Verb::Status => run_status(common),
+        Verb::Status { all } => run_status(common, all),
+        Verb::Runs => cli::upkeep::run_runs(common),
+        Verb::Rm { names, force } => cli::upkeep::run_rm(common, &names, force)?,
+        Verb::Gc => cli::upkeep::run_gc(common)?,
+        Verb::Verify { names } => cli::upkeep::run_verify(common, &names)?,
         Verb::Config => print!("{}", to_toml(&common.resolve()?)),
         Verb::Fingerprint(_)
         | Verb::Duplicates(_)
@@ -201,6 +228,7 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Diff(_)
         | Verb::Explain(_)
         | Verb::Pretrain(_)
+        | Verb::Doctor(_)
         | Verb::Eval(_)
         | Verb::Report(_) => {
             // Reached only when common arguments come before the verb.
@@ -298,25 +326,27 @@ fn show_plan(common: &CommonArgs, name: Option<String>, image: ImageId, epoch: u
     Ok(())
 }
 
-fn run_status(common: &CommonArgs) {
+fn run_status(common: &CommonArgs, all: bool) {
     let stages = status(&common.layout());
-    say(common, &json!(stages), || {
-        let mut lines: Vec<String> = stages
-            .iter()
-            .map(|stage| {
-                let state = match stage.state {
-                    StageState::UpToDate => "up to date",
-                    StageState::Stale => "stale",
-                    StageState::Unfinished => "unfinished",
-                };
-                let digest = stage.digest.as_ref().map(|d| d.short().to_owned()).unwrap_or_default();
-                let line =
-                    format!("{state:<11} {digest:<12} {:>9} rows  {} {}", stage.rows, stage.folder, stage.because);
-                line.trim_end().to_owned()
-            })
-            .collect();
+    let aside = stages.iter().filter(|stage| stage.is_aside).count();
+    let shown: Vec<_> = stages.iter().filter(|stage| all || !stage.is_aside).collect();
+    say(common, &json!(shown), || {
+        let line = |stage: &&StageStatus| {
+            let state = match stage.state {
+                StageState::UpToDate => "up to date",
+                StageState::Stale => "stale",
+                StageState::Unfinished => "unfinished",
+            };
+            let digest = stage.digest.as_ref().map(|d| d.short().to_owned()).unwrap_or_default();
+            let line = format!("{state:<11} {digest:<12} {:>9} rows  {} {}", stage.rows, stage.folder, stage.because);
+            line.trim_end().to_owned()
+        };
+        let mut lines: Vec<String> = shown.iter().map(line).collect();
         if lines.is_empty() {
             lines.push(format!("nothing under `{}` yet; `lapidary ingest --data DIR` begins", common.out.display()));
+        }
+        if aside > 0 && !all {
+            lines.push(format!("{aside} more, made with other settings, are kept: `lapidary status --all`"));
         }
         lines
     });

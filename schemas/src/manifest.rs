@@ -21,8 +21,8 @@ pub struct Manifest {
     pub key: Digest,
     /// BLAKE3 over the digests of all outputs that repeat to the bit: what later stages depend on.
     pub digest: Digest,
-    /// Digests of the folders whose whole content this one took over and added to, the latest first; empty when it was made
-    /// from nothing.
+    /// Digests of the folders whose content this one took over, the latest first; empty when it was made from nothing. Along
+    /// such a chain a shard of a name only ever loses rows; what is new or was touched is in shards of new names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extends: Vec<Digest>,
     /// Rows in, out and rejected; the first is the sum of the others.
@@ -37,6 +37,9 @@ pub struct Manifest {
     pub rows_per_sec: f64,
     /// The process's peak resident memory in MiB when the stage ended.
     pub peak_memory_mib: f64,
+    /// BLAKE3 over the text of this file with nothing between this field's quotes; empty in files from before there was one.
+    #[serde(default)]
+    pub seal: String,
 }
 
 /// How many rows went in, came out and were set aside.

@@ -21,6 +21,8 @@ pub const DUPLICATES_FILE: &str = "duplicates.parquet";
 pub const PAIRS_FILE: &str = "pairs.parquet";
 /// The map that whitens embeddings.
 pub const WHITENING_FILE: &str = "whitening.parquet";
+/// The images that were compared, with what tells whether they are still the same.
+pub const CURATED_FILE: &str = "curated.parquet";
 /// How often each keypoint was met elsewhere.
 pub const RARITY_FILE: &str = "rarity.parquet";
 /// FAISS's index over the embeddings, where there are too many for an exact search.
@@ -251,6 +253,12 @@ pub fn centroids(dim: usize) -> SchemaRef {
     ]))
 }
 
+/// `curated`: one row an image that was compared with the others, and the first 8 bytes, big-endian, of the BLAKE3 of its
+/// bytes: what tells whether it is still the same.
+pub fn curated() -> SchemaRef {
+    Arc::new(Schema::new(vec![field("image_id", DataType::UInt64), field("digest", DataType::UInt64)]))
+}
+
 /// `rarity`: one row an image with keypoints that were matched, sorted by `image_id`; `met` holds a byte for each of its
 /// keypoints, in the order of `fingerprints`: in how many other groups, and at how many other places of its own image, it
 /// was met, up to 255.
@@ -258,7 +266,8 @@ pub fn rarity() -> SchemaRef {
     Arc::new(Schema::new(vec![field("image_id", DataType::UInt64), field("met", DataType::Binary)]))
 }
 
-/// `indexed`: one row an image of the index over embeddings, in its order.
+/// `indexed`: one row a vector of the index over embeddings, in its order; `u64::MAX` where its image has gone or was touched
+/// since.
 pub fn indexed() -> SchemaRef {
     Arc::new(Schema::new(vec![field("image_id", DataType::UInt64)]))
 }

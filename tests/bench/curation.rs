@@ -14,7 +14,7 @@ use lapidary_curate::{
     CutFilter, Size, Vectors, cluster, components, cut, pairs_above, pairs_within, rank, ranking_tree,
 };
 use lapidary_pipeline::random::{Purpose, Rng, RngExt, keyed};
-use lapidary_pipeline::stage::{Layout, Opened, StageSpec, TableWriter, peak_memory_mib};
+use lapidary_pipeline::stage::{Layout, Opened, Previous, StageSpec, TableWriter, peak_memory_mib};
 use lapidary_schemas::config::CurateConfig;
 use lapidary_schemas::tables::{self, DECISIONS_FILE};
 use lapidary_schemas::{DecisionReason, Rows};
@@ -174,10 +174,12 @@ fn cut_ms(count: usize) -> f64 {
     let spec = StageSpec {
         stage: "curate",
         version: 1,
+        out: layout.out.clone(),
         folder: layout.curation("bench"),
         config: json!({}),
         inputs: BTreeMap::new(),
         resumable: false,
+        previous: Previous::Replaced,
     };
     let Opened::Run(mut run) = spec.open(false).expect("opens") else { unreachable!("an empty folder") };
     let mut table = TableWriter::create(&run.path(DECISIONS_FILE), tables::decisions()).expect("creates");

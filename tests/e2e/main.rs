@@ -4,6 +4,7 @@
 
 mod chain;
 mod curation;
+mod faults;
 mod golden;
 mod golden_curation;
 mod increments;
@@ -12,4 +13,5 @@ mod plans;
 mod refusals;
 mod run;
 mod shared_data;
+mod upkeep;
 mod workspace;

@@ -3,7 +3,7 @@
 use crate::run::{facts, text};
 use std::path::PathBuf;
 
-fn shared(name: &str) -> Option<PathBuf> {
+pub fn shared(name: &str) -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let folder = std::env::var_os("LAPIDARY_DATA").map_or(beside, PathBuf::from).join(name);
     if !folder.is_dir() {

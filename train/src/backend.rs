@@ -1,8 +1,8 @@
 //! The backends, named here and nowhere else: burn-flex on the CPU and, with the feature `cuda`, burn-cuda.
 //!
-//! A generic program is instantiated once for each, because that is what costs compile time. burn panics in a thread of
-//! its own when a driver or compiler is missing, so both are looked for before the first tensor.
+//! A generic program is instantiated once for each, because that is what costs compile time.
 
+use crate::gpu::probe;
 use crate::{Result, TrainError};
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
@@ -93,48 +93,6 @@ fn resolve(choice: DeviceChoice) -> Result<Option<usize>> {
             Err(detail) => Err(TrainError::Device { device: format!("cuda:{index}"), detail }),
         },
     }
-}
-
-#[cfg(not(feature = "cuda"))]
-fn probe(_index: usize) -> Result<(), String> {
-    Err("this binary was built without CUDA\nhint: `make build CUDA=1`".to_owned())
-}
-
-/// Whether the driver, the number of its devices, NVRTC and the toolkit's headers are there.
-#[cfg(feature = "cuda")]
-#[expect(unsafe_code, reason = "loading a driver and asking it for its devices is a foreign call")]
-fn probe(index: usize) -> Result<(), String> {
-    use std::ffi::c_int;
-    use std::path::Path;
-    // SAFETY: the driver's libraries run no code of ours on loading; the symbols have had these types since CUDA 2.
-    let devices = unsafe {
-        let driver = libloading::Library::new("libcuda.so.1")
-            .map_err(|e| format!("no NVIDIA driver: {e}\nhint: use --device cpu"))?;
-        let init: libloading::Symbol<unsafe extern "C" fn(u32) -> c_int> =
-            driver.get(b"cuInit").map_err(|e| e.to_string())?;
-        let count: libloading::Symbol<unsafe extern "C" fn(*mut c_int) -> c_int> =
-            driver.get(b"cuDeviceGetCount").map_err(|e| e.to_string())?;
-        let mut devices: c_int = 0;
-        match (init(0), count(&raw mut devices)) {
-            (0, 0) => devices,
-            (code, _) => return Err(format!("the NVIDIA driver does not start (CUDA error {code})")),
-        }
-    };
-    if index >= devices as usize {
-        return Err(format!("the driver knows {devices} devices"));
-    }
-    let names = ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"];
-    // SAFETY: as above.
-    if !names.iter().any(|name| unsafe { libloading::Library::new(name) }.is_ok()) {
-        return Err(
-            "libnvrtc is not found\nhint: install CUDA's nvrtc, or add its folder to LD_LIBRARY_PATH".to_owned()
-        );
-    }
-    let root = std::env::var("CUDA_PATH").unwrap_or_else(|_| "/usr/local/cuda".to_owned());
-    if !Path::new(&root).join("include").is_dir() {
-        return Err(format!("no CUDA headers under `{root}/include`\nhint: set CUDA_PATH to the toolkit's folder"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use clap::Subcommand;
-use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main};
+use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::stage::Outcome;
+use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::Manifest;
-use lapidary_schemas::config::ObjectiveKind;
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
-use lapidary_train::{FinishedRun, Result, VitEncoder, pretrain};
+use lapidary_train::{FinishedRun, Result, VitEncoder, gpu_facts, pretrain};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,13 +19,15 @@ enum Verb {
         /// The plan [default: the one last written]
         #[arg(long)]
         plan: Option<String>,
-        /// The run's name [default: objective and plan]
+        /// The run's name [default: objective, plan and the key of all settings, so that each has its own]
         #[arg(long)]
         run: Option<String>,
         /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
     },
+    /// Say what this machine gives, and what `--device auto` takes
+    Doctor,
     /// Embed all images of the source with a run's checkpoint
     Embed {
         /// The run's name
@@ -44,24 +46,18 @@ fn main() -> ExitCode {
 
 fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
     let layout = common.layout();
-    let source = common.source()?;
-    let config = common.resolve()?;
     match verb {
         Verb::Pretrain { plan, run, device } => {
+            let (source, config) = (common.source()?, common.resolve()?);
             let plan = plan.unwrap_or_else(|| layout.current().plan);
             if plan.is_empty() {
                 let hint = "run `lapidary plan` first, or name one with --plan".to_owned();
                 return Err(PipelineError::Missing { what: "plan", path: common.out.clone(), hint }.into());
             }
-            let kind = match config.objective.kind {
-                ObjectiveKind::Dino => "dino",
-                ObjectiveKind::BarlowTwins => "barlow-twins",
-                ObjectiveKind::Hybrid => "hybrid",
-            };
-            let name = run.unwrap_or_else(|| format!("{kind}-{plan}"));
             let (outcome, folder, manifest) =
-                pretrain(&layout, &source, &plan, &name, &config, device, common.dry_run)?;
+                pretrain(&layout, &source, &plan, run.as_deref(), &config, device, common.dry_run)?;
             if outcome != Outcome::WouldRun {
+                let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 layout.remember(|current| current.run = name)?;
             }
             announce(common, "pretrain", &folder, outcome, manifest.as_ref());
@@ -69,7 +65,9 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
                 say_training(&manifest);
             }
         }
+        Verb::Doctor => say_machine(common)?,
         Verb::Embed { encoder, device } => {
+            let (source, config) = (common.source()?, common.resolve()?);
             let run = FinishedRun::open(&layout, &source, &encoder)?;
             let batch = config.embed.batch;
             let program = EmbedWith { common, source: &source, run, batch };
@@ -95,6 +93,38 @@ impl Program for EmbedWith<'_> {
         let mut encoder = VitEncoder::new(vit, &self.run, &device);
         Ok(embed(&self.common.layout(), self.source, &mut encoder, self.batch, self.common.dry_run)?)
     }
+}
+
+/// What the machine gives, in lines or as JSON.
+fn say_machine(common: &CommonArgs) -> std::result::Result<(), Failure> {
+    let mut facts = machine(&common.layout())?;
+    if let (Some(facts), Some(gpu)) = (facts.as_object_mut(), gpu_facts().as_object()) {
+        facts.extend(gpu.clone());
+    }
+    say(common, &facts, || {
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let list = |value: &serde_json::Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+        let gpu = &facts["gpu"];
+        let mut lines = vec![
+            format!("processor  {}: {}", text(&facts["processor"]), list(&facts["features"]).join(" ")),
+            format!("cores      {} ({} threads in use)", facts["cores"], facts["threads"]),
+            format!("memory     {} MiB, {} available", facts["memory_mib"], facts["memory_available_mib"]),
+            format!("FAISS      built for {}", text(&facts["faiss_built_for"])),
+            format!(
+                "disk       {} of {} MiB free under `{}`, written at {:.0} MiB/s",
+                facts["disk_free_mib"],
+                facts["disk_mib"],
+                common.out.display(),
+                facts["disk_write_mib_per_sec"].as_f64().unwrap_or(0.0)
+            ),
+            format!("GPU        driver: {}", text(&gpu["driver"])),
+            format!("           NVRTC: {}; headers: {}", text(&gpu["nvrtc"]), text(&gpu["headers"])),
+            format!("           --device auto takes {}: {}", text(&facts["auto_takes"]), text(&facts["because"])),
+        ];
+        lines.extend(list(&facts["warnings"]).into_iter().map(|warning| format!("warning    {warning}")));
+        lines
+    });
+    Ok(())
 }
 
 fn say_training(manifest: &Manifest) {

@@ -10,10 +10,11 @@ use lapidary_pipeline::cli::to_toml;
 use lapidary_pipeline::loader::{Loader, LoaderOptions};
 use lapidary_pipeline::plan::PlanReader;
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Progress, StageRun, StageSpec, environment, require_manifest, write_json,
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, environment, require_manifest, short_key,
+    write_json,
 };
 use lapidary_pipeline::{ImageStore, PipelineError, interrupt};
-use lapidary_schemas::config::AugmentOn;
+use lapidary_schemas::config::{AugmentOn, ObjectiveKind};
 use lapidary_schemas::{Config, Manifest, Rows};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -27,7 +28,8 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 /// The folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 
-/// Trains on a plan of a source into `OUT/SOURCE/runs/RUN`.
+/// Trains on a plan of a source into `OUT/SOURCE/runs/RUN`; by default the run is named by its objective, its plan and the
+/// key of all its settings, so that runs of other settings lie beside it.
 ///
 /// # Errors
 /// When the plan is not there or too short, the device cannot be used, or training fails.
@@ -35,7 +37,7 @@ pub fn pretrain(
     layout: &Layout,
     source: &str,
     plan: &str,
-    run: &str,
+    run: Option<&str>,
     config: &Config,
     device: DeviceChoice,
     dry_run: bool,
@@ -49,16 +51,16 @@ pub fn pretrain(
     config.plan.views = serde_json::from_value(plan_manifest.config["view"].clone())
         .map_err(|e| PipelineError::format(&plan_folder, e))?;
     model::check(&config.model, &config.plan)?;
-    let folder = layout.run(source, run);
     let mut pretrain = json!(config.pretrain);
     // What changes neither the steps nor their results is no reason to train again.
     for key in ["checkpoint_steps", "prefetch_batches", "loader_threads"] {
         pretrain.as_object_mut().map(|table| table.remove(key));
     }
-    let spec = StageSpec {
+    let mut spec = StageSpec {
         stage: "pretrain",
         version: 1,
-        folder: folder.clone(),
+        out: layout.out.clone(),
+        folder: PathBuf::new(),
         config: json!({
             "seed": config.seed, "model": config.model, "objective": config.objective, "pretrain": pretrain,
         }),
@@ -67,7 +69,11 @@ pub fn pretrain(
             (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
         ]),
         resumable: true,
+        previous: Previous::Kept,
     };
+    let default = || format!("{}-{plan}-{}", kind_name(config.objective.kind), short_key(&spec.key()));
+    let folder = layout.run(source, &run.map_or_else(default, str::to_owned));
+    spec.folder = folder.clone();
     let stage = match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => return Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => return Ok((Outcome::WouldRun, folder, None)),
@@ -84,6 +90,14 @@ pub fn pretrain(
     let program = Run { config, reader, store, steps, device: device_name(device)?, stage };
     let manifest = run_on(device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
+}
+
+fn kind_name(kind: ObjectiveKind) -> &'static str {
+    match kind {
+        ObjectiveKind::Dino => "dino",
+        ObjectiveKind::BarlowTwins => "barlow-twins",
+        ObjectiveKind::Hybrid => "hybrid",
+    }
 }
 
 struct Run {

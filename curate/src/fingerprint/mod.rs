@@ -19,10 +19,8 @@ pub(crate) use thumbnail::Thumbnail;
 pub(crate) use turn::Turn;
 
 use crate::local::{Extractor, LocalFeatures};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::GrayImage;
-use lapidary_pipeline::pixels::{Raster, luma};
+use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
 use lapidary_pipeline::{Undecodable, check, decode_small_into, phash};
 
 /// Pixels of a working image.
@@ -135,16 +133,11 @@ fn resized_to_work(luma: &GrayImage, resizer: &mut Resizer) -> Option<GrayImage>
     };
     let side = |length: u32| ((length as f32 * scale).round() as u32).max(1);
     let (width, height) = (side(luma.width()), side(luma.height()));
-    let resized = resized(luma, (width, height), FilterType::Bilinear, resizer);
+    let resized = resized(luma, (width, height), Filter::Bilinear, resizer);
     Some(GrayImage::from_raw(width, height, resized).expect("luma has a byte a pixel"))
 }
 
 /// Luma at another size, row after row.
-fn resized(luma: &GrayImage, size: (u32, u32), filter: FilterType, resizer: &mut Resizer) -> Vec<u8> {
-    let source =
-        ImageRef::new(luma.width(), luma.height(), luma.as_raw(), PixelType::U8).expect("luma has a byte a pixel");
-    let mut target = Image::new(size.0, size.1, PixelType::U8);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    resizer.resize(&source, &mut target, &options).expect("both images have one byte a pixel");
-    target.into_vec()
+fn resized(luma: &GrayImage, size: (u32, u32), filter: Filter, resizer: &mut Resizer) -> Vec<u8> {
+    resizer.luma(luma.as_raw(), luma.dimensions(), size, filter).expect("luma has a byte a pixel")
 }

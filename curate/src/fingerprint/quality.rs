@@ -5,9 +5,8 @@
 //! its Laplacian (Pillow's FIND_EDGES) and of its histogram. They are taken from the working image.
 
 use super::resized;
-use fast_image_resize::{FilterType, Resizer};
 use image::{GrayImage, RgbImage};
-use lapidary_pipeline::pixels::Raster;
+use lapidary_pipeline::pixels::{Filter, Raster, Resizer};
 use lapidary_schemas::QualityIssue;
 use lapidary_schemas::config::QualityConfig;
 
@@ -34,7 +33,7 @@ impl Quality {
     /// Measures an image as it is, without bringing it to working size.
     pub fn of(image: &RgbImage) -> Self {
         let luma = lapidary_pipeline::luma_of_image(image);
-        measure(&Raster::from(image), &luma, image.dimensions(), &mut Resizer::new())
+        measure(&Raster::from(image), &luma, image.dimensions(), &mut Resizer::default())
     }
 
     /// The issues that an image has by the thresholds of a configuration, sorted.
@@ -131,7 +130,7 @@ fn sharpness(luma: &GrayImage, resizer: &mut Resizer) -> f32 {
     let side = |length: u32| ((length as f32 / ratio).floor() as u32).max(1);
     let (width, height) = (side(luma.width()), side(luma.height()));
     // Pillow's bicubic, which is the default of its `resize`.
-    let small = resized(luma, (width, height), FilterType::CatmullRom, resizer);
+    let small = resized(luma, (width, height), Filter::CatmullRom, resizer);
     sharpness_of_small(&small, width as usize)
 }
 

@@ -1,11 +1,11 @@
 //! The stage `fingerprint`: a row for every image, shard by shard. Memory is one batch.
 
-use super::table::batch_of;
+use super::table::{KEYPOINT_BYTES, batch_of};
 use super::{Fingerprint, Fingerprinter};
 use crate::Result;
-use arrow::array::UInt64Array;
+use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
 };
 use lapidary_pipeline::{PipelineError, bytes_column, interrupt};
 use lapidary_schemas::{Config, Manifest, Rows, tables};
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 /// Images a batch.
 const BATCH: usize = 64;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Takes the fingerprints of a source's images into `OUT/SOURCE/fingerprints`.
 ///
@@ -34,28 +34,39 @@ pub fn fingerprint(
     let spec = StageSpec {
         stage: "fingerprint",
         version: VERSION,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"fingerprint": config.fingerprint}),
-        inputs: BTreeMap::from([(layout.name_of(&images), manifest.digest)]),
-        resumable: false,
+        inputs: BTreeMap::from([(layout.name_of(&images), manifest.digest.clone())]),
+        resumable: true,
+        previous: Previous::Replaced,
     };
     match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
-            let manifest = run_fingerprint(layout, &Layout::shards(&images)?, config.fingerprint.keypoints, run)?;
+            let shards = Layout::shards(&images)?;
+            let manifest = run_fingerprint(layout, &manifest, &shards, config.fingerprint.keypoints, run)?;
             Ok((Outcome::Ran, folder, Some(manifest)))
         }
     }
 }
 
-fn run_fingerprint(layout: &Layout, shards: &[PathBuf], keypoints: usize, mut run: StageRun) -> Result<Manifest> {
-    let (former, shards) = run.extend_by_shards(layout, shards)?;
-    let total = shards.rows()?;
-    let progress = Progress::new("fingerprint", total, "images");
-    let mut kept = former.map_or(0, |former| former.facts["keypoints"].as_u64().unwrap_or(0));
+fn run_fingerprint(
+    layout: &Layout,
+    images: &Manifest,
+    shards: &[PathBuf],
+    keypoints: usize,
+    mut run: StageRun,
+) -> Result<Manifest> {
+    let shards = run.extend_by_shards(layout, images, shards, |batches| {
+        let kept = batches.iter().map(keypoints_of).sum::<Result<u64, PipelineError>>()?;
+        Ok(json!({"keypoints": kept}))
+    })?;
+    let progress = Progress::new("fingerprint", shards.rows_left()?, "images");
     for shard in &shards.left {
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut kept = 0;
         let mut table = TableWriter::create(&run.path(&name), tables::fingerprints())?;
         for rows in Table::open(shard, &["image_id", "image"], BATCH)? {
             interrupt::check()?;
@@ -82,10 +93,18 @@ fn run_fingerprint(layout: &Layout, shards: &[PathBuf], keypoints: usize, mut ru
             progress.add(prints.len() as u64);
         }
         let written = table.finish()?;
-        run.note_table(&name, written);
+        let facts = run.shard_facts(&name, images, json!({"keypoints": kept}));
+        run.note_shard(&name, written, facts)?;
     }
     drop(progress);
-    let all = total + shards.rows_before;
-    let rows = Rows { input: all, output: all, rejected: 0 };
-    Ok(run.finish(rows, json!({"keypoints": kept, "added": total}), &[])?)
+    let rows = Rows { input: shards.rows, output: shards.rows, rejected: 0 };
+    let kept: u64 = run.shards().values().filter_map(|shard| shard.facts["keypoints"].as_u64()).sum();
+    let facts = json!({"keypoints": kept, "added": shards.added, "shards": run.facts_of_shards()});
+    Ok(run.finish(rows, facts, &[])?)
+}
+
+/// How many keypoints the fingerprints of a batch have.
+fn keypoints_of(batch: &RecordBatch) -> Result<u64, PipelineError> {
+    let keypoints: &BinaryArray = column(batch, "keypoints")?;
+    Ok(keypoints.iter().flatten().map(|stored| (stored.len() / KEYPOINT_BYTES) as u64).sum())
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 const BATCH: usize = 1024;
 /// Bytes of a keypoint and of a signature.
-const KEYPOINT_BYTES: usize = 8;
+pub(super) const KEYPOINT_BYTES: usize = 8;
 const SIGNATURE_BYTES: usize = 32;
 
 /// The fingerprints of a source's images, in their order.

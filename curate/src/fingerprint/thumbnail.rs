@@ -2,8 +2,8 @@
 
 use super::resized;
 use super::turn::Turn;
-use fast_image_resize::{FilterType, Resizer};
 use image::GrayImage;
+use lapidary_pipeline::pixels::{Filter, Resizer};
 
 /// Pixels across and down; the aspect is lost.
 const SIDE: usize = Thumbnail::SIDE;
@@ -33,7 +33,7 @@ impl Thumbnail {
 
     /// The thumbnail of an image.
     pub(crate) fn of(luma: &GrayImage, resizer: &mut Resizer) -> Self {
-        Self(resized(luma, (SIDE as u32, SIDE as u32), FilterType::Box, resizer))
+        Self(resized(luma, (SIDE as u32, SIDE as u32), Filter::Box, resizer))
     }
 
     /// Pearson's correlation of a turned thumbnail with another, -1 to 1; 0 when either is uniform, unless both are.
@@ -65,7 +65,7 @@ mod tests {
         let image = GrayImage::from_fn(128, 96, pixel);
         let mirrored = image::imageops::flip_horizontal(&image);
         let turned = image::imageops::rotate90(&image);
-        let mut resizer = Resizer::new();
+        let mut resizer = Resizer::default();
         let mut of = |image: &GrayImage| Thumbnail::of(image, &mut resizer);
         let (image, mirrored, turned) = (of(&image), of(&mirrored), of(&turned));
         assert!(image.correlation(Turn::Mirror, &mirrored) > 0.999);

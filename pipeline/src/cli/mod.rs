@@ -2,6 +2,7 @@
 
 mod resolve;
 mod say;
+pub mod upkeep;
 
 pub use resolve::{resolve, to_toml};
 pub use say::{announce, say};
@@ -22,9 +23,9 @@ pub struct CommonArgs {
     /// The folder that everything is written under
     #[arg(long, default_value = "out", value_name = "DIR", global = true)]
     pub out: PathBuf,
-    /// The source to work on [default: the one last ingested]
-    #[arg(long, value_name = "NAME", global = true)]
-    pub source: Option<String>,
+    /// The source to work on, by its name or its folder [default: the one last ingested]
+    #[arg(long, value_name = "NAME|DIR", global = true)]
+    pub source: Option<PathBuf>,
     /// A built-in configuration: demo, cifar-vitti4, coco-vits16
     #[arg(long, value_name = "NAME", global = true)]
     pub preset: Option<String>,
@@ -67,7 +68,10 @@ impl CommonArgs {
     /// # Errors
     /// When none was named and none was ingested.
     pub fn source(&self) -> crate::Result<String> {
-        let source = self.source.clone().unwrap_or_else(|| self.layout().current().source);
+        if let Some(named) = &self.source {
+            return self.layout().source_named(named);
+        }
+        let source = self.layout().current().source;
         if source.is_empty() {
             return Err(PipelineError::Missing {
                 what: "source",

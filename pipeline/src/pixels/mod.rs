@@ -7,18 +7,19 @@
 mod blur;
 mod colour;
 mod raster;
+mod resize;
 
 pub use blur::{box_taps, kernel_taps};
 pub use colour::luma;
 pub use raster::Raster;
+pub use resize::{Filter, Resizer};
 
 use crate::plan::View;
 use crate::{PipelineError, Result};
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use lapidary_schemas::config::{BlurKind, Interpolation};
 use multiversion::multiversion;
+use resize::Part;
 
 /// Mean of each channel over ImageNet, 0 to 1.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -112,31 +113,26 @@ impl Executor {
         }
         let side = u32::from(view.size_px);
         let height = u32::from(crop.height_px);
-        let fault = |e: &dyn std::fmt::Display| PipelineError::Internal(format!("resizing: {e}"));
-        let source =
-            ImageRef::new(image.width(), image.height(), image.bytes(), PixelType::U8x4).map_err(|e| fault(&e))?;
         let (left, top, width) = (u32::from(crop.x_px), u32::from(crop.y_px), u32::from(crop.width_px));
-        let cropped = CroppedImage::new(&source, left, top, width, height).map_err(|e| fault(&e))?;
-        // The fourth byte of a pixel is no alpha.
-        let options =
-            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter(view.interpolation))).use_alpha(false);
+        let filter = filter(view.interpolation);
         // Rows first, then columns, as Pillow does it; the crate alone would begin with the columns, and what is clipped
         // between the two is not the same.
         self.narrow.resize(side, height);
-        let narrow = Image::from_slice_u8(side, height, self.narrow.bytes_mut(), PixelType::U8x4);
-        self.resizer.resize(&cropped, &mut narrow.map_err(|e| fault(&e))?, &options).map_err(|e| fault(&e))?;
-        let narrow = ImageRef::new(side, height, self.narrow.bytes(), PixelType::U8x4).map_err(|e| fault(&e))?;
+        let whole = (image.bytes(), (image.width(), image.height()));
+        let narrow = (self.narrow.bytes_mut(), (side, height));
+        self.resizer.words(whole, Part { left, top, width, height }, narrow, filter)?;
         self.view.resize(side, side);
-        let target = Image::from_slice_u8(side, side, self.view.bytes_mut(), PixelType::U8x4);
-        self.resizer.resize(&narrow, &mut target.map_err(|e| fault(&e))?, &options).map_err(|e| fault(&e))
+        let narrow = (self.narrow.bytes(), (side, height));
+        let part = Part { left: 0, top: 0, width: side, height };
+        self.resizer.words(narrow, part, (self.view.bytes_mut(), (side, side)), filter)
     }
 }
 
 /// The filters of Pillow's BICUBIC (a = -0.5) and BILINEAR.
-fn filter(interpolation: Interpolation) -> FilterType {
+fn filter(interpolation: Interpolation) -> Filter {
     match interpolation {
-        Interpolation::Bicubic => FilterType::CatmullRom,
-        Interpolation::Bilinear => FilterType::Bilinear,
+        Interpolation::Bicubic => Filter::CatmullRom,
+        Interpolation::Bilinear => Filter::Bilinear,
     }
 }
 
@@ -146,16 +142,11 @@ fn filter(interpolation: Interpolation) -> FilterType {
 /// # Errors
 /// When the image has no pixels.
 pub fn resize_and_crop(image: &RgbImage, short_side_px: u32, side: u32) -> Result<RgbImage> {
-    let fault = |e: &dyn std::fmt::Display| PipelineError::Internal(format!("resizing: {e}"));
     let scale = f64::from(short_side_px) / f64::from(image.width().min(image.height()));
     let scaled = |len: u32| ((f64::from(len) * scale).floor() as u32).max(side);
     let (width, height) = (scaled(image.width()), scaled(image.height()));
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    let source =
-        ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3).map_err(|e| fault(&e))?;
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|e| fault(&e))?;
-    let resized = RgbImage::from_raw(width, height, target.into_vec()).ok_or_else(|| fault(&"wrong length"))?;
+    let resized = Resizer::default().rgb(image.as_raw(), image.dimensions(), (width, height), Filter::CatmullRom)?;
+    let resized = RgbImage::from_raw(width, height, resized).expect("three bytes for each pixel");
     let (x, y) = ((width - side) / 2, (height - side) / 2);
     Ok(image::imageops::crop_imm(&resized, x, y, side, side).to_image())
 }

@@ -15,7 +15,7 @@ pub use sheet::{ShownView, show};
 
 use crate::image_store::{ImageInfo, ImageStore};
 use crate::stage::{
-    Layout, Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, column, read_table, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, TableWriter, column, read_table, require_manifest,
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{RecordBatch, UInt32Array, UInt64Array};
@@ -55,6 +55,7 @@ pub fn plan(
     let spec = StageSpec {
         stage: "plan",
         version: VERSION,
+        out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({
             "seed": config.seed, "epochs": epochs, "recipe": config.plan.recipe, "store": config.plan.store,
@@ -65,6 +66,7 @@ pub fn plan(
             (layout.name_of(&subset_folder), subset_manifest.digest),
         ]),
         resumable: false,
+        previous: Previous::Kept,
     };
     match spec.open(dry_run)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),

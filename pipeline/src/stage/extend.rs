@@ -1,21 +1,28 @@
-//! Extending: a stage whose inputs have only grown takes over what its folder holds, and makes the rest.
+//! Extending: a stage whose inputs have grown or shrunk takes over what its folder holds of them, and makes the rest.
 //!
-//! Files are taken over as hard links, so that it costs the same whatever they hold. Whether an input has only grown is
-//! told by manifests: each names those that its folder extends.
+//! The rule that makes this safe: along a chain of manifests that extend each other, a shard of a name only ever loses rows;
+//! what is new or changed goes into shards of new names. So a shard that was made of an unchanged shard is linked (a hard
+//! link, which costs the same whatever it holds), and one that was made of a shard which lost rows is written without them.
 
-use super::{Layout, StageRun, Table, WrittenTable, read_manifest};
-use crate::{PipelineError, Result};
+use super::{Layout, StageRun, Table, TableWriter, WrittenTable, column, read_manifest};
+use crate::{PipelineError, Result, interrupt};
+use arrow::array::{BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute::filter_record_batch;
 use lapidary_schemas::{Digest, Manifest};
+use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What a stage that works shard by shard has left to do.
+/// What a stage that makes a shard of each shard of its input has left to do.
 #[derive(Debug, Clone)]
 pub struct ShardsLeft {
     /// Shards of its input that it has made nothing of.
     pub left: Vec<PathBuf>,
-    /// Rows of the others.
-    pub rows_before: u64,
+    /// Rows of all shards of its input.
+    pub rows: u64,
+    /// Rows of the shards that its folder did not hold when the stage began.
+    pub added: u64,
 }
 
 impl ShardsLeft {
@@ -23,23 +30,31 @@ impl ShardsLeft {
     ///
     /// # Errors
     /// When a shard cannot be read.
-    pub fn rows(&self) -> Result<u64> {
-        self.left.iter().map(|shard| Ok(Table::open(shard, &["image_id"], 1)?.rows())).sum()
+    pub fn rows_left(&self) -> Result<u64> {
+        self.left.iter().map(|shard| rows_of(shard)).sum()
     }
+}
+
+fn rows_of(shard: &Path) -> Result<u64> {
+    Ok(Table::open(shard, &["image_id"], 1)?.rows())
+}
+
+fn name_of(shard: &Path) -> String {
+    shard.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl StageRun {
     /// The manifest of what the final folder holds, when the same stage made it with the same configuration and version,
-    /// and each of its inputs was `grown`: is among the present ones, unchanged or with more in it.
-    pub fn former(&self, grown: impl Fn(&str, &Digest) -> bool) -> Option<Manifest> {
-        let former = read_manifest(&self.spec.folder).ok()?;
-        let is_alike = former.stage == self.spec.stage
-            && former.version == self.spec.version
-            && former.config == self.spec.config
-            && former.inputs.keys().eq(self.spec.inputs.keys())
-            && former.inputs.iter().all(|(name, digest)| grown(name, digest))
-            && self.spec.is_whole(&former);
-        is_alike.then_some(former)
+    /// and each of its inputs was `related`: is among the present ones, unchanged or extended.
+    pub fn previous(&self, related: impl Fn(&str, &Digest) -> bool) -> Option<Manifest> {
+        let previous = read_manifest(&self.spec.folder).ok()?;
+        let is_alike = previous.stage == self.spec.stage
+            && previous.version == self.spec.version
+            && previous.config == self.spec.config
+            && previous.inputs.keys().eq(self.spec.inputs.keys())
+            && previous.inputs.iter().all(|(name, digest)| related(name, digest))
+            && super::manifest::is_whole(&self.spec.folder, &previous);
+        is_alike.then_some(previous)
     }
 
     /// Whether an input, which was once `digest`, is so still.
@@ -48,112 +63,145 @@ impl StageRun {
     }
 
     /// Whether an input, which was once `digest`, is so still or extends it.
-    pub fn has_grown(&self, layout: &Layout, name: &str, digest: &Digest) -> bool {
+    pub fn has_extended(&self, layout: &Layout, name: &str, digest: &Digest) -> bool {
         self.has_same(name, digest)
             || read_manifest(&layout.out.join(name))
                 .is_ok_and(|now| self.has_same(name, &now.digest) && now.extends.contains(digest))
     }
 
-    /// Notes that all of a former content will be in this one.
-    pub fn extend(&mut self, former: &Manifest) {
-        self.extends = std::iter::once(former.digest.clone()).chain(former.extends.iter().cloned()).collect();
+    /// Notes that this folder extends a previous content.
+    pub fn extend(&mut self, previous: &Manifest) {
+        self.extends = std::iter::once(previous.digest.clone()).chain(previous.extends.iter().cloned()).collect();
     }
 
-    /// Takes a file of a former content over.
+    /// Takes a file of a previous content over.
     ///
     /// # Errors
     /// When it is not there, or the disk refuses.
-    pub fn take_over(&mut self, former: &Manifest, name: &str) -> Result<()> {
-        let output = former.outputs.get(name);
-        let output = output.ok_or_else(|| PipelineError::Internal(format!("there is no `{name}` to take over")))?;
-        let (from, to) = (self.former_path(name), self.path(name));
-        // Where the file system has no hard links, the bytes are copied.
-        if fs::hard_link(&from, &to).is_err() {
-            fs::copy(&from, &to).map_err(PipelineError::io("copy", &from))?;
-        }
-        let table = WrittenTable { rows: output.rows, bytes: output.bytes, digest: output.digest.clone() };
+    pub fn take_over(&mut self, previous: &Manifest, name: &str) -> Result<()> {
+        let table = self.link(previous, name)?;
         self.note_table(name, table);
         Ok(())
     }
 
-    /// Takes the shards of a former content over; their names.
+    /// Takes a shard of a previous content over.
     ///
     /// # Errors
-    /// As [`StageRun::take_over`].
-    pub fn take_over_shards(&mut self, former: &Manifest) -> Result<Vec<String>> {
-        let shards: Vec<String> = former.outputs.keys().filter(|name| name.starts_with("part-")).cloned().collect();
-        shards.iter().try_for_each(|shard| self.take_over(former, shard))?;
-        self.extend(former);
-        Ok(shards)
+    /// As [`StageRun::take_over`], and when the shard cannot be noted.
+    pub fn take_over_shard(&mut self, previous: &Manifest, name: &str, facts: Value) -> Result<()> {
+        let table = self.link(previous, name)?;
+        self.note_shard(name, table, facts)
     }
 
-    /// For a stage that makes a shard of each shard of its inputs: takes those over that it made before, and says which
-    /// are left to make.
+    fn link(&self, previous: &Manifest, name: &str) -> Result<WrittenTable> {
+        let output = previous.outputs.get(name);
+        let output = output.ok_or_else(|| PipelineError::Internal(format!("there is no `{name}` to take over")))?;
+        let (from, to) = (self.previous_path(name), self.path(name));
+        // A run that was cut off may have linked it without a note.
+        if to.exists() {
+            fs::remove_file(&to).map_err(PipelineError::io("remove", &to))?;
+        }
+        // Where the file system has no hard links, the bytes are copied.
+        if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).map_err(PipelineError::io("copy", &from))?;
+        }
+        Ok(WrittenTable { rows: output.rows, bytes: output.bytes, digest: output.digest.clone() })
+    }
+
+    /// For a stage that makes a shard of each shard of its input, whose rows have an `image_id`: takes over what it made of
+    /// them before, here or in a run that was cut off, and says which are left to make.
+    ///
+    /// `facts_of` computes a shard's facts from its batches, for shards that lost rows.
     ///
     /// # Errors
     /// When a table cannot be read, or the disk refuses.
-    pub fn extend_by_shards(&mut self, layout: &Layout, shards: &[PathBuf]) -> Result<(Option<Manifest>, ShardsLeft)> {
-        let Some(former) = self.former(|name, digest| self.has_grown(layout, name, digest)) else {
-            return Ok((None, ShardsLeft { left: shards.to_vec(), rows_before: 0 }));
-        };
-        let taken = self.take_over_shards(&former)?;
-        let is_left = |shard: &&PathBuf| shard.file_name().is_some_and(|name| !taken.iter().any(|t| **t == *name));
-        let left = shards.iter().filter(is_left).cloned().collect();
-        let rows_before = former.rows.output;
-        Ok((Some(former), ShardsLeft { left, rows_before }))
+    pub fn extend_by_shards(
+        &mut self,
+        layout: &Layout,
+        input: &Manifest,
+        shards: &[PathBuf],
+        facts_of: impl Fn(&[RecordBatch]) -> Result<Value>,
+    ) -> Result<ShardsLeft> {
+        let previous = self.previous(|name, digest| self.has_extended(layout, name, digest));
+        let mut found = ShardsLeft { left: Vec::new(), rows: 0, added: 0 };
+        for shard in shards {
+            interrupt::check()?;
+            let name = name_of(shard);
+            let rows = rows_of(shard)?;
+            found.rows += rows;
+            let before = previous.as_ref().filter(|previous| previous.outputs.contains_key(&name));
+            if before.is_none() {
+                found.added += rows;
+            }
+            if self.shards().contains_key(&name) {
+                continue;
+            }
+            let Some(previous) = before else {
+                found.left.push(shard.clone());
+                continue;
+            };
+            let facts = &previous.facts["shards"][&name];
+            if facts["of"] == json!(input.outputs.get(&name).map(|output| &output.digest)) {
+                self.take_over_shard(previous, &name, facts.clone())?;
+            } else {
+                self.take_over_rows(shard, &name, input, &facts_of)?;
+            }
+        }
+        if let Some(previous) = &previous {
+            self.extend(previous);
+        }
+        Ok(found)
     }
 
-    /// The path of a file of the former content.
-    pub fn former_path(&self, name: &str) -> PathBuf {
+    /// Writes a previous shard without the rows that its input has lost since.
+    fn take_over_rows(
+        &mut self,
+        shard: &Path,
+        name: &str,
+        input: &Manifest,
+        facts_of: impl Fn(&[RecordBatch]) -> Result<Value>,
+    ) -> Result<()> {
+        let mut ids: HashSet<u64> = HashSet::new();
+        for batch in Table::open(shard, &["image_id"], 65_536)? {
+            ids.extend(column::<UInt64Array>(&batch?, "image_id")?.values());
+        }
+        let from = Table::open(&self.previous_path(name), &[], 4096)?;
+        let mut table = TableWriter::create(&self.path(name), from.schema().clone())?;
+        let mut batches = Vec::new();
+        for batch in from {
+            let batch = rows_among(&batch?, &ids)?;
+            table.write(&batch)?;
+            batches.push(batch);
+        }
+        if table.rows() != ids.len() as u64 {
+            return Err(PipelineError::Internal(format!("`{name}` gained rows, which its name forbids")));
+        }
+        let facts = self.shard_facts(name, input, facts_of(&batches)?);
+        self.note_shard(name, table.finish()?, facts)
+    }
+
+    /// The facts of a shard that was made of the shard of the same name of its input.
+    pub fn shard_facts(&self, name: &str, input: &Manifest, facts: Value) -> Value {
+        let mut all = facts.as_object().cloned().unwrap_or_default();
+        all.insert("of".to_owned(), json!(input.outputs.get(name).map(|output| &output.digest)));
+        Value::Object(all)
+    }
+
+    /// The facts of all shards by name, as the manifest keeps them for the next that extends it.
+    pub fn facts_of_shards(&self) -> Value {
+        let facts = self.shards().iter().map(|(name, shard)| (name.clone(), shard.facts.clone()));
+        Value::Object(facts.collect::<Map<_, _>>())
+    }
+
+    /// The path of a file of the previous content.
+    pub fn previous_path(&self, name: &str) -> PathBuf {
         self.spec.folder.join(name)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::{Opened, StageSpec};
-    use super::*;
-    use lapidary_schemas::Rows;
-    use serde_json::json;
-    use std::collections::BTreeMap;
-
-    fn run(folder: PathBuf, input: &str, version: u32) -> StageRun {
-        let inputs = BTreeMap::from([("source".to_owned(), Digest(input.to_owned()))]);
-        let spec = StageSpec { stage: "test", version, folder, config: json!(1), inputs, resumable: false };
-        match spec.open(false).expect("opens") {
-            Opened::Run(run) => run,
-            other => panic!("expected to run, got {other:?}"),
-        }
-    }
-
-    fn finish(run: StageRun) -> Manifest {
-        run.finish(Rows::default(), json!({}), &[]).expect("finishes")
-    }
-
-    #[test]
-    fn what_has_grown_takes_its_shards_over_and_says_what_it_extends() {
-        let temporary = tempfile::tempdir().expect("a folder");
-        let folder = temporary.path().join("stage");
-        let first = run(folder.clone(), "a", 1);
-        assert!(first.former(|_, _| true).is_none());
-        fs::write(first.path("part-0"), "x").expect("writes");
-        let first = finish(first);
-
-        let mut second = run(folder.clone(), "b", 1);
-        assert!(second.former(|name, digest| second.has_same(name, digest)).is_none(), "its input is another");
-        let former = second.former(|name, digest| (name, digest.0.as_str()) == ("source", "a")).expect("has grown");
-        assert_eq!(second.take_over_shards(&former).expect("links"), ["part-0"]);
-        fs::write(second.path("part-1"), "y").expect("writes");
-        let second = finish(second);
-        assert_eq!(second.extends, std::slice::from_ref(&first.digest));
-        assert_eq!(fs::read_to_string(folder.join("part-0")).expect("reads"), "x");
-
-        // Nothing new: the same content, which does not extend itself.
-        let mut third = run(folder.clone(), "c", 1);
-        let former = third.former(|_, _| true).expect("there");
-        third.take_over_shards(&former).expect("links");
-        let third = finish(third);
-        assert_eq!((&third.digest, third.extends), (&second.digest, vec![first.digest]));
-        assert!(run(folder, "d", 2).former(|_, _| true).is_none(), "another version of the stage");
-    }
+/// The rows of a batch whose image is among `ids`.
+pub(crate) fn rows_among(batch: &RecordBatch, ids: &HashSet<u64>) -> Result<RecordBatch> {
+    let of_rows: &UInt64Array = column(batch, "image_id")?;
+    let mask: BooleanArray = of_rows.values().iter().map(|id| Some(ids.contains(id))).collect();
+    filter_record_batch(batch, &mask).map_err(|e| PipelineError::Internal(e.to_string()))
 }

@@ -1,10 +1,13 @@
 //! Where things lie under `OUT`, and what the last commands made, so that the next one finds it.
 
-use super::write_json;
+use super::files::{WRITING, write_json};
 use crate::{PipelineError, Result};
 use lapidary_schemas::tables::MANIFEST_FILE;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
+
+const CURRENT_FILE: &str = "current.json";
 
 /// The folders of one output tree.
 #[derive(Debug, Clone)]
@@ -132,24 +135,38 @@ impl Layout {
 
     /// What the last commands made.
     pub fn current(&self) -> Current {
-        std::fs::read(self.out.join("current.json"))
+        std::fs::read(self.out.join(CURRENT_FILE))
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default()
     }
 
-    /// Remembers what a command made.
+    /// Remembers what a command made. Commands that run side by side on one tree wait for each other here.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn remember(&self, change: impl FnOnce(&mut Current)) -> Result<()> {
+        std::fs::create_dir_all(&self.out).map_err(PipelineError::io("create folder", &self.out))?;
+        let path = self.out.join(".current.lock");
+        let lock = File::create(&path).map_err(PipelineError::io("create", &path))?;
+        lock.lock().map_err(PipelineError::io("lock", &path))?;
+        self.remove_unfinished_current();
         let before = self.current();
         let mut after = before.clone();
         change(&mut after);
         if before != after {
-            std::fs::create_dir_all(&self.out).map_err(PipelineError::io("create folder", &self.out))?;
-            write_json(&self.out.join("current.json"), &after)?;
+            write_json(&self.out.join(CURRENT_FILE), &after)?;
         }
         Ok(())
+    }
+
+    /// Removes what a process left that was cut off while it wrote `current.json`; the caller holds the lock.
+    fn remove_unfinished_current(&self) {
+        for entry in std::fs::read_dir(&self.out).into_iter().flatten().filter_map(|entry| entry.ok()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(CURRENT_FILE) && name.ends_with(WRITING) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The chain as it lies on disk: which stages are there, which are stale, and where an image went.
 
-use super::{Layout, column, digest_of_file, read_manifest, read_table};
+use super::{FolderState, Layout, StageFolder, column, digest_of_file, read_table};
 use crate::sources::{image_id, source_of_address};
 use crate::{PipelineError, Result};
 use arrow::array::{Array, Float32Array, ListArray, StringArray, StructArray, UInt32Array, UInt64Array};
@@ -8,7 +8,6 @@ use lapidary_schemas::tables::{DECISIONS_FILE, REJECTS_FILE, SUBSET_FILE};
 use lapidary_schemas::{Digest, ImageId, Manifest};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// Whether a stage's folder can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,42 +36,48 @@ pub struct StageStatus {
     pub digest: Option<Digest>,
     /// Why it is stale.
     pub because: String,
+    /// It was made with other settings than the folder of its name, and is kept.
+    pub is_aside: bool,
 }
 
 /// Every stage under `OUT`, by folder.
 pub fn status(layout: &Layout) -> Vec<StageStatus> {
-    let mut manifests: BTreeMap<String, Option<Manifest>> = BTreeMap::new();
-    for folder in layout.stage_folders() {
-        manifests.insert(layout.name_of(&folder), read_manifest(&folder).ok());
-    }
-    let changed = |input: &str, digest: &Digest| match manifests.get(input) {
-        Some(Some(now)) => now.digest != *digest,
-        Some(None) => true,
-        None => digest_outside(input).as_ref() != Some(digest),
-    };
-    let describe = |(folder, manifest): (&String, &Option<Manifest>)| match manifest {
-        None => StageStatus {
-            stage: String::new(),
-            folder: folder.clone(),
-            state: StageState::Unfinished,
-            rows: 0,
-            digest: None,
-            because: "it was interrupted".to_owned(),
-        },
-        Some(manifest) => {
-            let moved: Vec<&str> =
-                manifest.inputs.iter().filter(|(name, d)| changed(name, d)).map(|(name, _)| name.as_str()).collect();
-            StageStatus {
-                stage: manifest.stage.clone(),
-                folder: folder.clone(),
-                state: if moved.is_empty() { StageState::UpToDate } else { StageState::Stale },
-                rows: manifest.rows.output,
-                digest: Some(manifest.digest.clone()),
-                because: if moved.is_empty() { String::new() } else { format!("changed: {}", moved.join(", ")) },
-            }
+    layout.stages().iter().map(|stage| status_of(layout, stage)).collect()
+}
+
+fn status_of(layout: &Layout, stage: &StageFolder) -> StageStatus {
+    let folder = layout.name_of(stage.files());
+    let is_aside = stage.is_aside;
+    let (stage, rows, digest, inputs) = match &stage.state {
+        FolderState::Whole(manifest) => {
+            (manifest.stage.clone(), manifest.rows.output, Some(manifest.digest.clone()), &manifest.inputs)
+        }
+        FolderState::Unfinished { is_running, .. } => {
+            let because = if *is_running { "it is being made" } else { "it was interrupted" }.to_owned();
+            let (stage, state, rows, digest) = (String::new(), StageState::Unfinished, 0, None);
+            return StageStatus { stage, folder, state, rows, digest, because, is_aside };
         }
     };
-    manifests.iter().map(describe).collect()
+    let moved: Vec<&str> = inputs
+        .iter()
+        .filter(|(name, d)| has_changed(layout, name, d, is_aside))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let (state, because) = if moved.is_empty() {
+        (StageState::UpToDate, String::new())
+    } else {
+        (StageState::Stale, format!("changed: {}", moved.join(", ")))
+    };
+    StageStatus { stage, folder, state, rows, digest, because, is_aside }
+}
+
+/// Whether what has an input's name is no longer what it was. What is kept aside may be of inputs that are kept aside too.
+fn has_changed(layout: &Layout, name: &str, digest: &Digest, is_aside: bool) -> bool {
+    if std::path::Path::new(name).is_absolute() {
+        return digest_outside(name).as_ref() != Some(digest);
+    }
+    let folder = layout.out.join(name);
+    layout.input(name, digest).is_none_or(|(found, _)| !is_aside && found != folder)
 }
 
 /// The manifest of the stage `stage` that `manifest` was made from, directly or through others; none when there is none, or
@@ -82,7 +87,7 @@ pub fn ancestor(layout: &Layout, manifest: &Manifest, stage: &str) -> Option<Man
         return Some(manifest.clone());
     }
     manifest.inputs.iter().find_map(|(name, digest)| {
-        let input = read_manifest(&layout.out.join(name)).ok().filter(|input| input.digest == *digest)?;
+        let (_, input) = layout.input(name, digest)?;
         ancestor(layout, &input, stage)
     })
 }

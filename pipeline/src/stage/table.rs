@@ -3,6 +3,8 @@
 //! zstd, a page index and small pages, so that a row can be fetched without its neighbours; columns are found by name and
 //! a missing or mistyped one names its file.
 
+use super::fault::fault_point;
+use super::files::temporary_name;
 use crate::{PipelineError, Result};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -10,7 +12,9 @@ use lapidary_schemas::Digest;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,8 @@ pub fn table_properties() -> WriterPropertiesBuilder {
 #[derive(Debug)]
 pub struct TableWriter {
     path: PathBuf,
+    /// The name that the file has until it is whole.
+    temporary: PathBuf,
     writer: ArrowWriter<HashedFile>,
     rows: u64,
     /// Row groups on their way to the disk.
@@ -36,7 +42,7 @@ pub struct TableWriter {
 }
 
 /// A table that is written and on the disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenTable {
     /// Its rows.
     pub rows: u64,
@@ -81,11 +87,11 @@ impl TableWriter {
     /// # Errors
     /// When the file cannot be made.
     pub fn create_with(path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
-        let file = File::create(path).map_err(PipelineError::io("create", path))?;
+        let temporary = temporary_name(path);
+        let file = File::create(&temporary).map_err(PipelineError::io("create", path))?;
         let file = HashedFile { file, hasher: blake3::Hasher::new(), bytes: 0 };
-        let writer =
-            ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| PipelineError::format(path, e))?;
-        Ok(Self { path: path.to_owned(), writer, rows: 0, syncing: None })
+        let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| failed(path, e))?;
+        Ok(Self { path: path.to_owned(), temporary, writer, rows: 0, syncing: None })
     }
 
     /// Appends a batch.
@@ -94,7 +100,7 @@ impl TableWriter {
     /// When it does not fit the schema or the disk.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
-        self.writer.write(batch).map_err(|e| PipelineError::format(&self.path, e))
+        self.writer.write(batch).map_err(|e| failed(&self.path, e))
     }
 
     /// Ends the current row group, which then goes to the disk while the next is made.
@@ -102,7 +108,7 @@ impl TableWriter {
     /// # Errors
     /// When the disk refuses.
     pub fn end_row_group(&mut self) -> Result<()> {
-        self.writer.flush().map_err(|e| PipelineError::format(&self.path, e))?;
+        self.writer.flush().map_err(|e| failed(&self.path, e))?;
         self.end_sync()?;
         let file = self.writer.inner().file.try_clone().map_err(PipelineError::io("open", &self.path))?;
         self.syncing = Some(std::thread::spawn(move || file.sync_data()));
@@ -122,16 +128,29 @@ impl TableWriter {
         self.rows
     }
 
-    /// Writes the footer and waits for the disk.
+    /// Writes the footer, waits for the disk and gives the file its name.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn finish(mut self) -> Result<WrittenTable> {
         self.end_sync()?;
-        let written = self.writer.into_inner().map_err(|e| PipelineError::format(&self.path, e))?;
+        let written = self.writer.into_inner().map_err(|e| failed(&self.path, e))?;
         written.file.sync_all().map_err(PipelineError::io("sync", &self.path))?;
+        fault_point("table:synced");
+        std::fs::rename(&self.temporary, &self.path).map_err(PipelineError::io("rename", &self.temporary))?;
         let digest = Digest(written.hasher.finalize().to_hex().to_string());
         Ok(WrittenTable { rows: self.rows, bytes: written.bytes, digest })
+    }
+}
+
+/// What a writer says, as the disk's refusal where it was one.
+fn failed(path: &Path, error: ParquetError) -> PipelineError {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
+            Ok(refusal) => PipelineError::io("write", path)(*refusal),
+            Err(cause) => PipelineError::format(path, cause),
+        },
+        other => PipelineError::format(path, other),
     }
 }
 

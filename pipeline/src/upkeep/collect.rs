@@ -1,0 +1,105 @@
+//! Garbage: what nothing refers to any more, or nothing can go on from.
+//!
+//! Never garbage: the folder of a name as it stands, runs, unfinished work that can be resumed, and what any of these was
+//! made of. Garbage: folders of other settings that none of those was made of, unfinished work that would start afresh, and
+//! what a process left that was killed while it put a folder into its place.
+
+use crate::Result;
+use crate::stage::{FolderState, Layout, StageFolder, remove_stage, remove_tree};
+use lapidary_schemas::Digest;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Something that can go.
+#[derive(Debug, Clone, Serialize)]
+pub struct Garbage {
+    /// Its path.
+    pub path: PathBuf,
+    /// What it takes up.
+    pub bytes: u64,
+    /// Why it can go.
+    pub why: &'static str,
+}
+
+/// Finds what can go and, unless it is a `dry_run`, removes it.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn collect(layout: &Layout, dry_run: bool) -> Result<Vec<Garbage>> {
+    let stages = layout.stages();
+    let used = in_use(&stages);
+    let mut garbage = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        let why = match &stage.state {
+            FolderState::Whole(_) if !used.contains(&index) => "made with other settings; nothing was made of it",
+            FolderState::Unfinished { is_running: false, resumable: false, .. } => "unfinished; it would start afresh",
+            _ => continue,
+        };
+        garbage.push(Garbage { path: stage.files().to_owned(), bytes: bytes_below(stage.files()), why });
+        if !dry_run {
+            match stage.state {
+                FolderState::Whole(_) => remove_stage(&stage.folder)?,
+                FolderState::Unfinished { .. } => remove_tree(stage.files())?,
+            }
+        }
+    }
+    for path in left_over(layout) {
+        garbage.push(Garbage {
+            bytes: bytes_below(&path),
+            path: path.clone(),
+            why: "left by a process that was killed",
+        });
+        if !dry_run {
+            remove_tree(&path)?;
+        }
+    }
+    Ok(garbage)
+}
+
+/// The indices of what stays and of all that it was made of.
+fn in_use(stages: &[StageFolder]) -> BTreeSet<usize> {
+    let is_run = |stage: &StageFolder| stage.input_name.split('/').nth(1) == Some("runs");
+    let stays = |stage: &StageFolder| !stage.is_aside || is_run(stage) || stage.manifest().is_none();
+    let mut used = BTreeSet::new();
+    let mut to_visit: Vec<usize> = (0..stages.len()).filter(|index| stays(&stages[*index])).collect();
+    while let Some(index) = to_visit.pop() {
+        if !used.insert(index) {
+            continue;
+        }
+        for (name, digest) in stages[index].inputs() {
+            to_visit.extend((0..stages.len()).filter(|other| is_input(&stages[*other], name, digest)));
+        }
+    }
+    used
+}
+
+fn is_input(stage: &StageFolder, name: &str, digest: &Digest) -> bool {
+    stage.input_name == *name && stage.manifest().is_some_and(|manifest| manifest.digest == *digest)
+}
+
+/// Folders that made room for one that is whole by now.
+fn left_over(layout: &Layout) -> Vec<PathBuf> {
+    let stages = layout.stages();
+    let folders: BTreeSet<&Path> = stages.iter().filter_map(|stage| stage.folder.parent()).collect();
+    let mut found = Vec::new();
+    for entry in folders.into_iter().flat_map(std::fs::read_dir).flatten().filter_map(|entry| entry.ok()) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(name) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".old")) else { continue };
+        if layout.name_of(&entry.path().with_file_name(name)).is_empty() {
+            continue;
+        }
+        let is_whole =
+            stages.iter().any(|stage| stage.manifest().is_some() && stage.folder == entry.path().with_file_name(name));
+        if is_whole {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// What the files below a path take up.
+pub(super) fn bytes_below(path: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(path).into_iter().filter_map(|entry| entry.ok());
+    files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.is_file()).map(|meta| meta.len()).sum()
+}

@@ -1,0 +1,74 @@
+//! Whether an NVIDIA GPU can be used: driver, its devices, NVRTC and the toolkit's headers, each looked for by itself.
+//!
+//! burn panics in a thread of its own when one of them is missing, so all are looked for before the first tensor.
+
+use serde_json::{Value, json};
+use std::ffi::c_int;
+use std::path::{Path, PathBuf};
+
+/// The number of devices that the driver knows, or why there are none.
+#[expect(unsafe_code, reason = "loading a driver and asking it for its devices is a foreign call")]
+fn devices() -> Result<usize, String> {
+    // SAFETY: the driver's libraries run no code of ours on loading; the symbols have had these types since CUDA 2.
+    unsafe {
+        let driver = libloading::Library::new("libcuda.so.1")
+            .map_err(|e| format!("no NVIDIA driver: {e}\nhint: use --device cpu"))?;
+        let init: libloading::Symbol<unsafe extern "C" fn(u32) -> c_int> =
+            driver.get(b"cuInit").map_err(|e| e.to_string())?;
+        let count: libloading::Symbol<unsafe extern "C" fn(*mut c_int) -> c_int> =
+            driver.get(b"cuDeviceGetCount").map_err(|e| e.to_string())?;
+        let mut devices: c_int = 0;
+        match (init(0), count(&raw mut devices)) {
+            (0, 0) => Ok(usize::try_from(devices).unwrap_or(0)),
+            (code, _) => Err(format!("the NVIDIA driver does not start (CUDA error {code})")),
+        }
+    }
+}
+
+/// The name under which NVRTC loads, or why it does not.
+#[expect(unsafe_code, reason = "whether a library is there is found by loading it")]
+fn nvrtc() -> Result<&'static str, String> {
+    let names = ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"];
+    // SAFETY: the compiler's library runs no code of ours on loading.
+    names.into_iter().find(|name| unsafe { libloading::Library::new(name) }.is_ok()).ok_or_else(|| {
+        "libnvrtc is not found\nhint: install CUDA's nvrtc, or add its folder to LD_LIBRARY_PATH".to_owned()
+    })
+}
+
+/// The toolkit's headers, or why there are none.
+fn headers() -> Result<PathBuf, String> {
+    let root = std::env::var("CUDA_PATH").unwrap_or_else(|_| "/usr/local/cuda".to_owned());
+    let headers = Path::new(&root).join("include");
+    let missing = || format!("no CUDA headers under `{root}/include`\nhint: set CUDA_PATH to the toolkit's folder");
+    headers.is_dir().then_some(headers.clone()).ok_or_else(missing)
+}
+
+/// Whether device `index` can be used by this binary.
+pub(crate) fn probe(index: usize) -> Result<(), String> {
+    if !cfg!(feature = "cuda") {
+        return Err("this binary was built without CUDA\nhint: `make build CUDA=1`".to_owned());
+    }
+    let devices = devices()?;
+    if index >= devices {
+        return Err(format!("the driver knows {devices} devices"));
+    }
+    nvrtc()?;
+    headers()?;
+    Ok(())
+}
+
+/// What was found of each, as JSON, and what `--device auto` takes.
+pub fn gpu_facts() -> Value {
+    let first_line = |why: String| why.lines().next().unwrap_or_default().to_owned();
+    let why = probe(0).err().map(first_line);
+    json!({
+        "gpu": {
+            "built_with_cuda": cfg!(feature = "cuda"),
+            "driver": devices().map_or_else(first_line, |devices| format!("{devices} devices")),
+            "nvrtc": nvrtc().map_or_else(first_line, str::to_owned),
+            "headers": headers().map_or_else(first_line, |path| path.display().to_string()),
+        },
+        "auto_takes": if why.is_none() { "cuda:0" } else { "cpu" },
+        "because": why.unwrap_or_else(|| "driver, NVRTC and headers are there".to_owned()),
+    })
+}
