@@ -57,7 +57,9 @@ pub enum PipelineError {
     #[error("{0}")]
     Empty(String),
     /// Someone pressed Ctrl-C, or asked the process to end.
-    #[error("interrupted; the same command resumes from its last checkpoint or whole shard, or starts this stage again")]
+    #[error(
+        "interrupted; the same command resumes from its last checkpoint or whole shard, or starts this stage again"
+    )]
     Interrupted,
     /// A promise between two parts of Lapidary was broken.
     #[error("{0}\nhint: this is a fault of Lapidary itself; please report it")]

@@ -61,7 +61,7 @@ fn drawn_chain() -> Chain {
         (owned(&ingest), owned(&[&ingest[..], &["--set", "ingest.max_reject=0.9"]].concat()), "pile/images"),
         (owned(&["fingerprint"]), owned(&["fingerprint", "--set", "fingerprint.keypoints=40"]), "pile/fingerprints"),
         (owned(&["embed"]), Vec::new(), "pile/embeddings/descriptor"),
-        (owned(&["curate"]), owned(&["curate", "--set", "curate.score_min=0.7"]), "pile/curation"),
+        (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "pile/curation"),
         (owned(&["cut", "--size", "120"]), Vec::new(), "pile/subsets/120"),
         (
             owned(&[&["plan", "--name", "p"], TINY].concat()),
@@ -84,7 +84,7 @@ fn coco_chain() -> Option<Chain> {
         (owned(&ingest), owned(&[&ingest[..], &["--set", "ingest.max_reject=0.9"]].concat()), "coco/images"),
         (owned(&["fingerprint"]), Vec::new(), "coco/fingerprints"),
         (owned(&["embed"]), Vec::new(), "coco/embeddings/descriptor"),
-        (owned(&["curate"]), owned(&["curate", "--set", "curate.score_min=0.7"]), "coco/curation"),
+        (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "coco/curation"),
     ];
     Some(chain_of(temporary, out, all))
 }
