@@ -6,16 +6,19 @@
 //! add to it: see [`StageRun::former`].
 
 mod environment;
+mod explain;
 mod extend;
 mod layout;
 mod lineage;
+mod matches;
 pub mod progress;
 mod table;
 
 pub use environment::{environment, peak_memory_mib};
+pub use explain::explain;
 pub use extend::ShardsLeft;
 pub use layout::{Current, Layout};
-pub use lineage::{StageState, StageStatus, ancestor, explain, status};
+pub use lineage::{StageState, StageStatus, ancestor, status};
 pub use progress::Progress;
 pub use table::{Table, TableWriter, WrittenTable, column, list_values, read_table, table_properties};
 
