@@ -5,8 +5,11 @@
 mod augment;
 pub mod backend;
 mod checkpoint;
+mod dump;
 mod encoder;
 mod error;
+mod limits;
+mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optimise;
@@ -14,7 +17,8 @@ mod pieces;
 mod pretrain;
 mod trainer;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Skipped};
+pub use dump::{replay, said_of_replay};
 pub use encoder::{FinishedRun, VitEncoder};
 pub use error::{Result, TrainError};
 pub use pretrain::{CHECKPOINTS, METRICS_FILE, pretrain};

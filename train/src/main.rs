@@ -2,13 +2,13 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use clap::Subcommand;
-use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main};
+use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::Manifest;
 use lapidary_schemas::config::ObjectiveKind;
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
-use lapidary_train::{FinishedRun, Result, VitEncoder, pretrain};
+use lapidary_train::{FinishedRun, Result, VitEncoder, pretrain, replay, said_of_replay};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,6 +22,9 @@ enum Verb {
         /// The run's name [default: objective and plan]
         #[arg(long)]
         run: Option<String>,
+        /// Compute the step of a dump again, which a run leaves that stops at numbers that are not finite, and train nothing
+        #[arg(long, value_name = "DUMP")]
+        replay: Option<PathBuf>,
         /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
@@ -43,11 +46,16 @@ fn main() -> ExitCode {
 }
 
 fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
+    if let Verb::Pretrain { replay: Some(dump), device, .. } = &verb {
+        let facts = replay(dump, *device)?;
+        say(common, &facts, || said_of_replay(&facts));
+        return Ok(());
+    }
     let layout = common.layout();
     let source = common.source()?;
     let config = common.resolve()?;
     match verb {
-        Verb::Pretrain { plan, run, device } => {
+        Verb::Pretrain { plan, run, device, replay: _ } => {
             let plan = plan.unwrap_or_else(|| layout.current().plan);
             if plan.is_empty() {
                 let hint = "run `lapidary plan` first, or name one with --plan".to_owned();
