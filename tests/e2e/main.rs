@@ -4,6 +4,7 @@
 
 mod chain;
 mod curation;
+mod explained;
 mod golden;
 mod golden_curation;
 mod increments;
@@ -12,4 +13,6 @@ mod plans;
 mod refusals;
 mod run;
 mod shared_data;
+mod training;
+mod uniform;
 mod workspace;
