@@ -7,7 +7,7 @@
 use crate::duplicates::{Member, group};
 use crate::evidence::{Before, Found, Known, Pair, find_pairs};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
-use crate::input::{Image, Vectors};
+use crate::input::{IMAGES_MAX, Image, Vectors, refuse_more_than};
 use crate::neighbours::{NearPairs, Neighbours};
 use crate::score::Truth;
 use crate::{Result, tables};
@@ -73,6 +73,7 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
     let spool = run.path("spool.tmp");
     let mut listing = source.list(&spool)?;
     let mut rejects = std::mem::take(&mut listing.rejects);
+    refuse_more_than(IMAGES_MAX, listing.entries.len())?;
     let inputs = (listing.entries.len() + rejects.len()) as u64;
     let mut read = read_all(&listing, &Fetcher::new(&spool)?, name, config, &mut rejects)?;
     if read.is_empty() {

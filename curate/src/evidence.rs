@@ -11,6 +11,7 @@ use crate::local::{Fit, LocalFeatures, Rarity, confirm, propose};
 use crate::multi_index::{matches_within, pairs_within};
 use crate::neighbours::{NearPairs, Neighbours, pairs_of};
 use crate::overlap::{Overlap, overlap};
+use crate::uniform::pairs_of_a_colour;
 use crate::union_find::UnionFind;
 use lapidary_pipeline::interrupt;
 use lapidary_schemas::CopyKind;
@@ -218,7 +219,7 @@ fn pairs_judged(found: &mut BTreeMap<(usize, usize), Pair>, known: Known<'_>, co
 /// Checks what was proposed and scores it.
 fn judge(pair: &mut Pair, known: Known<'_>, config: &CurateConfig) {
     let global = pair.turn.map_or(0.0, |turn| {
-        let correlation = known.prints[pair.a].thumbnail.correlation(turn, &known.prints[pair.b].thumbnail);
+        let correlation = known.prints[pair.a].correlation(turn, &known.prints[pair.b]);
         pair.correlation = Some(correlation);
         correlation_score(correlation, config.correlation_min)
     });
@@ -275,6 +276,15 @@ fn near_hashes(
     let mut near = Vec::new();
     let short: Vec<(usize, [u64; 1])> = in_order.iter().map(|image| (*image, [known.images[*image].phash])).collect();
     for (a, b) in distinct(&short, is_new, config.hash_max_bits) {
+        near.push((a, b, Turn::None, bits(a, b, Turn::None)));
+    }
+    // Of equal hashes only the first is looked at: uniform images have one hash and many colours.
+    let uniform: Vec<(usize, [u8; 3])> = in_order
+        .iter()
+        .filter(|image| known.prints[**image].thumbnail.is_uniform())
+        .map(|image| (*image, known.prints[*image].mean_rgb))
+        .collect();
+    for (a, b) in pairs_of_a_colour(&uniform, is_new) {
         near.push((a, b, Turn::None, bits(a, b, Turn::None)));
     }
     // The images with enough in them; of those with equal hashes, the first stands for all.

@@ -21,7 +21,7 @@ const TOLD: usize = 8;
 const SHOWN: usize = 32;
 const THUMBNAIL_PX: u32 = 120;
 
-/// What is known of an image (16 hexadecimal digits, or its path in the source), and the page that shows it; a rejected
+/// What is known of an image, named by whatever is at hand (see [`explain_lineage`]), and the page that shows it; a rejected
 /// input has no page.
 ///
 /// # Errors

@@ -16,13 +16,36 @@ use arrow::array::{
 };
 use arrow::datatypes::Float32Type;
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{column, list_values, read_table};
+use lapidary_pipeline::stage::{Table, column, list_values, read_table};
 use lapidary_schemas::tables::{
     CLUSTERS_FILE, CURATED_FILE, INDEX_FILE, INDEXED_FILE, PAIRS_FILE, RARITY_FILE, WHITENING_FILE, centroids_file,
 };
 use lapidary_schemas::{CopyKind, Manifest};
 use std::collections::HashMap;
 use std::path::PathBuf;
+
+/// Rows of the keypoints' counts read at a time: few, since Arrow counts their bytes in 31 bits.
+const RARITY_ROWS: usize = 4096;
+/// What is read of the pairs: not their paths.
+const PAIR_COLUMNS: &[&str] = &[
+    "a",
+    "b",
+    "score",
+    "kind",
+    "similarity",
+    "hash_distance_bits",
+    "turn",
+    "correlation",
+    "inliers",
+    "rare",
+    "visible_a",
+    "visible_b",
+    "covered_a",
+    "covered_b",
+    "agreement",
+    "agreeing_correlation",
+    "map",
+];
 
 /// An earlier curation of most of the images, or of some that have gone since.
 #[derive(Debug)]
@@ -62,13 +85,14 @@ impl Former {
         let index_of: HashMap<u64, usize> =
             images.iter().enumerate().filter(|(i, _)| !is_new[*i]).map(|(i, image)| (image.id.0, i)).collect();
         let mut pairs = Vec::new();
-        for batch in read_table(&self.folder.join(PAIRS_FILE), &[])? {
+        for batch in read_table(&self.folder.join(PAIRS_FILE), PAIR_COLUMNS)? {
             read_pairs(&batch, &index_of, &mut pairs)?;
         }
         let mut met = vec![Vec::new(); images.len()];
         let rarity = self.folder.join(RARITY_FILE);
         if rarity.is_file() {
-            for batch in read_table(&rarity, &[])? {
+            for batch in Table::open(&rarity, &[], RARITY_ROWS)? {
+                let batch = batch?;
                 let (ids, counts): (&UInt64Array, &BinaryArray) = (column(&batch, "image_id")?, column(&batch, "met")?);
                 for (row, id) in ids.values().iter().enumerate() {
                     if let Some(index) = index_of.get(id) {

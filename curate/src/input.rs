@@ -89,10 +89,25 @@ impl Image {
     }
 }
 
+/// Images that one curation holds: indices, ranks and labels have 32 bits.
+pub(crate) const IMAGES_MAX: usize = u32::MAX as usize;
+
+/// Refuses more images than a curation holds.
+///
+/// # Errors
+/// [`PipelineError::Usage`] with both numbers.
+pub(crate) fn refuse_more_than(most: usize, images: usize) -> Result<()> {
+    if images > most {
+        let text = format!("{images} images; a curation holds at most {most}\nhint: curate them in parts");
+        return Err(PipelineError::Usage(text).into());
+    }
+    Ok(())
+}
+
 /// Reads the images of a folder of shards.
 ///
 /// # Errors
-/// When a shard cannot be read.
+/// When a shard cannot be read, or there are more than [`IMAGES_MAX`].
 pub fn read_images(folder: &Path) -> Result<Vec<Image>> {
     let mut images = Vec::new();
     for shard in Layout::shards(folder)? {
@@ -116,6 +131,7 @@ pub fn read_images(folder: &Path) -> Result<Vec<Image>> {
             }
         }
     }
+    refuse_more_than(IMAGES_MAX, images.len())?;
     images.sort_by_key(|image| image.id);
     Ok(images)
 }
@@ -242,5 +258,12 @@ mod tests {
         let mut vectors = Vectors { dim: 2, values: (0..10).map(|v| v as f32).collect() };
         vectors.retain(&[0, 3, 4]);
         assert_eq!(vectors.values, [0.0, 1.0, 6.0, 7.0, 8.0, 9.0]);
+    }
+    #[test]
+    fn more_images_than_have_an_index_are_refused_by_number() {
+        refuse_more_than(5, 5).expect("as many as there may be");
+        let error = refuse_more_than(5, 6).expect_err("one more").to_string();
+        assert!(error.contains("6 images") && error.contains("at most 5"), "{error}");
+        assert!(u32::try_from(IMAGES_MAX).is_ok());
     }
 }

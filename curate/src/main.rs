@@ -2,13 +2,14 @@
 
 use clap::Subcommand;
 use lapidary_curate::{
-    CutFilter, Format, Size, curate, cut, diff, duplicates, explain, export, fingerprint, score_csv,
+    CutFilter, Format, Size, check_limits, curate, cut, diff, duplicates, explain, export, fingerprint, in_words,
+    score_csv,
 };
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::sources::{default_name, open_source};
 use lapidary_pipeline::stage::Outcome;
-use lapidary_schemas::Manifest;
+use lapidary_schemas::{Config, Manifest};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,7 +67,7 @@ enum Verb {
     },
     /// Follow an image through the chain: source, quality, copies, neighbours, leaf, rank, reason
     Explain {
-        /// 16 hexadecimal digits, or the path in the source
+        /// A file's name or the end of its path, a path on disk, the id that the source gave it, or the image's id
         image: String,
     },
     /// Say what two subsets share, and how their clusters and classes differ
@@ -86,15 +87,15 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     let layout = common.layout();
     match verb {
         Verb::Fingerprint => {
-            let (outcome, folder, manifest) =
-                fingerprint(&layout, &common.source()?, &common.resolve()?, common.dry_run)?;
+            let config = resolved(common)?;
+            let (outcome, folder, manifest) = fingerprint(&layout, &common.source()?, &config, common.dry_run)?;
             announce(common, "fingerprint", &folder, outcome, manifest.as_ref());
         }
         Verb::Duplicates { data, name } => {
             let source = open_source(&data)?;
             let name = layout.name_for(source.root(), name.as_deref(), &default_name(&data), false)?;
-            let (outcome, folder, manifest) =
-                duplicates(&layout, source.as_ref(), &name, &common.resolve()?, common.dry_run)?;
+            let config = resolved(common)?;
+            let (outcome, folder, manifest) = duplicates(&layout, source.as_ref(), &name, &config, common.dry_run)?;
             announce(common, "duplicates", &folder, outcome, manifest.as_ref());
             if let Some(manifest) = manifest.filter(|_| !common.json) {
                 let facts = &manifest.facts;
@@ -107,7 +108,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             say(common, &scored, || vec![serde_json::to_string_pretty(&scored).unwrap_or_default()]);
         }
         Verb::Curate { rebuild, seeds, against } => {
-            let mut config = common.resolve()?;
+            let mut config = resolved(common)?;
             if let Some(seeds) = seeds {
                 let is_list = seeds.is_file();
                 config.curate.seeds = if is_list { text_of(&seeds)? } else { layout.source_named(&seeds)? };
@@ -144,10 +145,13 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
         Verb::Explain { image } => {
             let encoder = common.resolve()?.embed.encoder;
             let (mut facts, page) = explain(&layout, &common.source()?, &encoder, &image)?;
+            let mut words = in_words(&facts);
             if let Some(page) = page {
+                words.push(format!("Its neighbours and all measures: {}", page.display()));
                 facts["page"] = serde_json::json!(page);
             }
-            say(common, &facts, || vec![serde_json::to_string_pretty(&facts).unwrap_or_default()]);
+            facts["sentences"] = serde_json::json!(words);
+            say(common, &facts, || words);
         }
         Verb::Diff { a, b } => {
             let facts = diff(&layout, &common.source()?, &a, &b)?;
@@ -161,6 +165,13 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
 fn text_of(path: &Path) -> Result<String, PipelineError> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| PipelineError::Usage(format!("`{}` is no UTF-8; rename the file", path.display())))
+}
+
+/// The configuration, within what can be asked for.
+fn resolved(common: &CommonArgs) -> Result<Config, Failure> {
+    let config = common.resolve()?;
+    check_limits(&config)?;
+    Ok(config)
 }
 
 /// What two subsets share, for a reader.

@@ -2,7 +2,7 @@
 
 use crate::evidence::Known;
 use crate::fingerprint::{Fingerprint, read_fingerprints, usual_sizes};
-use crate::input::{Image, Vectors, read_embeddings, read_images};
+use crate::input::{IMAGES_MAX, Image, Vectors, read_embeddings, read_images, refuse_more_than};
 use crate::{CurateError, Result};
 use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_schemas::config::QualityConfig;
@@ -116,12 +116,13 @@ impl Pool {
     /// Appends another source's images.
     ///
     /// # Errors
-    /// When their embeddings have another length.
+    /// When their embeddings have another length, or all are too many.
     pub(crate) fn append(&mut self, other: Self) -> Result<()> {
         if other.vectors.dim != self.vectors.dim {
             let (theirs, ours) = (other.vectors.dim, self.vectors.dim);
             return Err(CurateError::Mismatch(format!("embeddings of {theirs} values beside {ours}")));
         }
+        refuse_more_than(IMAGES_MAX, self.images.len() + other.images.len())?;
         self.images.extend(other.images);
         self.issues.extend(other.issues);
         self.prints.extend(other.prints);

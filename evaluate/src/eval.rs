@@ -4,7 +4,7 @@ use crate::attention;
 use crate::features::{self, Features};
 use crate::probe::{Probe, stratified};
 use crate::scores::{NetworkScores, Scores};
-use crate::{Result, knn, linear};
+use crate::{Result, knn, limits, linear};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use lapidary_pipeline::stage::{Layout, Opened, Outcome, Previous, StageRun, StageSpec, ancestor, write_json};
 use lapidary_pipeline::{ImageStore, PipelineError, decode};
@@ -34,13 +34,14 @@ pub fn eval(
     device: DeviceChoice,
     dry_run: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    limits::check(&config.eval)?;
     let run = FinishedRun::open(layout, source, run)?;
     let probe = Probe::open(layout, probe, &config.eval, config.seed)?;
     warn_if_contaminated(layout, &run, &probe.name);
     let folder = layout.eval(source, &run.name, &probe.name);
     let spec = StageSpec {
         stage: "eval",
-        version: 1,
+        version: 2,
         out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"seed": config.seed, "eval": config.eval}),

@@ -1,6 +1,7 @@
 //! The weighted k-NN probe (Wu et al. 2018; facebookresearch/dino eval_knn.py): cosine similarity, votes
 //! exp(similarity / temperature) of the k nearest train images. Ties between neighbours go to the earlier image, ties
-//! between classes to the lower index.
+//! between classes to the lower index. Only classes with a vote are answers, for top-5 too (the reference counts the first
+//! min(5, k) classes).
 
 use crate::features::Features;
 use crate::scores::Accuracy;
@@ -31,7 +32,7 @@ pub fn probe<B: Backend>(
             .par_chunks_exact(train.len())
             .map(|row| vote(row, &train.classes, classes, k, temperature))
             .collect();
-        votes.iter().zip(truth).for_each(|(votes, truth)| accuracy.count(votes, *truth));
+        votes.iter().zip(truth).for_each(|(votes, truth)| accuracy.count_votes(votes, *truth));
     }
     accuracy
 }
@@ -77,5 +78,22 @@ mod tests {
         };
         let accuracy = probe::<Flex>(&features(0), &features(3), 2, 5, 0.07, &Default::default());
         assert_eq!((accuracy.top1(), accuracy.tested), (1.0, 20));
+    }
+    #[test]
+    fn with_one_neighbour_top_5_is_top_1_and_with_more_only_their_classes_count() {
+        // Ten classes of two images each, so alike that neighbours are often of another class.
+        let features = |shift: f32| {
+            let angle = |i: usize| ((i % 10) as f32 * 0.3 + shift * ((i * 7) % 5) as f32).sin_cos();
+            let values = (0..20).flat_map(|i| [angle(i).0, angle(i).1]).collect();
+            Features { dim: 2, values, classes: (0..20).map(|i| i % 10).collect() }
+        };
+        let (train, test) = (features(0.0), features(0.17));
+        let of = |k| probe::<Flex>(&train, &test, 10, k, 0.07, &Default::default());
+        let one = of(1);
+        assert_eq!(one.in_five, one.first);
+        assert!(one.first > 0 && one.first < one.tested, "{one:?}");
+        // All of the two nearest of an image are of one class or two: at most two are answers.
+        assert!(of(2).in_five <= of(20).in_five && of(2).first <= of(2).in_five);
+        assert!(of(1000) == of(20), "more neighbours than there are images");
     }
 }

@@ -7,6 +7,7 @@ mod error;
 mod eval;
 mod features;
 mod knn;
+mod limits;
 mod linear;
 mod probe;
 mod report;

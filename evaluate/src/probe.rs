@@ -1,7 +1,7 @@
 //! A probe: labelled images, split into what a classifier may learn from and what it is tested on.
 //!
 //! The lists are functions of the seed and the image ids: the same images whatever the order of the files, and stratified,
-//! so that every class keeps its share.
+//! so that every class keeps its share. A class of one image is learned from, not tested on.
 
 use crate::{EvaluateError, Result};
 use lapidary_pipeline::random::{Purpose, Rng, keyed};
@@ -9,7 +9,7 @@ use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Digest, ImageId};
 use polars::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// An image and its class.
@@ -55,6 +55,18 @@ impl Probe {
             return Err(fault("it names fewer than two classes; a probe needs labels"));
         }
         let by_split = read_labels(&folder)?;
+        if let Some((id, label)) = by_split.values().flatten().find(|(_, label)| class_of(*label, &classes).is_none()) {
+            let (label, named) = (*label, classes.len());
+            let text = format!(
+                "image {id} has label {label}, but {named} classes are named\nhint: mend the labels and ingest again"
+            );
+            return Err(fault(&text));
+        }
+        let labelled = |(id, label): (ImageId, i64)| Some(Labelled { id, class: class_of(label, &classes)? });
+        let by_split: BTreeMap<String, Vec<Labelled>> = by_split
+            .into_iter()
+            .map(|(split, labels)| (split, labels.into_iter().filter_map(labelled).collect()))
+            .collect();
         let test_split = TEST_SPLITS.iter().find(|split| by_split.contains_key(**split) && by_split.len() > 1);
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for (split, labelled) in by_split {
@@ -62,23 +74,57 @@ impl Probe {
                 Some(test_split) if split == *test_split => test.extend(labelled),
                 Some(_) => train.extend(labelled),
                 None => {
-                    let fifth = stratified(&labelled, 0.2, usize::MAX, seed);
-                    train.extend(labelled.into_iter().filter(|l| fifth.binary_search(l).is_err()));
-                    test.extend(fifth);
+                    let (learned, tested) = split_off_a_fifth(labelled, seed);
+                    train.extend(learned);
+                    test.extend(tested);
                 }
             }
         }
         train = stratified(&train, 1.0, config.max_train, seed);
         test = stratified(&test, 1.0, config.max_test, seed);
         if train.is_empty() || test.is_empty() {
-            return Err(fault("it has no labelled images to learn from, or none to test on"));
+            let (learn, tested) = (train.len(), test.len());
+            let why =
+                format!("it has {learn} labelled images to learn from and {tested} to test on; a class needs two");
+            return Err(fault(&why));
+        }
+        let learned: BTreeSet<u32> = train.iter().map(|labelled| labelled.class).collect();
+        if learned.len() < 2 {
+            return Err(fault("all images to learn from are of one class; a probe needs two"));
+        }
+        let never_learned: BTreeSet<&str> = test
+            .iter()
+            .filter(|labelled| !learned.contains(&labelled.class))
+            .filter_map(|labelled| classes.get(labelled.class as usize).map(String::as_str))
+            .collect();
+        if !never_learned.is_empty() {
+            let names = never_learned.into_iter().collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                "probe `{name}`: no image to learn from has one of these classes, so none is recognised: {names}"
+            );
         }
         Ok(Self { name: name.to_owned(), folder, digest: manifest.digest, classes, train, test })
     }
 }
 
-/// The labelled images of each split.
-fn read_labels(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<Labelled>>> {
+/// The index of the class that a label means; none when no class has it.
+fn class_of(label: i64, classes: &[String]) -> Option<u32> {
+    u32::try_from(label).ok().filter(|class| (*class as usize) < classes.len())
+}
+
+/// What is learned from and what is tested on: a fifth of each class, but of a class of one image nothing.
+fn split_off_a_fifth(labelled: Vec<Labelled>, seed: u64) -> (Vec<Labelled>, Vec<Labelled>) {
+    let mut of_class: BTreeMap<u32, usize> = BTreeMap::new();
+    labelled.iter().for_each(|one| *of_class.entry(one.class).or_default() += 1);
+    let (single, rest): (Vec<Labelled>, Vec<Labelled>) =
+        labelled.into_iter().partition(|one| of_class.get(&one.class) == Some(&1));
+    let fifth = stratified(&rest, 0.2, usize::MAX, seed);
+    let learned = rest.into_iter().filter(|one| fifth.binary_search(one).is_err()).chain(single);
+    (learned.collect(), fifth)
+}
+
+/// The ids and labels of each split.
+fn read_labels(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<(ImageId, i64)>>> {
     let path = PlRefPath::try_from_path(&folder.join("part-*.parquet"))?;
     let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default())?
         .select([col("image_id"), col("split"), col("label")])
@@ -86,10 +132,10 @@ fn read_labels(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<Labelled
         .collect()?;
     let (ids, splits, labels) =
         (frame.column("image_id")?.u64()?, frame.column("split")?.str()?, frame.column("label")?.i64()?);
-    let mut by_split: BTreeMap<String, Vec<Labelled>> = BTreeMap::new();
+    let mut by_split: BTreeMap<String, Vec<(ImageId, i64)>> = BTreeMap::new();
     for ((id, split), label) in ids.iter().zip(splits.iter()).zip(labels.iter()) {
         if let (Some(id), Some(split), Some(label)) = (id, split, label) {
-            by_split.entry(split.to_owned()).or_default().push(Labelled { id: ImageId(id), class: label as u32 });
+            by_split.entry(split.to_owned()).or_default().push((ImageId(id), label));
         }
     }
     Ok(by_split)
@@ -130,5 +176,25 @@ mod tests {
         assert_eq!(tenth, stratified(&turned, 0.1, 0, 1), "the order of files does not count");
         assert_ne!(tenth, stratified(&labelled, 0.1, 0, 2));
         assert_eq!(stratified(&labelled, 1.0, 50, 1).len(), 50);
+    }
+    #[test]
+    fn a_label_that_no_class_has_is_none() {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(
+            [-1, 0, 1, 2, 1 << 32].map(|label| class_of(label, &classes)),
+            [None, Some(0), Some(1), None, None],
+            "2^32 is not taken for 0"
+        );
+    }
+
+    #[test]
+    fn a_fifth_is_tested_on_and_a_class_of_one_image_is_learned_from() {
+        for of_each in 1..=6u64 {
+            let labelled: Vec<Labelled> =
+                (0..3 * of_each).map(|i| Labelled { id: ImageId(i * 7919), class: (i % 3) as u32 }).collect();
+            let (learned, tested) = split_off_a_fifth(labelled, 1);
+            assert_eq!(learned.len() + tested.len(), 3 * of_each as usize, "none is lost");
+            assert_eq!(tested.len(), if of_each == 1 { 0 } else { 3 }, "{of_each} of each");
+        }
     }
 }

@@ -25,6 +25,16 @@ impl Accuracy {
         self.in_five += u64::from(rank < 5);
     }
 
+    /// The same, of votes: a class without one is not among the answers. With one neighbour there is one answer, and top-5 is
+    /// top-1.
+    pub fn count_votes(&mut self, votes: &[f64], truth: u32) {
+        if votes[truth as usize] > 0.0 {
+            self.count(votes, truth);
+        } else {
+            self.tested += 1;
+        }
+    }
+
     /// Share of images whose class scored highest.
     pub fn top1(&self) -> f64 {
         self.first as f64 / self.tested.max(1) as f64
@@ -86,5 +96,12 @@ mod tests {
         assert_eq!(accuracy, Accuracy { tested: 3, first: 1, in_five: 2 });
         accuracy.count(&[0.0; 8], 0);
         assert_eq!(accuracy.first, 2, "ties go to the lower class");
+    }
+    #[test]
+    fn a_class_without_a_vote_is_no_answer() {
+        let mut accuracy = Accuracy::default();
+        let votes = [0.0, 0.9, 0.0, 0.4];
+        [1, 3, 0, 2].into_iter().for_each(|truth| accuracy.count_votes(&votes, truth));
+        assert_eq!(accuracy, Accuracy { tested: 4, first: 1, in_five: 2 });
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs a verb and kills it, with all that it started, as soon as `reached` holds. False if it ended before that.
-fn kill_when(out: &Path, arguments: &[&str], reached: &dyn Fn() -> bool) -> bool {
+pub fn kill_when(out: &Path, arguments: &[&str], reached: &dyn Fn() -> bool) -> bool {
     let mut child: Child = Command::new(binary())
         .args(arguments)
         .args(["--out", text(out)])

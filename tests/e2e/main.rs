@@ -4,6 +4,7 @@
 
 mod chain;
 mod curation;
+mod explained;
 mod faults;
 mod golden;
 mod golden_curation;
@@ -13,5 +14,7 @@ mod plans;
 mod refusals;
 mod run;
 mod shared_data;
+mod training;
+mod uniform;
 mod upkeep;
 mod workspace;

@@ -72,7 +72,7 @@ fn sizes_and_devices_that_cannot_be_are_refused() {
     assert!(code == 4 && error.contains("empty"), "{error}");
     facts(&out, &["plan", "--set", "plan.epochs=1"]);
     let (code, error) = refusal(&["pretrain", "--device", "cpu", "--out", text(&out), "--set", "pretrain.batch=64"]);
-    assert!(code == 4 && error.contains("fewer than pretrain.batch"), "{error}");
+    assert!(code == 2 && error.contains("fewer than pretrain.batch"), "{error}");
     let (code, error) = refusal(&["pretrain", "--device", "cpu", "--out", text(&out), "--set", "model.patch_px=7"]);
     assert!(code == 2 && error.contains("no multiple of model.patch_px"), "{error}");
     if !std::path::Path::new("/dev/nvidia0").exists() {

@@ -1,7 +1,8 @@
 //! Checkpoints: all that makes a run, in one safetensors file with its digest beside it.
 //!
 //! Written under a temporary name, synced, renamed; the digest is checked on loading, and a damaged checkpoint is passed
-//! over for the one before it. The same state gives the same bytes.
+//! over for the one before it. The same state gives the same bytes. A value that is not finite is neither saved nor resumed
+//! from: a run does not recover from one.
 
 use crate::model::HostTensor;
 use crate::{Result, TrainError};
@@ -22,8 +23,26 @@ const KEPT: usize = 2;
 pub struct Checkpoint {
     /// Steps done.
     pub step: usize,
+    /// How many of them were skipped.
+    pub skipped: Skipped,
     /// Tensors by name, prefixed `student.`, `teacher.`, `adamw.` and `objective.`.
     pub tensors: BTreeMap<String, HostTensor>,
+}
+
+/// Steps whose loss or gradients were not finite, and which changed nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// All of them.
+    pub steps: usize,
+    /// Those since the last step that was taken.
+    pub in_a_row: usize,
+}
+
+impl Skipped {
+    /// The counts after one more step.
+    pub(crate) fn and(self, skipped: bool) -> Self {
+        if skipped { Self { steps: self.steps + 1, in_a_row: self.in_a_row + 1 } } else { Self { in_a_row: 0, ..self } }
+    }
 }
 
 /// What stands beside a checkpoint.
@@ -32,6 +51,24 @@ struct Beside {
     step: usize,
     digest: Digest,
 }
+
+/// What a checkpoint says of itself, within its digest.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    format: String,
+    step: usize,
+    /// Left out when no step was skipped.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    skipped: Skipped,
+}
+
+fn is_nothing(skipped: &Skipped) -> bool {
+    *skipped == Skipped::default()
+}
+
+const FORMAT: &str = "lapidary checkpoint 1";
+/// The key of [`About`] in the file's metadata.
+const ABOUT: &str = "lapidary";
 
 impl Checkpoint {
     /// The tensors under a prefix, without it.
@@ -45,10 +82,18 @@ impl Checkpoint {
     /// Writes the checkpoint as `NAME.safetensors`.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// [`TrainError::BrokenState`] when a value is not finite, and nothing is written; when the disk refuses.
     pub fn save(&self, folder: &Path, name: &str) -> Result<()> {
+        if let Some(tensor) = self.not_finite() {
+            return Err(TrainError::BrokenState { path: file(folder, name), tensor: tensor.to_owned() });
+        }
+        self.save_as_it_is(folder, name)
+    }
+
+    /// The same, finite or not: for a dump.
+    pub(crate) fn save_as_it_is(&self, folder: &Path, name: &str) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(PipelineError::io("create folder", folder))?;
-        let path = folder.join(format!("{name}.safetensors"));
+        let path = file(folder, name);
         let fault =
             |e: safetensors::SafeTensorError| TrainError::Checkpoint { path: path.clone(), detail: e.to_string() };
         let bytes: BTreeMap<&String, Vec<u8>> = self
@@ -62,20 +107,37 @@ impl Checkpoint {
             views.push((name.as_str(), TensorView::new(Dtype::F32, shape, bytes).map_err(fault)?));
         }
         // A single entry, because the order of a hash map is not repeatable.
-        let about = serde_json::json!({"format": "lapidary checkpoint 1", "step": self.step}).to_string();
-        let metadata = HashMap::from([("lapidary".to_owned(), about)]);
+        let about = About { format: FORMAT.to_owned(), step: self.step, skipped: self.skipped };
+        let about = serde_json::to_string(&about).map_err(|e| PipelineError::format(&path, e))?;
+        let metadata = HashMap::from([(ABOUT.to_owned(), about)]);
         let whole = safetensors::serialize(views, Some(metadata)).map_err(fault)?;
         write_synced(&path, &whole)?;
         write_json(&folder.join(format!("{name}.json")), &Beside { step: self.step, digest: digest_of_bytes(&whole) })?;
         Ok(())
     }
 
+    /// The first tensor that holds a value that is not finite.
+    pub(crate) fn not_finite(&self) -> Option<&str> {
+        let broken = |tensor: &HostTensor| tensor.values.iter().any(|value| !value.is_finite());
+        self.tensors.iter().find(|(_, tensor)| broken(tensor)).map(|(name, _)| name.as_str())
+    }
+
     /// Reads `NAME.safetensors`, checked against its digest.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] when it is damaged or not one of ours.
+    /// [`TrainError::Checkpoint`] when it is damaged or not one of ours, [`TrainError::BrokenState`] when it holds a value that
+    /// is not finite.
     pub fn load(folder: &Path, name: &str) -> Result<Self> {
-        let path = folder.join(format!("{name}.safetensors"));
+        let checkpoint = Self::load_as_it_is(folder, name)?;
+        match checkpoint.not_finite() {
+            Some(tensor) => Err(TrainError::BrokenState { path: file(folder, name), tensor: tensor.to_owned() }),
+            None => Ok(checkpoint),
+        }
+    }
+
+    /// The same, finite or not: for a dump.
+    pub(crate) fn load_as_it_is(folder: &Path, name: &str) -> Result<Self> {
+        let path = file(folder, name);
         let fault = |detail: String| TrainError::Checkpoint { path: path.clone(), detail };
         let beside = folder.join(format!("{name}.json"));
         let beside = std::fs::read(&beside).map_err(PipelineError::io("read", &beside))?;
@@ -85,6 +147,10 @@ impl Checkpoint {
             return Err(fault("it does not match its digest; it was damaged or cut short".to_owned()));
         }
         let parsed = SafeTensors::deserialize(&whole).map_err(|e| fault(e.to_string()))?;
+        let (_, metadata) = SafeTensors::read_metadata(&whole).map_err(|e| fault(e.to_string()))?;
+        let about = metadata.metadata().as_ref().and_then(|entries| entries.get(ABOUT));
+        let about = about.ok_or_else(|| fault("it does not say what it is".to_owned()))?;
+        let about: About = serde_json::from_str(about).map_err(|e| fault(e.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in parsed.tensors() {
             if view.dtype() != Dtype::F32 {
@@ -94,7 +160,7 @@ impl Checkpoint {
             let values = words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             tensors.insert(name, HostTensor { shape: view.shape().to_vec(), values });
         }
-        Ok(Self { step: beside.step, tensors })
+        Ok(Self { step: about.step, skipped: about.skipped, tensors })
     }
 
     /// The checkpoint with the most steps that is whole, if any.
@@ -132,6 +198,37 @@ pub fn prune(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes what a run that was cut off has left of checkpoints: files still being written, and halves of a pair.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn remove_halves(folder: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).filter(|path| path.is_file()) {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let is_whole = match extension {
+            _ if is_being_written(&path) => false,
+            Some("json") => path.with_extension("safetensors").is_file(),
+            Some("safetensors") => path.with_extension("json").is_file(),
+            _ => true,
+        };
+        if !is_whole {
+            tracing::info!("removing `{}`: it was never finished", path.display());
+            std::fs::remove_file(&path).map_err(PipelineError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file has the temporary name that it was to be renamed from.
+pub fn is_being_written(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().split('.').any(|part| part == "writing"))
+}
+
+fn file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.safetensors"))
+}
+
 /// The name of the checkpoint after `step` steps; names sort by steps.
 pub fn step_name(step: usize) -> String {
     format!("step-{step:08}")
@@ -151,7 +248,8 @@ mod tests {
 
     fn checkpoint(step: usize) -> Checkpoint {
         let tensor = HostTensor { shape: vec![2, 1], values: vec![step as f32, -0.5] };
-        Checkpoint { step, tensors: BTreeMap::from([("student.a".to_owned(), tensor)]) }
+        let skipped = Skipped { steps: step / 2, in_a_row: 0 };
+        Checkpoint { step, skipped, tensors: BTreeMap::from([("student.a".to_owned(), tensor)]) }
     }
 
     #[test]
@@ -182,5 +280,43 @@ mod tests {
         checkpoint(4).save(folder.path(), FINAL).expect("saves");
         prune(folder.path()).expect("prunes");
         assert_eq!(names(folder.path()), [FINAL]);
+    }
+    #[test]
+    fn a_value_that_is_not_finite_is_neither_saved_nor_resumed_from() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = temporary.path();
+        checkpoint(1).save(folder, &step_name(1)).expect("saves");
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut broken = checkpoint(2);
+            broken.tensors.get_mut("student.a").expect("it is there").values[1] = value;
+            let error = broken.save(folder, &step_name(2)).expect_err("refuses");
+            assert!(error.to_string().contains("`student.a`"), "{error}");
+            assert_eq!(names(folder), [step_name(1)], "nothing is written, and the older one stays");
+            // As a version without this check could have left one.
+            broken.save_as_it_is(folder, &step_name(2)).expect("saves");
+            assert!(Checkpoint::load(folder, &step_name(2)).is_err());
+            assert_eq!(Checkpoint::latest(folder).expect("the older one").step, 1);
+            for extension in ["json", "safetensors"] {
+                std::fs::remove_file(folder.join(step_name(2)).with_extension(extension)).expect("removes");
+            }
+        }
+    }
+
+    #[test]
+    fn halves_and_files_being_written_are_removed() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = temporary.path();
+        remove_halves(&folder.join("not-there")).expect("nothing to do");
+        checkpoint(1).save(folder, &step_name(1)).expect("saves");
+        for half in ["step-00000002.safetensors", "step-00000003.json", "step-00000004.writing", ".step-5.17.writing"] {
+            std::fs::write(folder.join(half), "half").expect("writes");
+        }
+        remove_halves(folder).expect("removes");
+        let mut left: Vec<String> = std::fs::read_dir(folder)
+            .expect("lists")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["step-00000001.json", "step-00000001.safetensors"]);
     }
 }

@@ -29,11 +29,23 @@ pub enum TrainError {
         /// What is missing and what to do.
         detail: String,
     },
-    /// The loss is not a number any more.
-    #[error("the loss is not finite at step {step}\nhint: a lower pretrain.base_learning_rate or clip_norm may help")]
+    /// Steps one after the other gave no finite loss or gradient.
+    #[error("{in_a_row} steps in a row, the last of them step {step}, had a loss or gradients that are not finite; nothing was changed by them\nhint: `lapidary pretrain --replay {}` says where it began; a lower pretrain.base_learning_rate or pretrain.clip_norm may help", dump.display())]
     NotFinite {
-        /// The step.
+        /// The last of them.
         step: usize,
+        /// How many.
+        in_a_row: usize,
+        /// What is needed to compute the last one again.
+        dump: PathBuf,
+    },
+    /// A checkpoint would hold, or holds, a value that is not finite.
+    #[error("checkpoint `{}`: tensor `{tensor}` holds a value that is not finite; it is not used, and those before it stay\nhint: lower pretrain.base_learning_rate", path.display())]
+    BrokenState {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor.
+        tensor: String,
     },
     /// The network cannot be built as configured.
     #[error("{0}")]

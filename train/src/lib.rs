@@ -5,9 +5,12 @@
 mod augment;
 pub mod backend;
 mod checkpoint;
+mod dump;
 mod encoder;
 mod error;
 mod gpu;
+mod limits;
+mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optimise;
@@ -15,7 +18,8 @@ mod pieces;
 mod pretrain;
 mod trainer;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Skipped};
+pub use dump::{replay, said_of_replay};
 pub use encoder::{FinishedRun, VitEncoder};
 pub use error::{Result, TrainError};
 pub use gpu::gpu_facts;

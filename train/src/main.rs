@@ -8,7 +8,7 @@ use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::Manifest;
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
-use lapidary_train::{FinishedRun, Result, VitEncoder, gpu_facts, pretrain};
+use lapidary_train::{FinishedRun, Result, VitEncoder, gpu_facts, pretrain, replay, said_of_replay};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,6 +22,9 @@ enum Verb {
         /// The run's name [default: objective, plan and the key of all settings, so that each has its own]
         #[arg(long)]
         run: Option<String>,
+        /// Compute the step of a dump again, which a run leaves that stops at numbers that are not finite, and train nothing
+        #[arg(long, value_name = "DUMP")]
+        replay: Option<PathBuf>,
         /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
@@ -45,9 +48,14 @@ fn main() -> ExitCode {
 }
 
 fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
+    if let Verb::Pretrain { replay: Some(dump), device, .. } = &verb {
+        let facts = replay(dump, *device)?;
+        say(common, &facts, || said_of_replay(&facts));
+        return Ok(());
+    }
     let layout = common.layout();
     match verb {
-        Verb::Pretrain { plan, run, device } => {
+        Verb::Pretrain { plan, run, device, replay: _ } => {
             let (source, config) = (common.source()?, common.resolve()?);
             let plan = plan.unwrap_or_else(|| layout.current().plan);
             if plan.is_empty() {

@@ -1,25 +1,23 @@
 //! The trainer: one step after another, generic over the backend.
 //!
-//! A step: teacher forward on the globals; student forward once for each resolution; one head call; losses; backward; clip;
-//! AdamW; the teacher follows. The backbone works on pieces of the batch side by side, the heads on all of it. All state
-//! that makes a run is in a [`Checkpoint`]; the plan's position is the step itself, and no other randomness exists.
+//! A step: teacher forward on the globals; student forward once for each resolution; one head call; losses; backward; a look
+//! at loss and gradient norm; clip; AdamW; the teacher follows. The backbone works on pieces of the batch side by side, the
+//! heads on all of it. All state that makes a run is in a [`Checkpoint`]; the plan's position is the step itself, and no
+//! other randomness exists. A step whose loss or gradient norm is not finite is skipped: it changes nothing but the counts.
 
-use crate::augment::finish;
-use crate::checkpoint::Checkpoint;
-use crate::model::{Network, Seen, Vit, host_values, load, map_named, named_gradients, snapshot};
-use crate::objective::{Features, Objective, Weighted, build};
-use crate::optimise::{AdamW, Schedule, StepSchedule, follow};
-use crate::pieces::{in_parallel, ranges};
+use crate::checkpoint::{Checkpoint, Skipped};
+use crate::model::{Network, host_values, load, named_gradients, snapshot};
+use crate::objective::{Objective, Pending, Weighted, build};
+use crate::optimise::{AdamW, Gradients, Schedule, StepSchedule, follow};
+use crate::pieces::{Piece, in_parallel, join, ranges};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
-use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
-use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
-use lapidary_pipeline::plan::View;
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use lapidary_pipeline::loader::Batch;
 use lapidary_schemas::Config;
 use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 /// A run at work.
@@ -33,6 +31,7 @@ pub struct Trainer<B: AutodiffBackend> {
     pieces: usize,
     device: B::Device,
     step: usize,
+    skipped: Skipped,
 }
 
 /// What a step came to.
@@ -44,7 +43,27 @@ pub struct StepReport {
     pub loss: f64,
     /// Named scalars: the parts of the loss and what tells a collapse.
     pub metrics: BTreeMap<&'static str, f64>,
+    /// Loss or gradient norm was not finite, and nothing was changed by the step.
+    pub skipped: bool,
 }
+
+/// A step as computed, before anything is changed by it.
+pub(crate) struct Computed<B: AutodiffBackend> {
+    pub(crate) schedule: StepSchedule,
+    pub(crate) loss: f64,
+    pub(crate) metrics: BTreeMap<&'static str, f64>,
+    pub(crate) gradients: Gradients<B::InnerBackend>,
+    pending: Pending<B::InnerBackend>,
+}
+
+impl<B: AutodiffBackend> Computed<B> {
+    /// Whether it may be taken.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.metrics.get(GRADIENT_NORM).is_none_or(|norm| norm.is_finite())
+    }
+}
+
+const GRADIENT_NORM: &str = "gradient_norm";
 
 impl<B: AutodiffBackend> Trainer<B> {
     /// A run at its first step.
@@ -61,6 +80,7 @@ impl<B: AutodiffBackend> Trainer<B> {
             pieces: config.pretrain.pieces,
             device: device.clone(),
             step: 0,
+            skipped: Skipped::default(),
         }
     }
 
@@ -69,25 +89,47 @@ impl<B: AutodiffBackend> Trainer<B> {
         self.step
     }
 
+    /// Steps that were skipped.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
+    }
+
     /// The kinds of views that the objective reads.
     pub fn reads(&self) -> Vec<ViewKind> {
         let all = [ViewKind::Global, ViewKind::Local, ViewKind::Barlow];
         all.into_iter().filter(|kind| self.objective.reads(*kind)).collect()
     }
 
-    /// Trains on a batch.
+    /// Trains on a batch, unless its loss or its gradients are not finite.
+    pub fn train(&mut self, batch: Batch) -> StepReport {
+        let computed = self.compute(batch);
+        self.step += 1;
+        let skipped = !computed.is_finite();
+        self.skipped = self.skipped.and(skipped);
+        let Computed { schedule, loss, metrics, gradients, pending } = computed;
+        if !skipped {
+            self.objective.commit(&pending);
+            self.student = self.optimiser.step(self.student.clone(), gradients, &schedule, self.clip_norm);
+            if self.objective.needs_teacher() {
+                self.teacher = follow(self.teacher.clone(), &self.student.valid(), schedule.momentum);
+            }
+        }
+        StepReport { schedule, loss, metrics, skipped }
+    }
+
+    /// The loss and the gradients of a batch at the step at hand.
     ///
     /// The batch is cut into pieces of images that go through the backbone side by side, each with a graph of its own. The
     /// losses see the features of all of them; their gradients then go back through each piece (gradient caching, Gao et
     /// al. 2021: the same gradients as in one piece, up to rounding).
-    ///
-    /// # Errors
-    /// [`TrainError::NotFinite`] when the loss is no number.
-    pub fn train(&mut self, batch: Batch) -> Result<StepReport> {
+    pub(crate) fn compute(&self, batch: Batch) -> Computed<B> {
         let schedule = self.schedule.at(self.step);
         let images = batch.ids.len();
         let ranges = ranges(images, self.pieces);
-        let forwarded = in_parallel(&ranges, |range| Piece::forward(self, &batch, range.clone()));
+        let teacher = self.objective.needs_teacher().then_some(&self.teacher.backbone);
+        let forwarded = in_parallel(&ranges, |range| {
+            Piece::forward(&self.student.backbone, teacher, &batch, range.clone(), &self.device)
+        });
         drop(batch);
         let features = join(&forwarded, images);
         let loss = self.objective.loss(&features, &self.student, &self.teacher, &schedule);
@@ -107,23 +149,12 @@ impl<B: AutodiffBackend> Trainer<B> {
             }
         }
         drop(forwarded);
-        let stepped = self.optimiser.step(self.student.clone(), gradients, &schedule, self.clip_norm);
-        self.student = stepped.network;
-        if self.objective.needs_teacher() {
-            self.teacher = follow(self.teacher.clone(), &self.student.valid(), schedule.momentum);
-        }
+        let gradients = Gradients::of::<B, _>(&self.student, gradients);
         let scalar = |tensor: Tensor<B::InnerBackend, 1>| f64::from(host_values(tensor)[0]);
         let mut metrics: BTreeMap<&'static str, f64> =
             loss.metrics.into_iter().map(|(name, tensor)| (name, scalar(tensor))).collect();
-        if let Some(norm) = stepped.gradient_norm {
-            metrics.insert("gradient_norm", scalar(norm));
-        }
-        let loss = scalar(total.inner());
-        if !loss.is_finite() {
-            return Err(TrainError::NotFinite { step: self.step });
-        }
-        self.step += 1;
-        Ok(StepReport { schedule, loss, metrics })
+        metrics.extend(gradients.norm().map(|norm| (GRADIENT_NORM, norm)));
+        Computed { schedule, loss: scalar(total.inner()), metrics, gradients, pending: loss.pending }
     }
 
     /// All state that makes the run.
@@ -138,7 +169,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         for (prefix, part) in parts.into_iter().chain(teacher) {
             tensors.extend(part.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
         }
-        Checkpoint { step: self.step, tensors }
+        Checkpoint { step: self.step, skipped: self.skipped, tensors }
     }
 
     /// Goes on from a checkpoint.
@@ -153,130 +184,16 @@ impl<B: AutodiffBackend> Trainer<B> {
         }
         self.optimiser = AdamW::restore(&checkpoint.part("adamw."), &self.device);
         self.objective.restore(&checkpoint.part("objective."));
-        self.step = checkpoint.step;
+        (self.step, self.skipped) = (checkpoint.step, checkpoint.skipped);
         Ok(self)
     }
-}
-
-/// Some of a batch's images on their way through the backbone.
-struct Piece<B: AutodiffBackend> {
-    images: Range<usize>,
-    /// The student with leaves of its own, so that pieces share no graph.
-    student: Vit<B>,
-    /// Features of each kind, shape `[views * images.len(), dim]`.
-    seen: BTreeMap<ViewKind, Tensor<B, 2>>,
-    teacher: Option<Tensor<B::InnerBackend, 2>>,
-}
-
-impl<B: AutodiffBackend> Piece<B> {
-    /// Shows the networks their views: each network sees each resolution once.
-    fn forward(trainer: &Trainer<B>, batch: &Batch, images: Range<usize>) -> Self {
-        let student = map_named(trainer.student.backbone.clone(), |(_, _, leaf): Seen<'_, B>| leaf);
-        let device = &trainer.device;
-        let teacher = trainer.objective.needs_teacher().then(|| {
-            let globals = batch.groups.iter().filter(|group| group.kind == ViewKind::Global);
-            let pixels: Vec<_> = globals.map(|group| pixels::<B::InnerBackend>(group, &images, device)).collect();
-            trainer.teacher.backbone.forward(Tensor::cat(pixels, 0))
-        });
-        let mut by_size: BTreeMap<usize, Vec<&ViewGroup>> = BTreeMap::new();
-        for group in &batch.groups {
-            by_size.entry(group.size_px).or_default().push(group);
-        }
-        let mut seen = BTreeMap::new();
-        for groups in by_size.into_values() {
-            let shown: Vec<_> = groups.iter().map(|group| pixels::<B>(group, &images, device)).collect();
-            let features = student.forward(Tensor::cat(shown, 0));
-            let dim = features.dims()[1];
-            let mut first = 0;
-            for group in &groups {
-                let rows = group.views * images.len();
-                seen.insert(group.kind, features.clone().slice([first..first + rows, 0..dim]));
-                first += rows;
-            }
-        }
-        Self { images, student, seen, teacher }
-    }
-
-    /// The backbone's gradients, given those of the whole batch's features.
-    fn backward(
-        &self,
-        wanted: &BTreeMap<ViewKind, Tensor<B::InnerBackend, 2>>,
-        images: usize,
-    ) -> BTreeMap<String, Tensor<B::InnerBackend, 1>> {
-        let mut dot: Option<Tensor<B, 1>> = None;
-        for (kind, seen) in &self.seen {
-            let Some(gradient) = wanted.get(kind) else { continue };
-            let [rows, dim] = gradient.dims();
-            let own = gradient
-                .clone()
-                .reshape([rows / images, images, dim])
-                .slice([0..rows / images, self.images.clone(), 0..dim])
-                .reshape(seen.dims());
-            let part = (seen.clone() * Tensor::from_inner(own)).sum();
-            dot = Some(dot.map_or(part.clone(), |sum| sum + part));
-        }
-        let Some(dot) = dot else { return BTreeMap::new() };
-        let gradients = named_gradients::<B, _>(&self.student, &dot.backward());
-        gradients.into_iter().map(|(name, gradient)| (format!("backbone.{name}"), gradient)).collect()
-    }
-}
-
-/// The views of some images of a group, shape `[views * images, 3, size_px, size_px]`.
-fn pixels<B: Backend>(group: &ViewGroup, images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
-    let plane = 3 * group.size_px * group.size_px;
-    let shape = [group.views * images.len(), 3, group.size_px, group.size_px];
-    match &group.pixels {
-        Pixels::Rendered(values) => {
-            Tensor::from_data(TensorData::new(of_images(values, group.views, plane, images).collect(), shape), device)
-        }
-        Pixels::Cropped(levels, rows) => {
-            let levels = of_images(levels, group.views, plane, images).map(f32::from).collect();
-            let rows: Vec<View> = of_images(rows, group.views, 1, images).collect();
-            finish(Tensor::from_data(TensorData::new(levels, shape), device), &rows)
-        }
-    }
-}
-
-/// What belongs to some images, of values of shape `[views, batch, width]`.
-fn of_images<'a, T: Copy>(
-    values: &'a [T],
-    views: usize,
-    width: usize,
-    images: &Range<usize>,
-) -> impl Iterator<Item = T> + use<'a, T> {
-    let range = images.start * width..images.end * width;
-    values.chunks_exact(values.len() / views).flat_map(move |view| &view[range.clone()]).copied()
-}
-
-/// The features of all pieces, in the order of the batch, as leaves that gradients are asked for.
-fn join<B: AutodiffBackend>(pieces: &[Piece<B>], images: usize) -> Features<B> {
-    let kinds: Vec<ViewKind> = pieces[0].seen.keys().copied().collect();
-    let student = kinds.into_iter().map(|kind| {
-        let parts = pieces.iter().map(|piece| (piece.seen[&kind].clone().inner(), piece.images.len()));
-        (kind, Tensor::from_inner(join_views(parts)).require_grad())
-    });
-    let teacher = pieces[0]
-        .teacher
-        .is_some()
-        .then(|| join_views(pieces.iter().filter_map(|piece| Some((piece.teacher.clone()?, piece.images.len())))));
-    Features { batch: images, student: student.collect(), teacher }
-}
-
-/// Features of pieces, `[views * images, dim]` each, as `[views * batch, dim]`.
-fn join_views<B: Backend>(parts: impl Iterator<Item = (Tensor<B, 2>, usize)>) -> Tensor<B, 2> {
-    let split = |(features, images): (Tensor<B, 2>, usize)| {
-        let [rows, dim] = features.dims();
-        features.reshape([rows / images, images, dim])
-    };
-    let joined = Tensor::cat(parts.map(split).collect(), 1);
-    let [views, images, dim] = joined.dims();
-    joined.reshape([views * images, dim])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::Cpu;
+    use lapidary_pipeline::loader::{Pixels, ViewGroup};
     use lapidary_schemas::ImageId;
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewSpec};
 
@@ -332,7 +249,7 @@ mod tests {
         config.pretrain.momentum = 1.0;
         let schedule = Schedule::new(&config.pretrain, &config.objective, 160, 160);
         let mut trainer = Trainer::<Cpu>::new(&config, schedule, &Default::default());
-        let metrics: Vec<_> = (0..160).map(|_| trainer.train(batch()).expect("trains").metrics).collect();
+        let metrics: Vec<_> = (0..160).map(|_| trainer.train(batch()).metrics).collect();
         let (first, last) = (&metrics[0], &metrics[159]);
         let mut left = Vec::new();
         if first.contains_key("loss_dino") {
@@ -370,7 +287,7 @@ mod tests {
             let config = config(ObjectiveKind::Hybrid, pieces);
             let schedule = Schedule::new(&config.pretrain, &config.objective, 3, 3);
             let mut trainer = Trainer::<Cpu>::new(&config, schedule, &Default::default());
-            (0..3).for_each(|_| drop(trainer.train(batch()).expect("trains")));
+            (0..3).for_each(|_| drop(trainer.train(batch())));
             snapshot(&trainer.student.valid())
         };
         let whole = weights(1);
@@ -388,15 +305,77 @@ mod tests {
         let fresh = || Trainer::<Cpu>::new(&config, schedule(), &Default::default());
         let (mut straight, mut first) = (fresh(), fresh());
         for _ in 0..6 {
-            straight.train(batch()).expect("trains");
+            straight.train(batch());
         }
         for _ in 0..3 {
-            first.train(batch()).expect("trains");
+            first.train(batch());
         }
         let mut second = fresh().restore(&first.checkpoint(), Path::new("")).expect("restores");
         for _ in 0..3 {
-            second.train(batch()).expect("trains");
+            second.train(batch());
         }
         assert_eq!(straight.checkpoint(), second.checkpoint());
+    }
+    /// The batch with the first value of a view of an image replaced.
+    fn batch_with(value: f32) -> Batch {
+        let mut batch = batch();
+        let Pixels::Rendered(values) = &mut batch.groups[0].pixels else { unreachable!("rendered above") };
+        values[3 * 16 * 16 * 5] = value;
+        batch
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_changes_nothing_but_the_counts_and_resumes_to_the_bit() {
+        for kind in [ObjectiveKind::BarlowTwins, ObjectiveKind::Dino, ObjectiveKind::Hybrid] {
+            let config = config(kind, 2);
+            let schedule = || Schedule::new(&config.pretrain, &config.objective, 8, 4);
+            let fresh = || Trainer::<Cpu>::new(&config, schedule(), &Default::default());
+            let batches = || [0.5, f32::NAN, 0.5, f32::INFINITY, f32::NAN, 0.5, f32::NEG_INFINITY, 0.5].map(batch_with);
+            let mut straight = fresh();
+            let mut states = vec![straight.checkpoint()];
+            for (step, batch) in batches().into_iter().enumerate() {
+                let report = straight.train(batch);
+                states.push(straight.checkpoint());
+                let (before, after) = (&states[step], &states[step + 1]);
+                assert_eq!(after.step, step + 1, "the plan goes on");
+                let broken = [1, 3, 4, 6].contains(&step);
+                assert_eq!(
+                    (report.skipped, before.tensors == after.tensors),
+                    (broken, broken),
+                    "{kind:?}, step {step}"
+                );
+                let norm = report.metrics["gradient_norm"];
+                assert_eq!(report.skipped, !(report.loss.is_finite() && norm.is_finite()));
+            }
+            let counts: Vec<(usize, usize)> =
+                states.iter().map(|state| (state.skipped.steps, state.skipped.in_a_row)).collect();
+            assert_eq!(counts, [(0, 0), (0, 0), (1, 1), (1, 0), (2, 1), (3, 2), (3, 0), (4, 1), (4, 0)]);
+            // Cut off between two skipped steps, through a file.
+            let folder = tempfile::tempdir().expect("a folder");
+            states[4].save(folder.path(), "a").expect("saves");
+            let state = Checkpoint::load(folder.path(), "a").expect("loads");
+            let mut resumed = fresh().restore(&state, Path::new("")).expect("restores");
+            batches().into_iter().skip(4).for_each(|batch| drop(resumed.train(batch)));
+            assert_eq!(resumed.checkpoint(), states[8]);
+        }
+    }
+
+    #[test]
+    fn gradients_that_are_not_finite_under_a_finite_loss_are_seen() {
+        let config = config(ObjectiveKind::Dino, 2);
+        let schedule = Schedule::new(&config.pretrain, &config.objective, 4, 4);
+        let fresh = Trainer::<Cpu>::new(&config, schedule, &Default::default());
+        // The head's output is so small that its length counts as 1e-12, what it is made of so large that gradients come to
+        // some 1e22: the logits are plain numbers, the squares of the gradients pass f32's range.
+        let mut state = fresh.checkpoint();
+        for (name, factor) in [("student.head.mlp.1.weight", 1e14), ("student.head.mlp.2.weight", 1e-30)] {
+            let weight = state.tensors.get_mut(name).expect("a layer of the head");
+            weight.values.iter_mut().for_each(|value| *value *= factor);
+        }
+        let mut trainer = fresh.restore(&state, Path::new("")).expect("restores");
+        let report = trainer.train(batch());
+        assert!(report.loss.is_finite() && !report.metrics["gradient_norm"].is_finite(), "{report:?}");
+        assert!(report.skipped);
+        assert_eq!(trainer.checkpoint().tensors, state.tensors);
     }
 }

@@ -19,6 +19,7 @@ pub(crate) use thumbnail::Thumbnail;
 pub(crate) use turn::Turn;
 
 use crate::local::{Extractor, LocalFeatures};
+use crate::uniform::is_same_colour;
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
 use lapidary_pipeline::{Undecodable, check, decode_small_into, phash};
@@ -38,7 +39,18 @@ pub(crate) struct Fingerprint {
     pub(crate) pdq: PdqHashes,
     pub(crate) quality: Quality,
     pub(crate) thumbnail: Thumbnail,
+    /// The mean level of red, green and blue.
+    pub(crate) mean_rgb: [u8; 3],
     pub(crate) local: LocalFeatures,
+}
+
+impl Fingerprint {
+    /// How well the turned thumbnail agrees with another's, -1 to 1. Of uniform images there is nothing to correlate: they
+    /// agree when their colours do.
+    pub(crate) fn correlation(&self, turn: Turn, other: &Self) -> f32 {
+        let of_colours = || if is_same_colour(self.mean_rgb, other.mean_rgb) { 1.0 } else { 0.0 };
+        self.thumbnail.correlation(turn, &other.thumbnail).unwrap_or_else(of_colours)
+    }
 }
 
 /// A fingerprint, and what else came to light on the way.
@@ -78,6 +90,7 @@ impl Fingerprinter {
             pdq: pdq(&exact, self.raster.width() as usize),
             quality: quality::measure(&self.raster, &luma, size, &mut self.resizer),
             thumbnail: Thumbnail::of(&luma, &mut self.resizer),
+            mean_rgb: mean_rgb(&self.raster),
             local,
         };
         Ok(Taken { print, phash: phash(&luma), size })
@@ -91,10 +104,18 @@ impl Fingerprinter {
         let checked = check(bytes, max_pixels)?;
         let luma = checked.luma;
         let exact: Vec<f32> = luma.as_raw().iter().map(|value| f32::from(*value)).collect();
+        let thumbnail = Thumbnail::of(&luma, &mut self.resizer);
+        // Colours are asked for of uniform images alone.
+        let mut colour = [0; 3];
+        if thumbnail.is_uniform() {
+            decode_small_into(bytes, max_pixels, DECODED_PIXELS, &mut self.raster)?;
+            colour = mean_rgb(&self.raster);
+        }
         let print = Fingerprint {
             pdq: pdq(&exact, luma.width() as usize),
             quality: Quality::default(),
-            thumbnail: Thumbnail::of(&luma, &mut self.resizer),
+            thumbnail,
+            mean_rgb: colour,
             local: LocalFeatures::default(),
         };
         Ok(Taken { print, phash: phash(&luma), size: (checked.width, checked.height) })
@@ -104,6 +125,16 @@ impl Fingerprinter {
     pub(crate) fn decoded(&self) -> &Raster {
         &self.raster
     }
+}
+
+/// The mean level of each channel.
+fn mean_rgb(raster: &Raster) -> [u8; 3] {
+    let mut sums = [0u64; 3];
+    for pixel in raster.pixels() {
+        sums.iter_mut().zip(channels(*pixel)).for_each(|(sum, level)| *sum += u64::from(level));
+    }
+    let count = raster.pixels().len().max(1) as u64;
+    sums.map(|sum| ((sum + count / 2) / count) as u8)
 }
 
 fn channels(pixel: u32) -> [u32; 3] {

@@ -33,6 +33,7 @@ pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Resul
     };
     let pdq = fingerprints.iter().map(|print| words_to_bytes(print.pdq.by_turn.iter().map(|hash| &hash.0)));
     let thumbnails = fingerprints.iter().map(|print| print.thumbnail.0.as_slice());
+    let colours = fingerprints.iter().map(|print| print.mean_rgb);
     let keypoints = fingerprints.iter().map(|print| {
         let fields = print.local.keypoints.iter().flat_map(|keypoint| keypoint.to_stored());
         Some(fields.flat_map(u16::to_le_bytes).collect::<Vec<u8>>())
@@ -52,6 +53,7 @@ pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Resul
         Arc::new(fingerprints.iter().map(|print| Some(print.quality.short_side_px)).collect::<UInt32Array>()),
         Arc::new(fingerprints.iter().map(|print| Some(print.quality.grayscale)).collect::<BooleanArray>()),
         Arc::new(FixedSizeBinaryArray::try_from_iter(thumbnails).map_err(internal)?),
+        Arc::new(FixedSizeBinaryArray::try_from_iter(colours).map_err(internal)?),
         side(|local| local.width),
         side(|local| local.height),
         Arc::new(keypoints.collect::<BinaryArray>()),
@@ -89,7 +91,8 @@ fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
     let grayscale: &BooleanArray = column(batch, "grayscale")?;
     let (pdq, pdq_quality): (&FixedSizeBinaryArray, &UInt8Array) =
         (column(batch, "pdq")?, column(batch, "pdq_quality")?);
-    let thumbnail: &FixedSizeBinaryArray = column(batch, "thumbnail")?;
+    let (thumbnail, mean_rgb): (&FixedSizeBinaryArray, &FixedSizeBinaryArray) =
+        (column(batch, "thumbnail")?, column(batch, "mean_rgb")?);
     let width: &UInt16Array = column(batch, "working_width_px")?;
     let height: &UInt16Array = column(batch, "working_height_px")?;
     let (keypoints, signatures): (&BinaryArray, &BinaryArray) =
@@ -114,6 +117,7 @@ fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
                 grayscale: grayscale.value(row),
             },
             thumbnail: Thumbnail(thumbnail.value(row).to_vec()),
+            mean_rgb: std::array::from_fn(|channel| mean_rgb.value(row)[channel]),
             local: LocalFeatures {
                 width: f32::from(width.value(row)),
                 height: f32::from(height.value(row)),

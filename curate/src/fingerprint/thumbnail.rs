@@ -36,8 +36,23 @@ impl Thumbnail {
         Self(resized(luma, (SIDE as u32, SIDE as u32), Filter::Box, resizer))
     }
 
-    /// Pearson's correlation of a turned thumbnail with another, -1 to 1; 0 when either is uniform, unless both are.
-    pub(crate) fn correlation(&self, turn: Turn, other: &Self) -> f32 {
+    /// Whether it is uniform: its values deviate by less than a level.
+    pub(crate) fn is_uniform(&self) -> bool {
+        let (count, first) = ((SIDE * SIDE) as i64, i64::from(self.0[0]));
+        let (mut sum, mut squares) = (0, 0);
+        for value in &self.0 {
+            let value = i64::from(*value) - first;
+            // Two values so far apart deviate by more than a level, whatever the others are.
+            if value.abs() >= 64 {
+                return false;
+            }
+            (sum, squares) = (sum + value, squares + value * value);
+        }
+        squares * count - sum * sum < count * count
+    }
+
+    /// Pearson's correlation of a turned thumbnail with another, -1 to 1; 0 when one is uniform, none when both are.
+    pub(crate) fn correlation(&self, turn: Turn, other: &Self) -> Option<f32> {
         let count = (SIDE * SIDE) as f64;
         let (mut x, mut y, mut xx, mut yy, mut xy) = (0f64, 0f64, 0f64, 0f64, 0f64);
         for (at, b) in other.0.iter().enumerate() {
@@ -47,9 +62,9 @@ impl Thumbnail {
         }
         let (of_a, of_b) = (xx - x * x / count, yy - y * y / count);
         match (of_a < count, of_b < count) {
-            (true, true) => 1.0,
-            (false, false) => ((xy - x * y / count) / (of_a * of_b).sqrt()) as f32,
-            _ => 0.0,
+            (true, true) => None,
+            (false, false) => Some(((xy - x * y / count) / (of_a * of_b).sqrt()) as f32),
+            _ => Some(0.0),
         }
     }
 }
@@ -68,10 +83,25 @@ mod tests {
         let mut resizer = Resizer::default();
         let mut of = |image: &GrayImage| Thumbnail::of(image, &mut resizer);
         let (image, mirrored, turned) = (of(&image), of(&mirrored), of(&turned));
-        assert!(image.correlation(Turn::Mirror, &mirrored) > 0.999);
-        assert!(image.correlation(Turn::None, &mirrored) < 0.9);
-        assert!(image.correlation(Turn::Right, &turned) > 0.999);
+        assert!(image.correlation(Turn::Mirror, &mirrored).expect("a number") > 0.999);
+        assert!(image.correlation(Turn::None, &mirrored).expect("a number") < 0.9);
+        assert!(image.correlation(Turn::Right, &turned).expect("a number") > 0.999);
         let flat = Thumbnail(vec![7; SIDE * SIDE]);
-        assert_eq!((flat.correlation(Turn::None, &image), flat.correlation(Turn::Half, &flat)), (0.0, 1.0));
+        assert_eq!((flat.correlation(Turn::None, &image), flat.correlation(Turn::Half, &flat)), (Some(0.0), None));
+        assert!(flat.is_uniform() && !image.is_uniform());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_is_uniform_when_its_correlation_with_itself_is_none(
+            seed in 0u64..u64::MAX, base in 0u8..200, spread in 1u64..6, outlier in 0u8..=255
+        ) {
+            use lapidary_pipeline::random::{Purpose, Rng, keyed};
+            let mut rng = keyed(seed, Purpose::Scene, 0, 0);
+            let mut values: Vec<u8> = (0..SIDE * SIDE).map(|_| base + (rng.next_u64() % spread) as u8).collect();
+            values[77] = outlier;
+            let thumbnail = Thumbnail(values);
+            proptest::prop_assert_eq!(thumbnail.is_uniform(), thumbnail.correlation(Turn::None, &thumbnail).is_none());
+        }
     }
 }

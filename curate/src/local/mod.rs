@@ -9,6 +9,7 @@ mod keypoints;
 mod rarity;
 mod scale_space;
 mod signature;
+mod slot;
 mod tables;
 
 pub(crate) use fit::{Affine, Fit, confirm};

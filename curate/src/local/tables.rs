@@ -7,6 +7,7 @@
 //! the work stays linear. When only some images are new, only what shares a bucket with one of their keypoints is sorted,
 //! and only pairs with a new image are looked at.
 
+use super::slot::Slot;
 use super::{LocalFeatures, Rarity, Signature};
 use rayon::prelude::*;
 
@@ -67,7 +68,7 @@ pub(crate) fn propose(
         all.signatures.extend_from_slice(&features.signatures);
         all.owners.extend((0..features.signatures.len()).map(|place| (image as u32, place as u32)));
     }
-    let bits = (all.signatures.len().max(2).ilog2() + 1).clamp(12, 26);
+    let bits = (all.signatures.len().max(2).ilog2() + 1).clamp(12, Slot::KEY_BITS);
     let tables: Vec<u32> = (0..SIGNATURE_BITS / bits).map(|table| table * bits).collect();
     let mut votes: Vec<Vote> = tables
         .into_par_iter()
@@ -103,11 +104,11 @@ fn votes_of_table(all: &Keypoints<'_>, first_bit: u32, bits: u32) -> Vec<Vote> {
     let of = |signature: &Signature| key(signature, first_bit, bits);
     let shared = keys_of_new(all, bits, of);
     let keyed = |mirrored: bool| {
-        let mut keyed: Vec<u64> = Vec::with_capacity(all.signatures.len());
+        let mut keyed: Vec<Slot> = Vec::with_capacity(all.signatures.len());
         for (index, signature) in all.signatures.iter().enumerate() {
             let key = if mirrored { of(&signature.mirrored()) } else { of(signature) };
             if shared.as_ref().is_none_or(|shared| shared[key as usize]) {
-                keyed.push(u64::from(key) << 32 | index as u64);
+                keyed.push(Slot::new(key, index));
             }
         }
         keyed.sort_unstable();
@@ -115,11 +116,11 @@ fn votes_of_table(all: &Keypoints<'_>, first_bit: u32, bits: u32) -> Vec<Vote> {
     };
     let plain = keyed(false);
     let mut votes = Vec::new();
-    for bucket in plain.chunk_by(|x, y| x >> 32 == y >> 32) {
+    for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
         let old = old_of(all, bucket);
-        for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(**first as u32 as usize)) {
+        for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(first.index())) {
             for second in bucket[place + 1..].iter().take(WINDOW).chain(last_before(&old, *first)) {
-                vote(all, *first as u32, *second as u32, None, &mut votes);
+                vote(all, first.index(), second.index(), None, &mut votes);
             }
         }
     }
@@ -129,17 +130,17 @@ fn votes_of_table(all: &Keypoints<'_>, first_bit: u32, bits: u32) -> Vec<Vote> {
     }
     let mirrored = keyed(true);
     let mut from = 0;
-    for bucket in plain.chunk_by(|x, y| x >> 32 == y >> 32) {
-        let key = bucket[0] >> 32;
-        from += mirrored[from..].partition_point(|other| other >> 32 < key);
+    for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
+        let key = bucket[0].key();
+        from += mirrored[from..].partition_point(|other| other.key() < key);
         let others = &mirrored[from..];
-        let others = &others[..others.partition_point(|other| other >> 32 == key)];
+        let others = &others[..others.partition_point(|other| other.key() == key)];
         let old = old_of(all, others);
-        for first in bucket.iter().filter(|first| all.is_new(**first as u32 as usize)) {
+        for first in bucket.iter().filter(|first| all.is_new(first.index())) {
             // A pair is met from both sides: the one with the smaller index is enough, or the new one.
-            let after = others.partition_point(|other| *other as u32 <= *first as u32);
+            let after = others.partition_point(|other| other.index() <= first.index());
             for second in others[after..].iter().take(WINDOW).chain(last_before(&old, *first)) {
-                vote(all, *first as u32, *second as u32, Some(true), &mut votes);
+                vote(all, first.index(), second.index(), Some(true), &mut votes);
             }
         }
     }
@@ -160,19 +161,19 @@ fn keys_of_new(all: &Keypoints<'_>, bits: u32, key: impl Fn(&Signature) -> u32) 
 }
 
 /// The members of a bucket that are not new, in the order of their indices.
-fn old_of(all: &Keypoints<'_>, bucket: &[u64]) -> Vec<u64> {
-    bucket.iter().copied().filter(|keypoint| !all.is_new(*keypoint as u32 as usize)).collect()
+fn old_of(all: &Keypoints<'_>, bucket: &[Slot]) -> Vec<Slot> {
+    bucket.iter().copied().filter(|keypoint| !all.is_new(keypoint.index())).collect()
 }
 
 /// The last few members before a keypoint.
-fn last_before(old: &[u64], keypoint: u64) -> impl Iterator<Item = &u64> {
-    let before = old.partition_point(|other| (*other as u32) < keypoint as u32);
+fn last_before(old: &[Slot], keypoint: Slot) -> impl Iterator<Item = &Slot> {
+    let before = old.partition_point(|other| other.index() < keypoint.index());
     old[before.saturating_sub(WINDOW)..before].iter()
 }
 
 /// Notes two keypoints of different images as a vote when they are near, plainly or in a mirror, or as `mirrored` says.
-fn vote(all: &Keypoints<'_>, first: u32, second: u32, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
-    let (x, y) = (first.min(second) as usize, first.max(second) as usize);
+fn vote(all: &Keypoints<'_>, first: usize, second: usize, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
+    let (x, y) = (first.min(second), first.max(second));
     let ((a, of_a), (b, of_b)) = (all.owners[x], all.owners[y]);
     if a == b {
         return;

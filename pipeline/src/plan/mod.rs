@@ -4,6 +4,7 @@
 //! other images are in the set. No randomness lives in the executor ([`crate::pixels`]). With `plan.store = false` only the
 //! images are written down, and the same rows are drawn when they are read.
 
+mod limits;
 mod reader;
 mod sample;
 mod sheet;
@@ -19,7 +20,6 @@ use crate::stage::{
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{RecordBatch, UInt32Array, UInt64Array};
-use lapidary_schemas::config::PlanConfig;
 use lapidary_schemas::tables::SUBSET_FILE;
 use lapidary_schemas::{Config, ImageId, Manifest, Rows, tables};
 use rayon::prelude::*;
@@ -49,7 +49,7 @@ pub fn plan(
     let subset_manifest = require_manifest(&subset_folder, "subset", "run `lapidary cut --size N` first")?;
     let images = layout.images(source);
     let images_manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
-    check_views(&config.plan)?;
+    limits::check(&config.plan)?;
     let epochs = resolved_epochs(config, subset_manifest.rows.output)?;
     let folder = layout.plan(source, name);
     let spec = StageSpec {
@@ -104,6 +104,29 @@ pub fn subset_ids(folder: &Path) -> Result<Vec<ImageId>> {
         ids.extend(column::<UInt64Array>(&batch, "image_id")?.values().iter().map(|id| ImageId(*id)));
     }
     Ok(ids)
+}
+
+/// Writes some views as a table of a plan's rows.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_views(path: &Path, views: &[View]) -> Result<()> {
+    let mut written = TableWriter::create_with(path, tables::plan(), table::plan_properties())?;
+    written.write(&table::batch_of_views(views)?)?;
+    written.finish().map(drop)
+}
+
+/// Reads the views of a table of a plan's rows.
+///
+/// # Errors
+/// When it is not one.
+pub fn read_views(path: &Path) -> Result<Vec<View>> {
+    let mut views = Vec::new();
+    for batch in read_table(path, &[])? {
+        let first_row = views.len();
+        table::views_of_batch(&batch, path, first_row, &mut views)?;
+    }
+    Ok(views)
 }
 
 /// The file of an epoch's rows.
@@ -186,26 +209,4 @@ fn resolved_epochs(config: &Config, images: u64) -> Result<u32> {
         )));
     }
     Ok(config.pretrain.steps.div_ceil(steps_per_epoch) as u32)
-}
-
-fn check_views(plan: &PlanConfig) -> Result<()> {
-    for (index, view) in plan.views.iter().enumerate() {
-        let wrong = |what: &str| Err(PipelineError::Usage(format!("plan.view {index}: {what}")));
-        if view.size_px == 0 {
-            return wrong("size_px is 0");
-        }
-        if !(0.0 < view.area[0] && view.area[0] <= view.area[1] && view.area[1] <= 1.0) {
-            return wrong("area must be 0 < least <= greatest <= 1");
-        }
-        if !(0.0 < view.aspect[0] && view.aspect[0] <= view.aspect[1]) {
-            return wrong("aspect must be 0 < least <= greatest");
-        }
-        if !(0.0..=0.5).contains(&view.hue) {
-            return wrong("hue must be 0 to 0.5");
-        }
-    }
-    if plan.views.iter().map(|v| usize::from(v.count)).sum::<usize>() > 255 {
-        return Err(PipelineError::Usage("a plan has at most 255 views an image".to_owned()));
-    }
-    Ok(())
 }

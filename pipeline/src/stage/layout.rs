@@ -113,26 +113,6 @@ impl Layout {
         Ok(shards)
     }
 
-    /// Every folder of the tree that has a manifest, or is a stage's unfinished work, sorted.
-    pub fn stage_folders(&self) -> Vec<PathBuf> {
-        let is_partial = |path: &Path| {
-            path.file_name().is_some_and(|n| {
-                let n = n.to_string_lossy();
-                n.starts_with('.') && n.ends_with(".partial")
-            })
-        };
-        let mut folders: Vec<PathBuf> = walkdir::WalkDir::new(&self.out)
-            .max_depth(5)
-            .into_iter()
-            .filter_map(|entry| entry.ok())
-            .filter(|entry| entry.file_type().is_dir())
-            .map(|entry| entry.into_path())
-            .filter(|path| path.join(MANIFEST_FILE).is_file() || is_partial(path))
-            .collect();
-        folders.sort();
-        folders
-    }
-
     /// What the last commands made.
     pub fn current(&self) -> Current {
         std::fs::read(self.out.join(CURRENT_FILE))

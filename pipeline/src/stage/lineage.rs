@@ -1,13 +1,9 @@
-//! The chain as it lies on disk: which stages are there, which are stale, and where an image went.
+//! The chain as it lies on disk: which stages are there, and which are stale.
 
-use super::{FolderState, Layout, StageFolder, column, digest_of_file, read_table};
-use crate::sources::{image_id, source_of_address};
-use crate::{PipelineError, Result};
-use arrow::array::{Array, Float32Array, ListArray, StringArray, StructArray, UInt32Array, UInt64Array};
-use lapidary_schemas::tables::{DECISIONS_FILE, REJECTS_FILE, SUBSET_FILE};
-use lapidary_schemas::{Digest, ImageId, Manifest};
+use super::{FolderState, Layout, StageFolder, digest_of_file};
+use crate::sources::source_of_address;
+use lapidary_schemas::{Digest, Manifest};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 /// Whether a stage's folder can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -99,118 +95,4 @@ fn digest_outside(address: &str) -> Option<Digest> {
         return digest_of_file(path).ok().map(|(digest, _)| digest);
     }
     source_of_address(address)?.listing_digest().ok()
-}
-
-/// An image's way through the chain: its row, its decision, the subsets that hold it; or why it was rejected.
-///
-/// `name` is an image id (16 hexadecimal digits) or a path in the source.
-///
-/// # Errors
-/// When the source does not know it.
-pub fn explain(layout: &Layout, source: &str, name: &str) -> Result<Value> {
-    let images = layout.images(source);
-    let id = match name.parse::<ImageId>() {
-        Ok(id) if name.len() == 16 => id,
-        _ => image_id(source, name),
-    };
-    let mut found = json!({"image_id": id.to_string(), "source": source});
-    let mut known = false;
-    let columns = ["image_id", "digest", "image", "width", "height", "format", "split", "url", "license"];
-    for shard in Layout::shards(&images)? {
-        // The bytes come along with the struct, so rows are looked up in small batches.
-        for batch in super::Table::open(&shard, &columns, 64)? {
-            let batch = batch?;
-            let ids: &UInt64Array = column(&batch, "image_id")?;
-            let Some(row) = ids.values().iter().position(|v| *v == id.0) else { continue };
-            known = true;
-            found["shard"] = json!(layout.name_of(&shard));
-            for text in ["digest", "format", "split", "url", "license"] {
-                let array: &StringArray = column(&batch, text)?;
-                found[text] = if array.is_null(row) { Value::Null } else { json!(array.value(row)) };
-            }
-            for number in ["width", "height"] {
-                found[number] = json!(column::<UInt32Array>(&batch, number)?.value(row));
-            }
-            let image: &StructArray = column(&batch, "image")?;
-            let paths = image.column_by_name("path").and_then(|c| c.as_any().downcast_ref::<StringArray>());
-            found["path"] = json!(paths.map(|p| p.value(row)));
-        }
-    }
-    if !known {
-        return explain_reject(layout, source, name, found);
-    }
-    let decisions = layout.curation(source).join(DECISIONS_FILE);
-    if decisions.is_file() {
-        for batch in read_table(&decisions, &[])? {
-            let ids: &UInt64Array = column(&batch, "image_id")?;
-            let Some(row) = ids.values().iter().position(|v| *v == id.0) else { continue };
-            found["decision"] = decision_row(&batch, row)?;
-        }
-    }
-    found["subsets"] = json!(subsets_holding(layout, source, id)?);
-    Ok(found)
-}
-
-fn explain_reject(layout: &Layout, source: &str, name: &str, mut found: Value) -> Result<Value> {
-    let rejects = layout.images(source).join(REJECTS_FILE);
-    for batch in read_table(&rejects, &[])? {
-        let paths: &StringArray = column(&batch, "path")?;
-        if let Some(row) = (0..paths.len()).find(|row| paths.value(*row) == name) {
-            found["path"] = json!(name);
-            found["rejected"] = json!({
-                "reason": column::<StringArray>(&batch, "reason")?.value(row),
-                "detail": column::<StringArray>(&batch, "detail")?.value(row),
-            });
-            return Ok(found);
-        }
-    }
-    Err(PipelineError::Usage(format!(
-        "source `{source}` has no image `{name}`\nhint: give 16 hexadecimal digits, or the path inside the source"
-    )))
-}
-
-fn decision_row(batch: &arrow::array::RecordBatch, row: usize) -> Result<Value> {
-    let id_text = |name: &str| -> Result<Value> {
-        let array: &UInt64Array = column(batch, name)?;
-        Ok(if array.is_null(row) { Value::Null } else { json!(ImageId(array.value(row)).to_string()) })
-    };
-    let number = |name: &str| -> Result<Value> {
-        let array: &UInt32Array = column(batch, name)?;
-        Ok(if array.is_null(row) { Value::Null } else { json!(array.value(row)) })
-    };
-    let (score, detail): (&Float32Array, &StringArray) = (column(batch, "score")?, column(batch, "detail")?);
-    Ok(json!({
-        "reason": column::<StringArray>(batch, "reason")?.value(row),
-        "rank": number("rank")?,
-        "leaf": number("leaf")?,
-        "leaf_position": number("leaf_position")?,
-        "duplicate_of": id_text("duplicate_of")?,
-        "tied_in_by": id_text("neighbour")?,
-        "score": if score.is_null(row) { Value::Null } else { json!(score.value(row)) },
-        "detail": if detail.is_null(row) { Value::Null } else { json!(detail.value(row)) },
-        "issues": issues(batch, row)?,
-    }))
-}
-
-fn issues(batch: &arrow::array::RecordBatch, row: usize) -> Result<Value> {
-    let issues: &ListArray = column(batch, "issues")?;
-    let codes = issues.value(row);
-    let codes = codes.as_any().downcast_ref::<StringArray>();
-    Ok(json!(codes.into_iter().flatten().flatten().collect::<Vec<&str>>()))
-}
-
-fn subsets_holding(layout: &Layout, source: &str, id: ImageId) -> Result<Vec<String>> {
-    let mut holding = Vec::new();
-    for folder in layout.stage_folders() {
-        let table = folder.join(SUBSET_FILE);
-        if !table.is_file() || !layout.name_of(&folder).starts_with(&format!("{source}/subsets/")) {
-            continue;
-        }
-        for batch in read_table(&table, &["image_id"])? {
-            if column::<UInt64Array>(&batch, "image_id")?.values().contains(&id.0) {
-                holding.push(folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default());
-            }
-        }
-    }
-    Ok(holding)
 }

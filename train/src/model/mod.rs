@@ -8,16 +8,15 @@ mod vit;
 
 pub use head::DinoHead;
 pub use parameters::{
-    HostTensor, Seen, host_values, initialise, load, map_named, named_gradients, named_tensors, snapshot,
+    HostTensor, Seen, host_values, initialise, load, map_named, named_gradients, named_tensors, names, snapshot,
 };
 pub use projector::BarlowProjector;
 pub(crate) use projector::standardise;
 pub use vit::Vit;
 
-use crate::{Result, TrainError};
 use burn::module::Module;
 use burn::tensor::backend::Backend;
-use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PlanConfig};
+use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind};
 
 /// A student: backbone and the heads its objective needs. The teacher is one without the projector.
 #[derive(Module, Debug)]
@@ -43,25 +42,4 @@ impl<B: Backend> Network<B> {
     pub fn teacher_of(student: &Self) -> Self {
         Self { projector: None, ..student.clone() }.no_grad()
     }
-}
-
-/// Whether the sizes of model and views go together.
-///
-/// # Errors
-/// [`TrainError::Model`] naming what does not divide.
-pub fn check(model: &ModelConfig, plan: &PlanConfig) -> Result<()> {
-    let wrong = |text: String| Err(TrainError::Model(text));
-    if model.patch_px == 0 || model.heads == 0 || model.depth == 0 || model.dim == 0 {
-        return wrong("model: patch_px, dim, depth and heads must be above 0".to_owned());
-    }
-    if !model.dim.is_multiple_of(model.heads) {
-        return wrong(format!("model.dim = {} is no multiple of model.heads = {}", model.dim, model.heads));
-    }
-    let sides = plan.views.iter().map(|view| usize::from(view.size_px)).chain([model.image_px]);
-    for side in sides {
-        if side == 0 || !side.is_multiple_of(model.patch_px) {
-            return wrong(format!("a view of {side} px is no multiple of model.patch_px = {}", model.patch_px));
-        }
-    }
-    Ok(())
 }

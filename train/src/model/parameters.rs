@@ -117,6 +117,14 @@ pub fn named_tensors<B: Backend, M: Module<B>>(module: &M) -> BTreeMap<String, T
     found
 }
 
+/// The names of all parameters, in the module's order.
+pub fn names<B: Backend, M: Module<B>>(module: &M) -> Vec<String> {
+    let mut found = Vec::new();
+    let see = |(name, _, _): Seen<'_, B>| found.push(name.to_owned());
+    module.visit(&mut Visitor { path: Path::default(), see });
+    found
+}
+
 /// The gradient of every parameter that has one, flat, by name.
 pub fn named_gradients<B: AutodiffBackend, M: Module<B>>(
     module: &M,

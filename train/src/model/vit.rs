@@ -108,7 +108,7 @@ impl<B: Backend> Vit<B> {
             tokens = next;
             weights = Some(attention);
         }
-        let weights = weights.expect("a network has a block: checked in model::check");
+        let weights = weights.expect("a network has a block: checked in limits::check");
         let [batch, heads, count, _] = weights.dims();
         weights.slice([0..batch, 0..heads, 0..1, 1..count]).reshape([batch, heads, count - 1])
     }

@@ -1,7 +1,7 @@
 //! Barlow Twins' loss (Zbontar et al. 2021, eq. 1; spec/pretraining.md 1.6): the cross-correlation of two views'
 //! embeddings, each standardised over the batch, is pulled to the identity.
 
-use super::{Features, Loss, Objective};
+use super::{Features, Loss, Objective, Pending};
 use crate::model::{HostTensor, Network, standardise};
 use crate::optimise::StepSchedule;
 use burn::tensor::Tensor;
@@ -47,7 +47,7 @@ impl<A: AutodiffBackend> Objective<A> for BarlowTwins {
     }
 
     fn loss(
-        &mut self,
+        &self,
         features: &Features<A>,
         student: &Network<A>,
         _teacher: &Network<A::InnerBackend>,
@@ -64,8 +64,10 @@ impl<A: AutodiffBackend> Objective<A> for BarlowTwins {
             ("barlow_on_diagonal", on.inner()),
             ("barlow_off_diagonal", off.inner()),
         ];
-        Loss { total, metrics }
+        Loss { total, metrics, pending: Pending::new() }
     }
+
+    fn commit(&mut self, _pending: &Pending<A::InnerBackend>) {}
 
     fn state(&self) -> BTreeMap<String, HostTensor> {
         BTreeMap::new()

@@ -1,7 +1,7 @@
 //! DINO's loss (Caron et al. 2021, algorithm 1; spec/pretraining.md 1.5): the student's views predict the teacher's
 //! distribution over prototypes on the other global views; the teacher is centred and sharpened.
 
-use super::{Features, Loss, Objective};
+use super::{Features, Loss, Objective, Pending};
 use crate::model::{HostTensor, Network, host_values};
 use crate::optimise::StepSchedule;
 use burn::tensor::activation::{log_softmax, softmax};
@@ -61,7 +61,7 @@ impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
     }
 
     fn loss(
-        &mut self,
+        &self,
         features: &Features<A>,
         student: &Network<A>,
         teacher: &Network<A::InnerBackend>,
@@ -83,15 +83,21 @@ impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
         let confidence = q.clone().mean_dim(0).max();
         let total = cross_entropy(student_logits, Tensor::from_inner(q), features.batch);
         let mean = teacher_logits.mean_dim(0);
-        self.center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
-        let center_norm = (self.center.clone() * self.center.clone()).sum().sqrt();
+        let center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
+        let center_norm = (center.clone() * center.clone()).sum().sqrt();
         let metrics = vec![
             ("loss_dino", total.clone().inner()),
             ("teacher_entropy", entropy),
             ("top_prototype_share", confidence),
             ("center_norm", center_norm),
         ];
-        Loss { total, metrics }
+        Loss { total, metrics, pending: Pending::from([(CENTER, center)]) }
+    }
+
+    fn commit(&mut self, pending: &Pending<A::InnerBackend>) {
+        if let Some(center) = pending.get(CENTER) {
+            self.center = center.clone();
+        }
     }
 
     fn state(&self) -> BTreeMap<String, HostTensor> {

@@ -24,6 +24,9 @@ pub struct Features<B: AutodiffBackend> {
     pub teacher: Option<Tensor<B::InnerBackend, 2>>,
 }
 
+/// What an objective will remember once a step is taken, by name.
+pub type Pending<B> = BTreeMap<&'static str, Tensor<B, 2>>;
+
 /// A loss and what is to be said of it.
 #[derive(Debug)]
 pub struct Loss<B: AutodiffBackend> {
@@ -31,6 +34,8 @@ pub struct Loss<B: AutodiffBackend> {
     pub total: Tensor<B, 1>,
     /// Named scalars for the metrics, shape `[1]` each.
     pub metrics: Vec<(&'static str, Tensor<B::InnerBackend, 1>)>,
+    /// For [`Objective::commit`], when the step is taken.
+    pub pending: Pending<B::InnerBackend>,
 }
 
 /// What a step minimises.
@@ -39,14 +44,16 @@ pub trait Objective<B: AutodiffBackend>: Send + Sync {
     fn reads(&self, kind: ViewKind) -> bool;
     /// Whether it needs the teacher's features.
     fn needs_teacher(&self) -> bool;
-    /// The loss of a step. Changes what the objective remembers (DINO's centre).
+    /// The loss of a step, which changes nothing: what the objective would remember is pending.
     fn loss(
-        &mut self,
+        &self,
         features: &Features<B>,
         student: &Network<B>,
         teacher: &Network<B::InnerBackend>,
         schedule: &StepSchedule,
     ) -> Loss<B>;
+    /// Remembers what was pending in a loss whose step is taken (DINO's centre).
+    fn commit(&mut self, pending: &Pending<B::InnerBackend>);
     /// What it remembers from step to step, for checkpoints.
     fn state(&self) -> BTreeMap<String, HostTensor>;
     /// Goes on from what [`Objective::state`] gave.
@@ -68,21 +75,26 @@ impl<B: AutodiffBackend> Objective<B> for Weighted<B> {
     }
 
     fn loss(
-        &mut self,
+        &self,
         features: &Features<B>,
         student: &Network<B>,
         teacher: &Network<B::InnerBackend>,
         schedule: &StepSchedule,
     ) -> Loss<B> {
-        let mut metrics = Vec::new();
+        let (mut metrics, mut pending) = (Vec::new(), Pending::new());
         let mut total: Option<Tensor<B, 1>> = None;
-        for (weight, part) in &mut self.parts {
+        for (weight, part) in &self.parts {
             let loss = part.loss(features, student, teacher, schedule);
             let weighted = loss.total * *weight;
             total = Some(total.map_or(weighted.clone(), |sum| sum + weighted));
             metrics.extend(loss.metrics);
+            pending.extend(loss.pending);
         }
-        Loss { total: total.expect("an objective has a part: made in build"), metrics }
+        Loss { total: total.expect("an objective has a part: made in build"), metrics, pending }
+    }
+
+    fn commit(&mut self, pending: &Pending<B::InnerBackend>) {
+        self.parts.iter_mut().for_each(|(_, part)| part.commit(pending));
     }
 
     fn state(&self) -> BTreeMap<String, HostTensor> {

@@ -2,6 +2,7 @@
 //! norm of its own, biases and 1-D parameters are not decayed, a frozen parameter keeps no state.
 
 use super::StepSchedule;
+use super::gradients::{Gradient, Gradients};
 use crate::model::{HostTensor, Seen, host_values, map_named};
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -25,42 +26,21 @@ struct Moments<B: Backend> {
     steps: i32,
 }
 
-/// A network after a step.
-#[derive(Debug)]
-pub struct Stepped<M, B: Backend> {
-    /// The network.
-    pub network: M,
-    /// The norm of all gradients before clipping, shape `[1]`.
-    pub gradient_norm: Option<Tensor<B, 1>>,
-}
-
 impl<B: Backend> AdamW<B> {
     /// No state yet.
     pub fn new() -> Self {
         Self { moments: BTreeMap::new() }
     }
 
-    /// Changes a network by its gradients, by name. `clip_norm` 0 means no clipping.
-    pub fn step<A, M>(
-        &mut self,
-        network: M,
-        mut gradients: BTreeMap<String, Tensor<B, 1>>,
-        schedule: &StepSchedule,
-        clip_norm: f64,
-    ) -> Stepped<M, B>
+    /// Changes a network by its gradients. `clip_norm` 0 means no clipping.
+    pub fn step<A, M>(&mut self, network: M, mut gradients: Gradients<B>, schedule: &StepSchedule, clip_norm: f64) -> M
     where
         A: AutodiffBackend<InnerBackend = B>,
         M: AutodiffModule<A>,
     {
-        let mut squares: Option<Tensor<B, 1>> = None;
-        let network = map_named(network, |(name, shape, value): Seen<'_, A>| {
+        map_named(network, |(name, shape, value): Seen<'_, A>| {
             let frozen = schedule.freeze_last_layer && name.contains("last_layer.");
-            let Some(gradient) = gradients.remove(name) else { return value };
-            let square = (gradient.clone() * gradient.clone()).sum();
-            squares = Some(squares.take().map_or(square.clone(), |sum| sum + square.clone()));
-            if frozen {
-                return value;
-            }
+            let Some(Gradient { gradient, square }) = gradients.take(name).filter(|_| !frozen) else { return value };
             let gradient = if clip_norm > 0.0 {
                 let scale = ((square.sqrt() + 1e-6) / clip_norm).clamp_min(1.0);
                 gradient / scale
@@ -71,8 +51,7 @@ impl<B: Backend> AdamW<B> {
             let decay = if shape.len() > 1 { schedule.weight_decay } else { 0.0 };
             let updated = self.update(name, value.inner(), gradient, schedule.learning_rate, decay);
             Tensor::from_inner(updated)
-        });
-        Stepped { network, gradient_norm: squares.map(Tensor::sqrt) }
+        })
     }
 
     fn update(
@@ -158,7 +137,8 @@ mod tests {
         for _ in 0..steps {
             let loss = (network.weight.val() * network.weight.val()).sum() * 3.0 + network.bias.val().sum() * 2.0;
             let gradients = named_gradients::<Cpu, _>(&network, &loss.backward());
-            network = optimiser.step::<Cpu, _>(network, gradients, schedule, clip_norm).network;
+            let gradients = Gradients::of::<Cpu, _>(&network, gradients);
+            network = optimiser.step::<Cpu, _>(network, gradients, schedule, clip_norm);
         }
         let host = |t: Tensor<Cpu, 1>| host_values(t);
         (host(network.weight.val().reshape([2])), host(network.bias.val()))

@@ -2,8 +2,10 @@
 
 mod adamw;
 mod ema;
+mod gradients;
 mod schedule;
 
-pub use adamw::{AdamW, Stepped};
+pub use adamw::AdamW;
 pub use ema::follow;
+pub use gradients::Gradients;
 pub use schedule::{Schedule, StepSchedule};

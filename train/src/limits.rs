@@ -1,0 +1,290 @@
+//! What `pretrain` may be asked for: every key's range, and whether the plan has the views that the objective reads. All of
+//! it is looked at before the first tensor is made and before anything is written.
+
+use crate::Result;
+use lapidary_pipeline::Ranges;
+use lapidary_schemas::Config;
+use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewKind, ViewSpec};
+use std::collections::BTreeSet;
+
+/// Values of a layer across at most, and of what has one a pixel.
+const WIDTH_MAX: usize = 65_536;
+const PROTOTYPES_MAX: usize = 1 << 24;
+const DEPTH_MAX: usize = 1000;
+const MLP_RATIO_MAX: usize = 64;
+const BATCH_MAX: usize = 1 << 20;
+const THREADS_MAX: usize = 1024;
+
+/// A plan, as far as its configuration must fit it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planned<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) images: usize,
+    pub(crate) epochs: usize,
+}
+
+/// Checks a configuration, whose views are those of the plan.
+///
+/// # Errors
+/// [`lapidary_pipeline::PipelineError::Usage`] with each key that cannot be, and what it may be.
+pub(crate) fn check(config: &Config, planned: Planned<'_>) -> Result<()> {
+    let mut ranges = Ranges::default();
+    model(&config.model, &mut ranges);
+    objective(&config.objective, &mut ranges);
+    pretrain(&config.pretrain, &mut ranges);
+    // What follows divides by some of these.
+    ranges.check()?;
+    together(config, planned, &mut ranges);
+    views(config, planned.name, &mut ranges);
+    Ok(ranges.check()?)
+}
+
+fn model(config: &ModelConfig, ranges: &mut Ranges) {
+    ranges.within("model.image_px", config.image_px, 1..=usize::from(u16::MAX));
+    ranges.within("model.patch_px", config.patch_px, 1..=usize::from(u16::MAX));
+    ranges.within("model.dim", config.dim, 1..=WIDTH_MAX);
+    ranges.within("model.depth", config.depth, 1..=DEPTH_MAX);
+    ranges.within("model.heads", config.heads, 1..=config.dim.max(1));
+    ranges.within("model.mlp_ratio", config.mlp_ratio, 1..=MLP_RATIO_MAX);
+}
+
+fn objective(config: &ObjectiveConfig, ranges: &mut Ranges) {
+    if config.kind == ObjectiveKind::Dino {
+        ranges.positive("objective.dino_weight", config.dino_weight);
+    } else {
+        ranges.at_least("objective.dino_weight", config.dino_weight, 0.0);
+    }
+    ranges.at_least("objective.barlow_scale", config.barlow_scale, 0.0);
+    ranges.at_least("objective.barlow_off_diagonal", config.barlow_off_diagonal, 0.0);
+    // Of one dimension there is no redundancy, and over one prototype every distribution is the same.
+    ranges.within("objective.barlow_dim", config.barlow_dim, 2..=WIDTH_MAX);
+    ranges.within("objective.prototypes", config.prototypes, 2..=PROTOTYPES_MAX);
+    ranges.within("objective.head_hidden", config.head_hidden, 1..=WIDTH_MAX);
+    ranges.within("objective.head_bottleneck", config.head_bottleneck, 1..=WIDTH_MAX);
+    ranges.positive("objective.student_temperature", config.student_temperature);
+    ranges.positive("objective.teacher_temperature", config.teacher_temperature);
+    ranges.positive("objective.teacher_temperature_start", config.teacher_temperature_start);
+    ranges.within("objective.center_momentum", config.center_momentum, 0.0..=1.0);
+}
+
+fn pretrain(config: &PretrainConfig, ranges: &mut Ranges) {
+    ranges.within("pretrain.batch", config.batch, 1..=BATCH_MAX);
+    ranges.within("pretrain.pieces", config.pieces, 1..=THREADS_MAX);
+    ranges.at_least("pretrain.base_learning_rate", config.base_learning_rate, 0.0);
+    ranges.at_least("pretrain.final_learning_rate", config.final_learning_rate, 0.0);
+    ranges.at_least("pretrain.weight_decay", config.weight_decay, 0.0);
+    ranges.at_least("pretrain.final_weight_decay", config.final_weight_decay, 0.0);
+    ranges.within("pretrain.momentum", config.momentum, 0.0..=1.0);
+    ranges.at_least("pretrain.clip_norm", config.clip_norm, 0.0);
+    ranges.within("pretrain.checkpoint_steps", config.checkpoint_steps, 1..=usize::MAX);
+    ranges.within("pretrain.prefetch_batches", config.prefetch_batches, 0..=THREADS_MAX);
+    ranges.within("pretrain.loader_threads", config.loader_threads, 0..=THREADS_MAX);
+}
+
+/// What two keys, or a key and the plan, must agree in.
+fn together(config: &Config, planned: Planned<'_>, ranges: &mut Ranges) {
+    let Config { model, objective, pretrain, .. } = config;
+    if !model.dim.is_multiple_of(model.heads) {
+        ranges.refuse(format!("model.dim = {} is no multiple of model.heads = {}", model.dim, model.heads));
+    }
+    let sides: BTreeSet<usize> =
+        config.plan.views.iter().map(|view| usize::from(view.size_px)).chain([model.image_px]).collect();
+    for side in sides {
+        if side == 0 || !side.is_multiple_of(model.patch_px) {
+            let patch = model.patch_px;
+            ranges.refuse(format!(
+                "a view of {side} px is no multiple of model.patch_px = {patch} (plan.view, model.image_px)"
+            ));
+        }
+    }
+    if pretrain.batch == 1 && objective.kind != ObjectiveKind::Dino {
+        ranges.refuse("pretrain.batch = 1: Barlow Twins needs the statistics of at least 2 images".to_owned());
+    }
+    if planned.images < pretrain.batch {
+        let Planned { name, images, .. } = planned;
+        ranges.refuse(format!("plan `{name}` has {images} images, fewer than pretrain.batch = {}", pretrain.batch));
+        return;
+    }
+    let steps = planned.images / pretrain.batch * planned.epochs;
+    if pretrain.steps > steps {
+        let asked = pretrain.steps;
+        ranges
+            .refuse(format!("pretrain.steps = {asked}, but the plan holds {steps}\nhint: plan more with plan.epochs"));
+    }
+    if steps == 0 {
+        ranges.refuse(format!("plan `{}` holds no step\nhint: plan more with plan.epochs", planned.name));
+    }
+}
+
+/// Whether the plan has the views that the objective reads, none of which may be lost.
+fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
+    let of_kind = |kind: ViewKind| -> Vec<&ViewSpec> {
+        config.plan.views.iter().filter(|view| view.kind == kind && view.count > 0).collect()
+    };
+    let count = |kind: ViewKind| of_kind(kind).iter().map(|view| usize::from(view.count)).sum::<usize>();
+    let (globals, locals, barlows) = (count(ViewKind::Global), count(ViewKind::Local), count(ViewKind::Barlow));
+    let (kind, name) = match config.objective.kind {
+        ObjectiveKind::Dino => (ObjectiveKind::Dino, "dino"),
+        ObjectiveKind::BarlowTwins => (ObjectiveKind::BarlowTwins, "barlow-twins"),
+        ObjectiveKind::Hybrid => (ObjectiveKind::Hybrid, "hybrid"),
+    };
+    let mut lacks = |what: String| {
+        ranges.refuse(format!(
+            "objective.kind = {name} {what} (plan `{plan}`: {globals} global, {locals} local, {barlows} barlow)\n\
+             hint: plan again with another plan.recipe or plan.view, or choose another objective.kind"
+        ));
+    };
+    let mut read = BTreeSet::new();
+    if kind != ObjectiveKind::BarlowTwins {
+        read.extend([ViewKind::Global, ViewKind::Local]);
+        if globals == 0 {
+            lacks("needs global views for its teacher".to_owned());
+        } else if globals + locals < 2 {
+            lacks("compares a teacher's view with another of the student, and needs at least two".to_owned());
+        }
+    }
+    if kind != ObjectiveKind::Dino {
+        let own = if barlows > 0 { ViewKind::Barlow } else { ViewKind::Global };
+        let (found, what) = if barlows > 0 { (barlows, "barlow views") } else { (globals, "global views") };
+        read.insert(own);
+        // A third global view is not lost where DINO reads it too.
+        let spare = own == ViewKind::Global && kind == ObjectiveKind::Hybrid;
+        if found < 2 || (found > 2 && !spare) {
+            lacks(format!("compares two {what}, and needs exactly two"));
+        }
+    }
+    for kind in read {
+        let sizes: BTreeSet<u16> = of_kind(kind).iter().map(|view| view.size_px).collect();
+        if sizes.len() > 1 {
+            let (kind, sizes) = (kind.name(), sizes.iter().map(u16::to_string).collect::<Vec<_>>().join(" and "));
+            ranges.refuse(format!(
+                "plan.view: {kind} views of {sizes} px in plan `{plan}`; those of one kind must have one size_px"
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapidary_pipeline::cli::resolve;
+
+    const PLANNED: Planned<'_> = Planned { name: "p", images: 100, epochs: 10 };
+
+    /// The default configuration with some keys changed, as a user changes them.
+    fn configured(changes: &[&str]) -> Config {
+        let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+        resolve(None, None, &changes).expect("resolves")
+    }
+
+    fn refusal(changes: &[&str]) -> String {
+        let error = check(&configured(changes), PLANNED).expect_err("it cannot be");
+        let failure = lapidary_pipeline::cli::Failure::from(error);
+        assert_eq!(failure.exit_code, 2);
+        failure.error.to_string()
+    }
+
+    #[test]
+    fn the_default_and_every_preset_can_be() {
+        check(&configured(&[]), PLANNED).expect("the default");
+        for (name, _) in lapidary_schemas::PRESETS {
+            let config = resolve(Some(name), None, &[]).expect("resolves");
+            check(&config, Planned { images: 10_000, epochs: 10, ..PLANNED }).expect(name);
+        }
+    }
+
+    #[test]
+    fn every_key_is_refused_by_its_name_when_it_is_out_of_range() {
+        for change in [
+            "model.image_px=0",
+            "model.patch_px=0",
+            "model.dim=0",
+            "model.dim=1000000000000",
+            "model.depth=0",
+            "model.heads=0",
+            "model.mlp_ratio=0",
+            "objective.dino_weight=-0.1",
+            "objective.dino_weight=nan",
+            "objective.barlow_scale=-1.0",
+            "objective.barlow_off_diagonal=-1.0",
+            "objective.barlow_dim=0",
+            "objective.prototypes=1",
+            "objective.head_hidden=0",
+            "objective.head_bottleneck=0",
+            "objective.student_temperature=0.0",
+            "objective.teacher_temperature=-0.04",
+            "objective.teacher_temperature_start=0.0",
+            "objective.center_momentum=1.1",
+            "pretrain.batch=0",
+            "pretrain.pieces=0",
+            "pretrain.base_learning_rate=inf",
+            "pretrain.final_learning_rate=-1.0",
+            "pretrain.weight_decay=-1.0",
+            "pretrain.final_weight_decay=nan",
+            "pretrain.momentum=1.5",
+            "pretrain.clip_norm=-3.0",
+            "pretrain.checkpoint_steps=0",
+            "pretrain.loader_threads=100000",
+            "pretrain.prefetch_batches=100000",
+            "pretrain.steps=11",
+            "pretrain.batch=101",
+            "pretrain.batch=1",
+        ] {
+            let (key, _) = change.split_once('=').expect("a change");
+            let told = refusal(&[change]);
+            assert!(told.contains(key), "{change}: {told}");
+        }
+        assert!(refusal(&["model.heads=5"]).contains("model.dim = 384 is no multiple of model.heads = 5"));
+        assert!(refusal(&["model.patch_px=15"]).contains("no multiple of model.patch_px = 15"));
+        assert!(refusal(&["objective.kind=dino", "objective.dino_weight=0.0"]).contains("objective.dino_weight"));
+    }
+
+    fn with_views(kind: &str, views: &[(ViewKind, u8, u16)]) -> Result<()> {
+        let mut config = configured(&[&format!("objective.kind={kind}")]);
+        let spec = |(kind, count, size_px): &(ViewKind, u8, u16)| ViewSpec {
+            kind: *kind,
+            count: *count,
+            size_px: *size_px,
+            ..ViewSpec::default()
+        };
+        config.plan.views = views.iter().map(spec).collect();
+        check(&config, PLANNED)
+    }
+
+    #[test]
+    fn a_plan_must_have_the_views_that_the_objective_reads_and_lose_none() {
+        use ViewKind::{Barlow, Global, Local};
+        for (kind, views) in [
+            ("dino", &[(Global, 2, 224), (Local, 6, 96)][..]),
+            ("dino", &[(Global, 1, 224), (Local, 1, 96)]),
+            ("dino", &[(Global, 2, 224), (Barlow, 2, 96)]),
+            ("dino", &[(Global, 2, 224), (Barlow, 1, 96), (Barlow, 1, 48)]),
+            ("barlow-twins", &[(Barlow, 2, 224)]),
+            ("barlow-twins", &[(Global, 2, 224), (Local, 6, 96)]),
+            ("hybrid", &[(Global, 3, 224), (Local, 6, 96)]),
+            ("hybrid", &[(Global, 1, 224), (Local, 1, 96), (Barlow, 2, 224)]),
+        ] {
+            with_views(kind, views).unwrap_or_else(|error| panic!("{kind} on {views:?}: {error}"));
+        }
+        for (kind, views, why) in [
+            ("hybrid", &[(Barlow, 2, 224)][..], "needs global views"),
+            ("dino", &[(Barlow, 2, 224)], "needs global views"),
+            ("dino", &[(Local, 2, 96)], "needs global views"),
+            ("dino", &[(Global, 1, 224)], "at least two"),
+            ("dino", &[(Global, 1, 224), (Local, 0, 96)], "at least two"),
+            ("barlow-twins", &[(Global, 1, 224)], "exactly two"),
+            ("barlow-twins", &[(Barlow, 3, 224)], "exactly two"),
+            ("barlow-twins", &[(Global, 3, 224)], "exactly two"),
+            ("barlow-twins", &[(Local, 2, 96)], "exactly two"),
+            ("hybrid", &[(Global, 1, 224), (Local, 6, 96)], "exactly two"),
+            ("hybrid", &[(Global, 2, 224), (Barlow, 1, 224)], "exactly two"),
+            ("dino", &[(Global, 1, 224), (Global, 1, 96)], "global views of 96 and 224 px"),
+            ("hybrid", &[(Global, 2, 224), (Local, 3, 96), (Local, 3, 48)], "local views of 48 and 96 px"),
+            ("barlow-twins", &[(Barlow, 1, 224), (Barlow, 1, 96)], "barlow views of 96 and 224 px"),
+            ("dino", &[(Global, 2, 224), (Local, 6, 98)], "no multiple of model.patch_px"),
+        ] {
+            let error = with_views(kind, views).expect_err(why).to_string();
+            assert!(error.contains(why), "{kind} on {views:?}: {error}");
+        }
+    }
+}
