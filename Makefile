@@ -39,7 +39,7 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test bench bench-pixels bench-curate bench-seeds gpu-check check clean
+.PHONY: help setup build demo curate pretrain eval report status test fuzz bench bench-pixels bench-curate bench-seeds gpu-check check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -113,6 +113,10 @@ check: setup ## format, typos, clippy and docs, as CI does
 	@if command -v typos >/dev/null; then typos; else echo "typos is not installed; skipped"; fi
 	@cargo clippy --release --workspace --all-targets --features $(GPU) --quiet -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --features $(GPU) --quiet
+
+fuzz: setup ## damaged inputs for every reader of foreign bytes, for SECS=60 seconds (SEED=1)
+	@LAPIDARY_FUZZ_SECS=$(or $(SECS),60) LAPIDARY_FUZZ_SEED=$(or $(SEED),1) \
+	  cargo test --release -p lapidary-tests --test e2e --quiet -- --exact fuzz::driver::every_reader_of_foreign_bytes_holds --nocapture
 
 bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, default ../shared/data)
 	@tests/bench/run.sh $(LAPIDARY)

@@ -16,7 +16,7 @@ use crate::stage::{Opened, Outcome, Progress, StageRun, StageSpec, TableWriter, 
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use crossbeam_channel::bounded;
-use lapidary_schemas::config::IngestConfig;
+use lapidary_schemas::config::{IccProfiles, IngestConfig};
 use lapidary_schemas::tables::{self, REJECTS_FILE};
 use lapidary_schemas::{ImageId, Manifest, RejectReason, Rows};
 use rayon::prelude::*;
@@ -24,6 +24,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Inputs a chunk; chunks are the unit of parallel work and of writing.
 const CHUNK_INPUTS: usize = 64;
@@ -100,7 +101,9 @@ fn run_ingest(
     }
     let fetcher = Fetcher::new(&spool)?;
     let progress = Progress::new("ingest", entries.len() as u64, "images");
-    let reader = Reader { listing: &listing, fetcher: &fetcher, source: name, config };
+    let foreign_profiles = AtomicU64::new(0);
+    let reader =
+        Reader { listing: &listing, fetcher: &fetcher, source: name, config, foreign_profiles: &foreign_profiles };
 
     std::thread::scope(|scope| -> Result<()> {
         let (send, receive) = bounded::<Vec<ImageRow>>(1);
@@ -135,6 +138,13 @@ fn run_ingest(
     })?;
     drop(progress);
 
+    let foreign_profiles = foreign_profiles.into_inner();
+    if foreign_profiles > 0 {
+        tracing::info!("{name}: {foreign_profiles} images carry a colour profile other than sRGB; {}", match config.icc {
+            IccProfiles::Ignore => "it is ignored (ingest.icc = \"convert\" converts their colours)",
+            IccProfiles::Convert => "their colours are converted to sRGB",
+        });
+    }
     let kept = shards.finish(|file, table| run.note_table(file, table))?;
     rejects.sort_by(|a, b| (&a.path, a.reason).cmp(&(&b.path, b.reason)));
     write_rejects(&mut run, &rejects)?;
@@ -162,6 +172,7 @@ fn run_ingest(
         "images_by_split": images_by_split,
         "image_bytes": image_bytes,
         "added": kept.images,
+        "foreign_icc_profiles": foreign_profiles,
         "rejected_by_reason": reasons,
         "bad_annotations": listing.bad_annotations,
     });
@@ -192,6 +203,8 @@ struct Reader<'a> {
     fetcher: &'a Fetcher,
     source: &'a str,
     config: &'a IngestConfig,
+    /// Images with a colour profile other than sRGB's.
+    foreign_profiles: &'a AtomicU64,
 }
 
 impl Reader<'_> {
@@ -199,7 +212,8 @@ impl Reader<'_> {
     fn read(&self, id: ImageId, entry: &Entry) -> Result<ImageRow, Reject> {
         let reject = |(reason, detail): (RejectReason, String)| Reject::new(&entry.path, reason, detail);
         let bytes = self.fetcher.fetch(entry, self.config.max_bytes).map_err(reject)?;
-        let checked = check(&bytes, self.config.max_pixels).map_err(reject)?;
+        let checked = check(&bytes, self.config).map_err(reject)?;
+        self.foreign_profiles.fetch_add(u64::from(checked.has_foreign_profile), Ordering::Relaxed);
         Ok(ImageRow {
             id,
             digest: digest_of_bytes(&bytes),

@@ -4,6 +4,9 @@
 
 mod chain;
 mod curation;
+mod formats;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
 mod golden;
 mod golden_curation;
 mod increments;
