@@ -44,7 +44,7 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test faults bench bench-pixels bench-curate bench-seeds gpu-check check clean
+.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-seeds gpu-check check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -122,6 +122,10 @@ check: setup ## format, typos, clippy and docs, as CI does
 faults: setup ## 240 kills at named points and random moments, on drawn and real images (FAULTS=n)
 	@cargo build --release --workspace
 	@LAPIDARY_FAULTS=$(or $(FAULTS),240) cargo test --release --workspace --test e2e -- --nocapture faults
+
+fuzz: setup ## damaged inputs for every reader of foreign bytes, for SECS=60 seconds (SEED=1)
+	@LAPIDARY_FUZZ_SECS=$(or $(SECS),60) LAPIDARY_FUZZ_SEED=$(or $(SEED),1) \
+	  cargo test --release --workspace --test e2e --quiet -- --exact fuzz::driver::every_reader_of_foreign_bytes_holds --nocapture
 
 bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, default ../shared/data)
 	@tests/bench/run.sh $(LAPIDARY)

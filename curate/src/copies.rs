@@ -15,7 +15,7 @@ use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, digest_of_bytes, digest_of_file,
 };
-use lapidary_pipeline::{PipelineError, describe, interrupt, refuse_too_many, write_rejects};
+use lapidary_pipeline::{DecodeRule, PipelineError, describe, interrupt, refuse_too_many, write_rejects};
 use lapidary_schemas::config::Evidence;
 use lapidary_schemas::{Config, Manifest, Rows};
 use rayon::prelude::*;
@@ -178,13 +178,13 @@ fn read_one(
     let reject = |(reason, detail)| Reject::new(&entry.path, reason, detail);
     let asked = |evidence: Evidence| config.curate.evidence.contains(&evidence);
     let bytes = fetcher.fetch(entry, config.ingest.max_bytes).map_err(reject)?;
-    let max_pixels = config.ingest.max_pixels;
+    let rule = DecodeRule::from(&config.ingest);
     let only_hashes = !asked(Evidence::Embedding) && !asked(Evidence::Local);
     let taken = if only_hashes {
-        fingerprinter.take_hashes(&bytes, max_pixels)
+        fingerprinter.take_hashes(&bytes, rule)
     } else {
         let keypoints = if asked(Evidence::Local) { config.fingerprint.keypoints } else { 0 };
-        fingerprinter.take(&bytes, max_pixels, keypoints)
+        fingerprinter.take(&bytes, rule, keypoints)
     };
     let taken = taken.map_err(reject)?;
     let vector = if asked(Evidence::Embedding) {

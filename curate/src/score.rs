@@ -6,6 +6,7 @@
 
 use crate::Result;
 use crate::micro_ap::ranked_score;
+use csv::{ReaderBuilder, StringRecord};
 use lapidary_pipeline::PipelineError;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,14 +28,12 @@ impl Truth {
     /// # Errors
     /// When the table cannot be read, or a line has not three fields.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(PipelineError::io("read", path))?;
         let mut planted = Vec::new();
-        for (number, line) in text.lines().enumerate().skip(1) {
-            let fields: Vec<&str> = line.split(',').collect();
+        for record in records(path)?.iter().skip(1) {
+            let fields: Vec<&str> = record.iter().collect();
             let [copy, original, kind] = fields[..] else {
-                let error =
-                    PipelineError::format(path, format!("line {} has {} fields, not 3", number + 1, fields.len()));
-                return Err(error.into());
+                let error = format!("line {} has {} fields, not 3", line_of(record), fields.len());
+                return Err(PipelineError::format(path, error).into());
             };
             planted.push((copy.to_owned(), original.to_owned(), kind.to_owned()));
         }
@@ -138,24 +137,44 @@ impl Truth {
     }
 }
 
+/// The records of a CSV table, its line of names included; a field in quotes may hold commas, quotes and line ends.
+fn records(path: &Path) -> Result<Vec<StringRecord>> {
+    let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_path(path);
+    let fault = |e: csv::Error| match e.into_kind() {
+        csv::ErrorKind::Io(e) => PipelineError::io("read", path)(e),
+        csv::ErrorKind::Utf8 { pos, err } => {
+            let line = pos.map_or(0, |pos| pos.line());
+            PipelineError::format(path, format!("line {line} is not UTF-8: {err}"))
+        }
+        other => PipelineError::format(path, format!("{other:?}")),
+    };
+    let mut reader = reader.map_err(fault)?;
+    Ok(reader.records().collect::<Result<_, _>>().map_err(fault)?)
+}
+
+fn line_of(record: &StringRecord) -> u64 {
+    record.position().map_or(0, csv::Position::line)
+}
+
 /// Scores a table of pairs (CSV: path, path, score), as any tool may write it, by its paths.
 ///
 /// # Errors
 /// When a table cannot be read, or a line's third field is no number; a first line of names is passed over.
 pub fn score_csv(pairs: &Path, truth: &Path) -> Result<Value> {
     let truth = Truth::read(truth)?;
-    let text = std::fs::read_to_string(pairs).map_err(PipelineError::io("read", pairs))?;
+    let records = records(pairs)?;
     let mut lines = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let mut fields = line.split(',');
+    for (number, record) in records.iter().enumerate() {
+        let line = line_of(record);
+        let mut fields = record.iter();
         let (Some(a), Some(b), Some(score)) = (fields.next(), fields.next(), fields.next()) else {
-            return Err(PipelineError::format(pairs, format!("line {} has fewer than 3 fields", number + 1)).into());
+            return Err(PipelineError::format(pairs, format!("line {line} has fewer than 3 fields")).into());
         };
         match score.trim().parse::<f64>() {
             Ok(score) if !score.is_nan() => lines.push((a, b, score)),
             _ if number == 0 => {}
             _ => {
-                let error = PipelineError::format(pairs, format!("line {}: `{score}` is no score", number + 1));
+                let error = PipelineError::format(pairs, format!("line {line}: `{score}` is no score"));
                 return Err(error.into());
             }
         }
@@ -186,6 +205,32 @@ mod tests {
         assert_eq!(scored["by_kind"]["crop"]["recall"], 0.5);
         assert_eq!(scored["by_kind"]["flip"]["recall"], 0.0);
         assert_eq!((&scored["pairs_right"], &scored["pairs_wrong"]), (&json!(1), &json!(2)));
+    }
+
+    #[test]
+    fn paths_may_hold_commas_quotes_and_line_ends() {
+        const ODD: [&str; 4] = ["a, b/1.jpg", "the \"best\".png", "two\nlines\r\n.jpg", "\u{e9}\u{4e2d}; #x.jpg"];
+        let temporary = tempfile::tempdir().expect("a folder");
+        let (truth, pairs) = (temporary.path().join("truth.csv"), temporary.path().join("pairs.csv"));
+        let rows = [[ODD[0], ODD[1], "crop, tight"], [ODD[2], ODD[3], "flip"]];
+        std::fs::write(&truth, lapidary_pipeline::draw::truth_table(rows).expect("a table")).expect("writes");
+        let read = Truth::read(&truth).expect("reads");
+        assert_eq!(read.planted, rows.map(|row| (row[0].to_owned(), row[1].to_owned(), row[2].to_owned())));
+        // With a byte-order mark, names of columns, more columns than are read, and lines that end as on Windows.
+        let text = "\u{feff}from,to,distance,by\r\n\"a, b/1.jpg\",\"the \"\"best\"\".png\",0.9,tool\r\n\
+                    \"two\nlines\r\n.jpg\",\u{e9}\u{4e2d}; #x.jpg, 0.8,tool\r\n";
+        std::fs::write(&pairs, text).expect("writes");
+        let scored = score_csv(&pairs, &truth).expect("scores");
+        assert_eq!((&scored["micro_ap"], &scored["pairs"]), (&json!(1.0), &json!(2)));
+        assert_eq!(scored["recall_by_kind"]["crop, tight"], json!(1.0));
+        std::fs::write(&pairs, "a,b,0.5\n\"a\nb\",c,0.5\na,b,high\n").expect("writes");
+        let error = score_csv(&pairs, &truth).expect_err("no number").to_string();
+        assert!(error.contains("pairs.csv") && error.contains("line 4: `high` is no score"), "{error}");
+        std::fs::write(&truth, "path,copy_of,kind\na,b\n").expect("writes");
+        let error = Truth::read(&truth).expect_err("two fields").to_string();
+        assert!(error.contains("line 2 has 2 fields, not 3"), "{error}");
+        std::fs::write(&truth, b"path,copy_of,kind\na,\xff,x\n").expect("writes");
+        assert!(Truth::read(&truth).expect_err("no text").to_string().contains("line 2 is not UTF-8"));
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn compute(store: &ImageStore, labelled: &[Labelled], encoder: &mut dyn Enco
         let fetched = store.fetch(&ids)?;
         let images = (0..fetched.len())
             .into_par_iter()
-            .map(|i| decode(fetched.get(i), u64::MAX).map(|decoded| decoded.rgb))
+            .map(|i| decode(fetched.get(i), store.rule()).map(|decoded| decoded.rgb))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|(reason, detail)| PipelineError::Usage(format!("{} ({detail}); ingest again", reason.text())))?;
         values.extend(encoder.encode(&images)?);

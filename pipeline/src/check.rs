@@ -1,10 +1,11 @@
 //! What ingest asks of an image: that it decodes, how large it is, and its luma to hash.
 //!
 //! JPEG goes through libjpeg-turbo at a reduced scale: every coefficient is decoded, and so checked, but only the low ones
-//! are turned into pixels, and only of luma. What libjpeg-turbo warns of is judged by the full decoder, as is every other
-//! format.
+//! are turned into pixels, and only of luma. Every other format, and what is converted to sRGB, is decoded whole.
 
-use crate::decode::{Undecodable, decode, decode_jpeg, smallest_scale};
+use crate::decode::{
+    DecodeRule, Undecodable, decode, decode_jpeg, guarded, has_foreign_profile, is_converted, is_jpeg, smallest_scale,
+};
 use crate::fingerprint::luma_of_image;
 use image::GrayImage;
 use turbojpeg::{PixelFormat, ScalingFactor};
@@ -20,28 +21,34 @@ pub struct Checked {
     pub format: &'static str,
     /// Luma, at full size or at 1/2, 1/4 or 1/8 of it, its short side then at least 64 pixels.
     pub luma: GrayImage,
+    /// It carries a colour profile that means other colours than sRGB's.
+    pub has_foreign_profile: bool,
 }
 
 /// Twice the side that the hash is computed at.
 const LUMA_SIDE_PX: usize = 64;
 
-/// Checks an image of at most `max_pixels` pixels.
+/// Checks an image by the rule that it will be decoded by.
 ///
 /// # Errors
 /// The reject reason and what exactly was wrong.
-pub fn check(bytes: &[u8], max_pixels: u64) -> Result<Checked, Undecodable> {
-    let mut luma = GrayImage::default();
-    let room = &mut luma;
-    let whole = decode_jpeg(bytes, max_pixels, scale_for, PixelFormat::GRAY, move |width, height| {
-        *room = GrayImage::new(width as u32, height as u32);
-        room.as_mut()
-    });
-    if let Some((width, height)) = whole {
-        return Ok(Checked { width, height, format: "jpeg", luma });
-    }
-    let decoded = decode(bytes, max_pixels)?;
-    let (width, height) = decoded.rgb.dimensions();
-    Ok(Checked { width, height, format: decoded.format, luma: luma_of_image(&decoded.rgb) })
+pub fn check(bytes: &[u8], rule: impl Into<DecodeRule>) -> Result<Checked, Undecodable> {
+    let rule = rule.into();
+    guarded(|| {
+        if !is_jpeg(bytes) || is_converted(bytes, rule) {
+            let decoded = decode(bytes, rule)?;
+            let (width, height) = decoded.rgb.dimensions();
+            let (format, luma) = (decoded.format, luma_of_image(&decoded.rgb));
+            return Ok(Checked { width, height, format, luma, has_foreign_profile: has_foreign_profile(bytes) });
+        }
+        let mut luma = GrayImage::default();
+        let room = &mut luma;
+        let (width, height) = decode_jpeg(bytes, rule, scale_for, PixelFormat::GRAY, move |width, height| {
+            *room = GrayImage::new(width as u32, height as u32);
+            room.as_mut()
+        })?;
+        Ok(Checked { width, height, format: "jpeg", luma, has_foreign_profile: has_foreign_profile(bytes) })
+    })
 }
 
 /// The smallest scale at which an image's short side still has [`LUMA_SIDE_PX`].

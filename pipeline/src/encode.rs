@@ -2,7 +2,7 @@
 //!
 //! The stage streams shards: a batch of images is decoded in parallel, encoded, normalised and written. Memory is one batch.
 
-use crate::decode::decode;
+use crate::decode::{DecodeRule, decode};
 use crate::images::bytes_column;
 use crate::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
@@ -80,13 +80,14 @@ fn run_embed(
     let schema = tables::embeddings(dim, encoder.name(), &encoder.digest().0);
     let progress = Progress::new("embed", shards.rows_left()?, "images");
     for shard in &shards.left {
+        let rule = DecodeRule::of_shard(shard)?;
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut table = TableWriter::create(&run.path(&name), schema.clone())?;
         for rows in Table::open(shard, &["image_id", "image"], batch)? {
             interrupt::check()?;
             let rows = rows?;
             let ids: &UInt64Array = column(&rows, "image_id")?;
-            let images = decode_all(&rows)?;
+            let images = decode_all(&rows, rule)?;
             let mut vectors = encoder.encode(&images)?;
             for (vector, id) in vectors.chunks_exact_mut(dim).zip(ids.values()) {
                 if !normalise(vector) {
@@ -108,14 +109,14 @@ fn run_embed(
     run.finish(rows, facts, &[])
 }
 
-fn decode_all(rows: &RecordBatch) -> Result<Vec<RgbImage>> {
+fn decode_all(rows: &RecordBatch, rule: DecodeRule) -> Result<Vec<RgbImage>> {
     let bytes = bytes_column(rows)?;
     (0..rows.num_rows())
         .into_par_iter()
         .with_max_len(1)
         .map(|row| {
             // Ingest decoded these very bytes; what fails now was damaged on disk.
-            let decoded = decode(bytes.value(row), u64::MAX);
+            let decoded = decode(bytes.value(row), rule);
             decoded.map(|d| d.rgb).map_err(|(reason, detail)| {
                 PipelineError::Internal(format!("an ingested image no longer decodes ({}): {detail}", reason.code()))
             })

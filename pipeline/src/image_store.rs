@@ -1,5 +1,6 @@
 //! Reading images from shards: what is known of all of them, and the bytes of any.
 
+use crate::decode::DecodeRule;
 use crate::images::bytes_column;
 use crate::stage::{Layout, Table, column};
 use crate::{PipelineError, Result};
@@ -44,6 +45,7 @@ pub struct ImageStore {
     shards: Vec<(PathBuf, ArrowReaderMetadata)>,
     infos: Vec<ImageInfo>,
     by_id: HashMap<ImageId, u32>,
+    rule: DecodeRule,
 }
 
 impl ImageStore {
@@ -52,7 +54,7 @@ impl ImageStore {
     /// # Errors
     /// When a shard cannot be read.
     pub fn open(folder: &Path) -> Result<Self> {
-        let mut store = Self { shards: Vec::new(), infos: Vec::new(), by_id: HashMap::new() };
+        let mut store = Self { shards: Vec::new(), infos: Vec::new(), by_id: HashMap::new(), rule: u64::MAX.into() };
         for (shard, path) in Layout::shards(folder)?.into_iter().enumerate() {
             let mut row = 0;
             for batch in Table::open(&path, &["image_id", "width", "height", "phash"], 65_536)? {
@@ -72,6 +74,7 @@ impl ImageStore {
             let file = File::open(&path).map_err(PipelineError::io("open", &path))?;
             let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
             let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| PipelineError::format(&path, e))?;
+            store.rule = DecodeRule::of_schema(metadata.schema());
             store.shards.push((path, metadata));
         }
         Ok(store)
@@ -80,6 +83,11 @@ impl ImageStore {
     /// All images, by id.
     pub fn infos(&self) -> &[ImageInfo] {
         &self.infos
+    }
+
+    /// The rule that the images decode by.
+    pub fn rule(&self) -> DecodeRule {
+        self.rule
     }
 
     /// An image's row, if it is there.

@@ -2,6 +2,7 @@
 //!
 //! Image bytes lie uncompressed in pages of about an image each, with a page index, so that fetching a row reads that row.
 
+use crate::decode::DecodeRule;
 use crate::sources::Annotation;
 use crate::stage::{TableWriter, WrittenTable, column, table_properties};
 use crate::{PipelineError, Result};
@@ -111,7 +112,7 @@ impl ImageShards {
     pub fn create(folder: &Path, classes: &[String], config: &IngestConfig) -> Result<Self> {
         Ok(Self {
             folder: folder.to_owned(),
-            schema: tables::images(classes),
+            schema: DecodeRule::from(config).mark(tables::images(classes)),
             row_group_bytes: config.row_group_mib << 20,
             shard_bytes: config.shard_mib << 20,
             table: None,

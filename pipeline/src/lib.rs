@@ -5,6 +5,7 @@
 //! learned (`lapidary-evaluate`) are decided elsewhere.
 
 mod allocator;
+mod caught;
 mod check;
 pub mod cli;
 mod decode;
@@ -30,7 +31,9 @@ pub mod upkeep;
 
 pub use allocator::keep_pages;
 pub use check::{Checked, check};
-pub use decode::{Decoded, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into};
+pub use decode::{
+    DecodeRule, Decoded, MAX_SIDE_PX, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into,
+};
 pub use descriptor::{Descriptor, describe};
 pub use encode::{Encoder, embed};
 pub use error::{PipelineError, Result};

@@ -3,7 +3,7 @@
 //! An image is decoded once for all its views. Batches come in order through a bounded channel, so that at most
 //! `prefetch + 2` of them are in memory: each is 12 bytes a pixel of a view.
 
-use crate::decode::decode_reduced_into;
+use crate::decode::{DecodeRule, decode_reduced_into};
 use crate::image_store::{Fetched, ImageStore};
 use crate::pixels::{Executor, Raster};
 use crate::plan::{PlanReader, View};
@@ -159,7 +159,8 @@ pub fn load(
     let shapes = group_shapes(images[0]);
     let ids: Vec<ImageId> = images.iter().map(|views| views[0].image_id).collect();
     let fetched = store.fetch(&ids)?;
-    let work = Work { images: &images, fetched: &fetched, shapes: &shapes, scaled_decode: options.scaled_decode };
+    let scaled_decode = options.scaled_decode;
+    let work = Work { images: &images, fetched: &fetched, rule: store.rule(), shapes: &shapes, scaled_decode };
     let pixels: Vec<Pixels> = if options.crops_only {
         let levels = work.fill(|executor, image, view, place: &mut [u8]| executor.crop_into(image, view, place))?;
         let rows =
@@ -210,6 +211,7 @@ fn group_shapes(views: &[View]) -> Vec<Shape> {
 struct Work<'a> {
     images: &'a [&'a [View]],
     fetched: &'a Fetched,
+    rule: DecodeRule,
     shapes: &'a [Shape],
     scaled_decode: bool,
 }
@@ -248,9 +250,10 @@ impl Work<'_> {
     ) -> Result<()> {
         let id = views[0].image_id;
         let reduction = if self.scaled_decode { reduction_for(views) } else { 1 };
-        let whole = decode_reduced_into(bytes, u64::MAX, reduction, &mut bench.image).map_err(|(reason, detail)| {
-            PipelineError::Usage(format!("image {id}: {} ({detail}); ingest again", reason.text()))
-        })?;
+        let whole =
+            decode_reduced_into(bytes, self.rule, reduction, &mut bench.image).map_err(|(reason, detail)| {
+                PipelineError::Usage(format!("image {id}: {} ({detail}); ingest again", reason.text()))
+            })?;
         let decoded = (bench.image.width(), bench.image.height());
         for (view, place) in views.iter().zip(places) {
             let place = place.take().filter(|place| place.len() == 3 * usize::from(view.size_px).pow(2));

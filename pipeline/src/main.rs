@@ -315,7 +315,7 @@ fn show_plan(common: &CommonArgs, name: Option<String>, image: ImageId, epoch: u
     let views = PlanReader::open(&folder, &manifest, &store, 1)?.views_of(image, epoch, &store)?;
     let mut raster = Raster::default();
     let fetched = store.fetch(&[image])?;
-    decode_into(fetched.get(0), u64::MAX, &mut raster)
+    decode_into(fetched.get(0), store.rule(), &mut raster)
         .map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
     let path = folder.with_extension(format!("{image}.epoch-{epoch:05}.png"));
     let shown = plan::show(&raster, &views, &path)?;

@@ -33,7 +33,7 @@ impl Pictures {
         let mut figures = Vec::with_capacity(images.len());
         let fetched = self.store.fetch(&ids)?;
         for (i, (id, caption)) in images.iter().enumerate() {
-            let decoded = decode(fetched.get(i), u64::MAX)
+            let decoded = decode(fetched.get(i), self.store.rule())
                 .map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
             let height = width_px * decoded.rgb.height() / decoded.rgb.width().max(1);
             let small = image::imageops::thumbnail(&decoded.rgb, width_px, height.clamp(1, 2 * width_px));

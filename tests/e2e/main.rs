@@ -6,6 +6,9 @@ mod chain;
 mod curation;
 mod explained;
 mod faults;
+mod formats;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
 mod golden;
 mod golden_curation;
 mod increments;

@@ -22,7 +22,7 @@ use crate::local::{Extractor, LocalFeatures};
 use crate::uniform::is_same_colour;
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
-use lapidary_pipeline::{Undecodable, check, decode_small_into, phash};
+use lapidary_pipeline::{DecodeRule, Undecodable, check, decode_small_into, phash};
 
 /// Pixels of a working image.
 const WORKING_PIXELS: usize = 320 * 240;
@@ -76,8 +76,8 @@ impl Fingerprinter {
     ///
     /// # Errors
     /// The reject reason, when it does not decode.
-    pub(crate) fn take(&mut self, bytes: &[u8], max_pixels: u64, keypoints: usize) -> Result<Taken, Undecodable> {
-        let size = decode_small_into(bytes, max_pixels, DECODED_PIXELS, &mut self.raster)?;
+    pub(crate) fn take(&mut self, bytes: &[u8], rule: DecodeRule, keypoints: usize) -> Result<Taken, Undecodable> {
+        let size = decode_small_into(bytes, rule, DECODED_PIXELS, &mut self.raster)?;
         let luma = luma_of_raster(&self.raster);
         let exact: Vec<f32> = self.raster.pixels().iter().map(|pixel| exact_luma(*pixel)).collect();
         let local = if keypoints == 0 {
@@ -100,15 +100,15 @@ impl Fingerprinter {
     ///
     /// # Errors
     /// The reject reason, when it does not decode.
-    pub(crate) fn take_hashes(&mut self, bytes: &[u8], max_pixels: u64) -> Result<Taken, Undecodable> {
-        let checked = check(bytes, max_pixels)?;
+    pub(crate) fn take_hashes(&mut self, bytes: &[u8], rule: DecodeRule) -> Result<Taken, Undecodable> {
+        let checked = check(bytes, rule)?;
         let luma = checked.luma;
         let exact: Vec<f32> = luma.as_raw().iter().map(|value| f32::from(*value)).collect();
         let thumbnail = Thumbnail::of(&luma, &mut self.resizer);
         // Colours are asked for of uniform images alone.
         let mut colour = [0; 3];
         if thumbnail.is_uniform() {
-            decode_small_into(bytes, max_pixels, DECODED_PIXELS, &mut self.raster)?;
+            decode_small_into(bytes, rule, DECODED_PIXELS, &mut self.raster)?;
             colour = mean_rgb(&self.raster);
         }
         let print = Fingerprint {

@@ -7,7 +7,7 @@ use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
 };
-use lapidary_pipeline::{PipelineError, bytes_column, interrupt};
+use lapidary_pipeline::{DecodeRule, PipelineError, bytes_column, interrupt};
 use lapidary_schemas::{Config, Manifest, Rows, tables};
 use rayon::prelude::*;
 use serde_json::json;
@@ -65,6 +65,7 @@ fn run_fingerprint(
     })?;
     let progress = Progress::new("fingerprint", shards.rows_left()?, "images");
     for shard in &shards.left {
+        let rule = DecodeRule::of_shard(shard)?;
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut kept = 0;
         let mut table = TableWriter::create(&run.path(&name), tables::fingerprints())?;
@@ -78,7 +79,7 @@ fn run_fingerprint(
                 .with_max_len(1)
                 .map_init(Fingerprinter::default, |fingerprinter, row| {
                     // Ingest decoded these very bytes; what fails now was damaged on disk.
-                    let taken = fingerprinter.take(bytes.value(row), u64::MAX, keypoints);
+                    let taken = fingerprinter.take(bytes.value(row), rule, keypoints);
                     taken.map(|taken| taken.print).map_err(|(reason, detail)| {
                         let id = ids.value(row);
                         PipelineError::Internal(format!(

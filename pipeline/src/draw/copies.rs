@@ -9,6 +9,20 @@ use image::imageops::{FilterType, crop_imm, flip_horizontal, resize};
 /// The kinds of planted copies, as `truth.csv` names them.
 pub const COPY_KINDS: &[&str] = &["exact", "reencoded", "resized", "cropped", "colour-shifted", "flipped"];
 
+/// The truth table (CSV: path, copy_of, kind), quoted where a path needs it; a broken file copies nothing.
+///
+/// # Errors
+/// When memory is short.
+pub fn truth_table<'a>(rows: impl IntoIterator<Item = [&'a str; 3]>) -> Result<Vec<u8>> {
+    let fault = |e: &dyn std::fmt::Display| PipelineError::Internal(format!("writing a truth table: {e}"));
+    let mut table = csv::Writer::from_writer(Vec::new());
+    table.write_record(["path", "copy_of", "kind"]).map_err(|e| fault(&e))?;
+    for row in rows {
+        table.write_record(row).map_err(|e| fault(&e))?;
+    }
+    table.into_inner().map_err(|e| fault(&e))
+}
+
 /// A copy of an image: its file's bytes, or its pixels changed and encoded anew.
 pub(super) fn copy(kind: &str, bytes: &[u8], image: &RgbImage, rng: &mut impl Rng) -> Result<Vec<u8>> {
     let (width, height) = image.dimensions();

@@ -4,7 +4,7 @@
 mod copies;
 mod scene;
 
-pub use copies::COPY_KINDS;
+pub use copies::{COPY_KINDS, truth_table};
 pub use scene::{CLASSES, Object, Scene};
 
 use crate::random::{Purpose, Rng, RngExt, keyed};
@@ -101,7 +101,7 @@ fn write_pile(folder: &Path, files: &[Drawn]) -> Result<()> {
     }
     let mut images = Vec::new();
     let mut annotations: Vec<Value> = Vec::new();
-    let mut truth = String::from("path,copy_of,kind\n");
+    let mut truth: Vec<[String; 3]> = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let path = folder.join("pile").join(&file.name);
         fs::write(&path, &file.bytes).map_err(PipelineError::io("write", &path))?;
@@ -116,9 +116,10 @@ fn write_pile(folder: &Path, files: &[Drawn]) -> Result<()> {
                 "bbox": [x, y, w, h], "area": object.area_px(), "iscrowd": 0,
             }));
         }
+        let path = format!("pile/{}", file.name);
         match &file.copy_of {
-            Some((original, kind)) => truth.push_str(&format!("pile/{},pile/{original},{kind}\n", file.name)),
-            None if file.scene.is_none() => truth.push_str(&format!("pile/{},,broken\n", file.name)),
+            Some((original, kind)) => truth.push([path, format!("pile/{original}"), (*kind).to_owned()]),
+            None if file.scene.is_none() => truth.push([path, String::new(), "broken".to_owned()]),
             None => {}
         }
     }
@@ -130,6 +131,7 @@ fn write_pile(folder: &Path, files: &[Drawn]) -> Result<()> {
     });
     write_json(&folder.join("annotations/instances_pile.json"), &instances)?;
     let path = folder.join("truth.csv");
+    let truth = truth_table(truth.iter().map(|row| row.each_ref().map(String::as_str)))?;
     fs::write(&path, truth).map_err(PipelineError::io("write", &path))
 }
 

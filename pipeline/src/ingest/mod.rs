@@ -20,7 +20,7 @@ use crate::sources::{Entry, Fetcher, Listing, Reject, Source};
 use crate::stage::{Opened, Outcome, Previous as OtherKey, Progress, StageRun, StageSpec, digest_of_bytes};
 use crate::{Layout, PipelineError, Result, interrupt};
 use crossbeam_channel::bounded;
-use lapidary_schemas::config::IngestConfig;
+use lapidary_schemas::config::{IccProfiles, IngestConfig};
 use lapidary_schemas::{ImageId, Manifest, RejectReason, Rows};
 use listing::{sorted_by_id, stamps, write_listing};
 use previous::Previous;
@@ -28,6 +28,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Inputs a chunk; chunks are the unit of parallel work and of writing.
 const CHUNK_INPUTS: usize = 64;
@@ -115,10 +116,22 @@ fn run_ingest(
     }
     let written = Written::resume(&run, first_new)?;
     let fetcher = Fetcher::new(&spool)?;
-    let reader = Reader { listing: &listing, fetcher: &fetcher, source: name, config };
+    let foreign_profiles = AtomicU64::new(0);
+    let reader =
+        Reader { listing: &listing, fetcher: &fetcher, source: name, config, foreign_profiles: &foreign_profiles };
     let shards = ImageShards::create(&run.folder(), &listing.classes, config)?.after(written.next_shard);
     rejects.extend(reader.read_all(&entries, written, shards, &mut run)?);
 
+    let foreign_profiles = foreign_profiles.into_inner();
+    if foreign_profiles > 0 {
+        tracing::info!(
+            "{name}: {foreign_profiles} images carry a colour profile other than sRGB; {}",
+            match config.icc {
+                IccProfiles::Ignore => "it is ignored (ingest.icc = \"convert\" converts their colours)",
+                IccProfiles::Convert => "their colours are converted to sRGB",
+            }
+        );
+    }
     if run.shards().is_empty() {
         let mut empty = ImageShards::create(&run.folder(), &listing.classes, config)?.after(first_new);
         empty.write_empty()?;
@@ -148,6 +161,7 @@ fn run_ingest(
         "images_by_split": images_by_split,
         "image_bytes": shards.values().map(|(facts, _)| facts.bytes).sum::<u64>(),
         "added": added,
+        "foreign_icc_profiles": foreign_profiles,
         "removed": previous.as_ref().map_or(0, Previous::gone),
         "rejected_by_reason": rejects::counts(&rejects).iter().map(|(r, n)| (r.code(), *n)).collect::<BTreeMap<_, _>>(),
         "bad_annotations": listing.bad_annotations,
@@ -218,6 +232,8 @@ struct Reader<'a> {
     fetcher: &'a Fetcher,
     source: &'a str,
     config: &'a IngestConfig,
+    /// Images with a colour profile other than sRGB's.
+    foreign_profiles: &'a AtomicU64,
 }
 
 /// What is read of a chunk, in the order of ids.
@@ -289,7 +305,8 @@ impl Reader<'_> {
     fn read(&self, id: ImageId, entry: &Entry) -> Result<ImageRow, Reject> {
         let reject = |(reason, detail): (RejectReason, String)| Reject::new(&entry.path, reason, detail);
         let bytes = self.fetcher.fetch(entry, self.config.max_bytes).map_err(reject)?;
-        let checked = check(&bytes, self.config.max_pixels).map_err(reject)?;
+        let checked = check(&bytes, self.config).map_err(reject)?;
+        self.foreign_profiles.fetch_add(u64::from(checked.has_foreign_profile), Ordering::Relaxed);
         Ok(ImageRow {
             id,
             digest: digest_of_bytes(&bytes),

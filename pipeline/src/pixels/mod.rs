@@ -145,10 +145,28 @@ pub fn resize_and_crop(image: &RgbImage, short_side_px: u32, side: u32) -> Resul
     let scale = f64::from(short_side_px) / f64::from(image.width().min(image.height()));
     let scaled = |len: u32| ((f64::from(len) * scale).floor() as u32).max(side);
     let (width, height) = (scaled(image.width()), scaled(image.height()));
+    let (x, y) = ((width - side) / 2, (height - side) / 2);
+    if width.max(height) > MOST_ASPECT * width.min(height) {
+        return resize_middle(image, (width, height), (x, y), side);
+    }
     let resized = Resizer::default().rgb(image.as_raw(), image.dimensions(), (width, height), Filter::CatmullRom)?;
     let resized = RgbImage::from_raw(width, height, resized).expect("three bytes for each pixel");
-    let (x, y) = ((width - side) / 2, (height - side) / 2);
     Ok(image::imageops::crop_imm(&resized, x, y, side, side).to_image())
+}
+
+/// An image is resized whole when its long side is at most so many times the short one: a line of 20,000 pixels would
+/// otherwise fill gigabytes.
+const MOST_ASPECT: u32 = 16;
+
+/// The square of `side` at `(x, y)` of what the image would be at `size`; pixels around it count, as if all were resized.
+fn resize_middle(image: &RgbImage, size: (u32, u32), (x, y): (u32, u32), side: u32) -> Result<RgbImage> {
+    let shrink = |place: u32, resized: u32, len: u32| f64::from(place) * f64::from(len) / f64::from(resized);
+    let (left, top) = (shrink(x, size.0, image.width()), shrink(y, size.1, image.height()));
+    let (across, down) = (shrink(side, size.0, image.width()), shrink(side, size.1, image.height()));
+    let middle = [left, top, across, down];
+    let middle =
+        Resizer::default().rgb_part(image.as_raw(), image.dimensions(), middle, (side, side), Filter::CatmullRom)?;
+    Ok(RgbImage::from_raw(side, side, middle).expect("three bytes for each pixel"))
 }
 
 /// Writes an image as normalised f32, channels first, into `pixels` of shape `[3, height, width]`.
@@ -199,6 +217,37 @@ mod tests {
         let crop = Crop { x_px: 10, y_px: 0, width_px: 8, height_px: 8 };
         let error = rendered(&view(crop)).expect_err("it leaves the image");
         assert!(error.to_string().contains("0000000000000001, epoch 0, view 0"), "{error}");
+    }
+
+    #[test]
+    fn of_a_long_image_only_the_middle_is_resized_and_it_is_the_same() {
+        for (width, height) in [(40, 900), (900, 40), (500, 28), (3, 60)] {
+            let image = RgbImage::from_fn(width, height, |x, y| {
+                image::Rgb([(x * 31 + y) as u8, (y * 3) as u8, ((x * x + y * 7) % 256) as u8])
+            });
+            let (short, side) = (32, 28);
+            let scale = f64::from(short) / f64::from(width.min(height));
+            let scaled = |len: u32| ((f64::from(len) * scale).floor() as u32).max(side);
+            let (long_width, long_height) = (scaled(width), scaled(height));
+            let whole = {
+                let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3).expect("fits");
+                let mut target = Image::new(long_width, long_height, PixelType::U8x3);
+                let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+                Resizer::new().resize(&source, &mut target, &options).expect("resizes");
+                RgbImage::from_raw(long_width, long_height, target.into_vec()).expect("fits")
+            };
+            let (x, y) = ((long_width - side) / 2, (long_height - side) / 2);
+            let middle = image::imageops::crop_imm(&whole, x, y, side, side).to_image();
+            let ours = resize_and_crop(&image, short, side).expect("resizes");
+            let worst = ours.iter().zip(middle.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(worst <= Some(1), "{width} x {height}: {worst:?}");
+        }
+        // 256 x 5,120,000 pixels, were it resized whole.
+        let line = RgbImage::from_fn(1, 20_000, |_, y| image::Rgb([(y / 79) as u8; 3]));
+        let begun = std::time::Instant::now();
+        let middle = resize_and_crop(&line, 256, 224).expect("resizes");
+        assert!(begun.elapsed().as_secs_f64() < 0.5 && middle.dimensions() == (224, 224));
+        assert_eq!(middle.get_pixel(100, 100), line.get_pixel(0, 10_000));
     }
 
     #[test]

@@ -61,6 +61,26 @@ impl Resizer {
         Ok(resized)
     }
 
+    /// The part `[left, top, width, height]` of RGB at another size; pixels around it count, as if all were resized.
+    ///
+    /// # Errors
+    /// When `rgb` does not have `size.0 * size.1` pixels, or the part leaves it.
+    pub(crate) fn rgb_part(
+        &mut self,
+        rgb: &[u8],
+        size: (u32, u32),
+        part: [f64; 4],
+        target: (u32, u32),
+        filter: Filter,
+    ) -> Result<Vec<u8>> {
+        let source = TypedImageRef::<U8x3>::from_buffer(size.0, size.1, rgb).map_err(fault)?;
+        let mut resized = vec![0; 3 * pixels(target)];
+        let mut out = TypedImage::<U8x3>::from_buffer(target.0, target.1, &mut resized).map_err(fault)?;
+        let options = options(filter).crop(part[0], part[1], part[2], part[3]);
+        self.inner.resize_typed(&source, &mut out, &options).map_err(fault)?;
+        Ok(resized)
+    }
+
     /// A part of an image of four bytes a pixel, the fourth no alpha, at another size into `out`. Pixels outside the part
     /// count for nothing.
     pub(crate) fn words(
@@ -84,15 +104,18 @@ impl Resizer {
         target: &mut impl ImageViewMut<Pixel = P>,
         filter: Filter,
     ) -> Result<()> {
-        let filter = match filter {
-            Filter::Box => FilterType::Box,
-            Filter::Bilinear => FilterType::Bilinear,
-            Filter::CatmullRom => FilterType::CatmullRom,
-            Filter::Lanczos3 => FilterType::Lanczos3,
-        };
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-        self.inner.resize_typed(source, target, &options).map_err(fault)
+        self.inner.resize_typed(source, target, &options(filter)).map_err(fault)
     }
+}
+
+fn options(filter: Filter) -> ResizeOptions {
+    let filter = match filter {
+        Filter::Box => FilterType::Box,
+        Filter::Bilinear => FilterType::Bilinear,
+        Filter::CatmullRom => FilterType::CatmullRom,
+        Filter::Lanczos3 => FilterType::Lanczos3,
+    };
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false)
 }
 
 fn pixels(size: (u32, u32)) -> usize {

@@ -124,7 +124,7 @@ fn name_of(folder: &Path) -> String {
 
 fn subsets_holding(layout: &Layout, source: &str, id: ImageId) -> Result<Vec<String>> {
     let mut holding = Vec::new();
-    for folder in layout.stage_folders() {
+    for folder in layout.stages().into_iter().map(|stage| stage.folder) {
         let table = folder.join(SUBSET_FILE);
         if !table.is_file() || !layout.name_of(&folder).starts_with(&format!("{source}/subsets/")) {
             continue;
@@ -152,5 +152,5 @@ fn plans_of(layout: &Layout, source: &str, subsets: &[String]) -> Vec<Value> {
         Some(json!({"plan": name_of(&folder), "views_an_epoch": facts["views_per_image"], "epochs": facts["epochs"]}))
     };
     let of_source = |folder: &std::path::PathBuf| layout.name_of(folder).starts_with(&format!("{source}/plans/"));
-    layout.stage_folders().into_iter().filter(of_source).filter_map(plan).collect()
+    layout.stages().into_iter().map(|stage| stage.folder).filter(of_source).filter_map(plan).collect()
 }

@@ -5,6 +5,7 @@
 
 use super::fault::fault_point;
 use super::files::temporary_name;
+use crate::caught::caught;
 use crate::{PipelineError, Result};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -180,6 +181,11 @@ impl Table {
     }
 
     fn open_from(path: &Path, columns: &[&str], batch_rows: usize, first_row: usize) -> Result<Self> {
+        caught(|| Self::open_unguarded(path, columns, batch_rows, first_row))
+            .unwrap_or_else(|panicked| Err(PipelineError::format(path, panicked)))
+    }
+
+    fn open_unguarded(path: &Path, columns: &[&str], batch_rows: usize, first_row: usize) -> Result<Self> {
         let file = File::open(path).map_err(PipelineError::io("open", path))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| PipelineError::format(path, e))?;
         let schema = builder.schema().clone();
@@ -219,7 +225,11 @@ impl Iterator for Table {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.reader.next().map(|batch| batch.map_err(|e| PipelineError::format(&self.path, e)))
+        // The reader panics on some files that are damaged.
+        match caught(|| self.reader.next()) {
+            Ok(batch) => batch.map(|batch| batch.map_err(|e| PipelineError::format(&self.path, e))),
+            Err(panicked) => Some(Err(PipelineError::format(&self.path, panicked))),
+        }
     }
 }
 

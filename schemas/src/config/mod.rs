@@ -48,6 +48,9 @@ pub struct IngestConfig {
     pub max_bytes: u64,
     /// Images with more pixels than this are rejected before they are decoded.
     pub max_pixels: u64,
+    /// What becomes of ICC colour profiles: `ignore` (the stored values are taken for sRGB, as Pillow, torchvision and
+    /// `datasets` take them; how many images that concerns is said) or `convert` (to sRGB).
+    pub icc: IccProfiles,
     /// The share of rejected inputs (0 to 1) above which the stage fails with exit code 3.
     pub max_reject: f64,
     /// Fail at the first rejected input.
@@ -63,12 +66,24 @@ impl Default for IngestConfig {
         Self {
             max_bytes: 64 << 20,
             max_pixels: 100_000_000,
+            icc: IccProfiles::Ignore,
             max_reject: 0.05,
             strict: false,
             row_group_mib: 64,
             shard_mib: 512,
         }
     }
+}
+
+/// What becomes of an image's ICC colour profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IccProfiles {
+    /// The stored values are taken for sRGB.
+    #[default]
+    Ignore,
+    /// Colours are converted to sRGB.
+    Convert,
 }
 
 /// Which encoder `lapidary embed` runs.
