@@ -5,7 +5,7 @@ use lapidary_curate::{
     CutFilter, Format, Size, curate, cut, diff, duplicates, explain, export, fingerprint, score_csv,
 };
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
-use lapidary_pipeline::sources::{default_name, open_source};
+use lapidary_pipeline::sources::{Options, default_name, open_source};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_schemas::Manifest;
 use serde_json::Value;
@@ -83,7 +83,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             announce(common, "fingerprint", &folder, outcome, manifest.as_ref());
         }
         Verb::Duplicates { data, name } => {
-            let source = open_source(&data)?;
+            let source = open_source(&data, &Options::without(&layout.out))?;
             let name = name.unwrap_or_else(|| default_name(&data));
             let (outcome, folder, manifest) =
                 duplicates(&layout, source.as_ref(), &name, &common.resolve()?, common.dry_run)?;

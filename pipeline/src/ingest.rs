@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 /// Inputs a chunk; chunks are the unit of parallel work and of writing.
 const CHUNK_INPUTS: usize = 64;
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Ingests `source` under the name `name` into `folder`; with `rebuild`, also what was ingested before.
 ///
@@ -41,12 +41,12 @@ pub fn ingest(
     dry_run: bool,
     rebuild: bool,
 ) -> Result<(Outcome, Option<Manifest>)> {
-    let address = source.root().to_string_lossy().into_owned();
+    let address = source.address();
     let spec = StageSpec {
         stage: "ingest",
         version: VERSION,
         folder,
-        config: json!({"name": name, "ingest": config}),
+        config: json!({"name": name, "ingest": config, "layout": source.layout()}),
         inputs: BTreeMap::from([(address, source.listing_digest()?)]),
         resumable: false,
     };
@@ -80,14 +80,19 @@ fn run_ingest(
         listing.classes.len(),
         listing.splits.join(", ")
     );
-    if listing.bad_annotations > 0 {
-        tracing::warn!("{} annotations name an unknown image or category", listing.bad_annotations);
+    if listing.bad_total() > 0 {
+        let kinds: Vec<String> = listing.bad_annotations.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        tracing::warn!("{} annotations cannot be used as objects: {}", listing.bad_total(), kinds.join(", "));
     }
     let mut entries = sorted_by_id(&mut listing, name);
     let stamps = stamps(&entries, &listing);
     write_listing(&mut run, &entries, &stamps)?;
     let mut rejects = std::mem::take(&mut listing.rejects);
-    let mut shards = ImageShards::create(run.folder(), &listing.classes, config)?;
+    let mut shards = ImageShards::create(run.folder(), &listing.classes, config)?.with_categories(
+        &listing.category_ids,
+        &listing.categories,
+        &listing.license_records,
+    );
     let former = match former {
         Some(manifest) => Ingested::read(&run, manifest, &listing, &entries, &stamps)?,
         None => None,
@@ -163,7 +168,10 @@ fn run_ingest(
         "image_bytes": image_bytes,
         "added": kept.images,
         "rejected_by_reason": reasons,
-        "bad_annotations": listing.bad_annotations,
+        "categories": listing.categories,
+        "licenses": listing.license_records,
+        "bad_annotations": listing.bad_total(),
+        "bad_annotations_by_kind": listing.bad_annotations,
     });
     run.finish(rows, facts, &[])
 }
@@ -213,21 +221,10 @@ impl Reader<'_> {
             source: self.source.to_owned(),
             url: entry.url.clone(),
             license: entry.license.map(|index| self.listing.licenses[index as usize].clone()),
-            labels: self.labels(entry),
-            annotations: entry.annotations.clone(),
+            labels: self.listing.labels_of(entry),
+            notes: self.fetcher.notes(entry).map_err(reject)?,
             label: entry.label,
         })
-    }
-
-    /// The distinct classes of an image, in order.
-    fn labels(&self, entry: &Entry) -> Option<Vec<i64>> {
-        let Some(annotations) = &entry.annotations else { return entry.label.map(|label| vec![label]) };
-        let class_of = |id: i64| self.listing.category_ids.iter().position(|known| *known == id);
-        let mut labels: Vec<i64> =
-            annotations.iter().filter_map(|a| class_of(a.category_id)).map(|class| class as i64).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        Some(labels)
     }
 }
 

@@ -7,7 +7,7 @@ use arrow::array::{Array, FixedSizeBinaryArray, Int64Array, RecordBatch, StringA
 use lapidary_schemas::tables::{self, LISTING_FILE, REJECTS_FILE};
 use lapidary_schemas::{ImageId, Manifest, RejectReason};
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -70,10 +70,7 @@ pub(crate) fn stamps(entries: &[(ImageId, Entry)], listing: &Listing) -> Vec<[u8
             }
         };
         let license = entry.license.map(|index| &listing.licenses[index as usize]);
-        let objects: Option<Vec<Value>> = entry
-            .annotations
-            .as_ref()
-            .map(|objects| objects.iter().map(|o| json!([o.category_id, o.bbox_px, o.area_px, o.iscrowd])).collect());
+        let objects = entry.annotations_stamp();
         let all = json!([place, listing.splits[entry.split as usize], entry.url, license, objects, entry.label]);
         let mut stamp = [0; 16];
         stamp.copy_from_slice(&blake3::hash(all.to_string().as_bytes()).as_bytes()[..16]);

@@ -24,6 +24,7 @@ pub mod pixels;
 pub mod plan;
 pub mod random;
 pub mod report;
+mod shard_rows;
 pub mod sources;
 pub mod stage;
 
@@ -35,6 +36,7 @@ pub use encode::{Encoder, embed};
 pub use error::{PipelineError, Result};
 pub use fingerprint::{luma_of_image, phash};
 pub use image_store::{Fetched, ImageInfo, ImageStore};
-pub use images::{ImageRow, ImageShards, bytes_column};
+pub use images::{Annotation, ImageRow, ImageShards, Notes, bytes_column, with_all_columns};
 pub use ingest::{ingest, refuse_too_many, write_rejects};
 pub use pictures::Pictures;
+pub use shard_rows::ShardRows;

@@ -1,7 +1,7 @@
 //! The chain as it lies on disk: which stages are there, which are stale, and where an image went.
 
 use super::{Layout, column, digest_of_file, read_manifest, read_table};
-use crate::sources::{image_id, source_of_address};
+use crate::sources::{image_id, listing_digest_of_address};
 use crate::{PipelineError, Result};
 use arrow::array::{Array, Float32Array, ListArray, StringArray, StructArray, UInt32Array, UInt64Array};
 use lapidary_schemas::tables::{DECISIONS_FILE, REJECTS_FILE, SUBSET_FILE};
@@ -48,7 +48,7 @@ pub fn status(layout: &Layout) -> Vec<StageStatus> {
     let changed = |input: &str, digest: &Digest| match manifests.get(input) {
         Some(Some(now)) => now.digest != *digest,
         Some(None) => true,
-        None => digest_outside(input).as_ref() != Some(digest),
+        None => digest_outside(layout, input).as_ref() != Some(digest),
     };
     let describe = |(folder, manifest): (&String, &Option<Manifest>)| match manifest {
         None => StageStatus {
@@ -88,12 +88,12 @@ pub fn ancestor(layout: &Layout, manifest: &Manifest, stage: &str) -> Option<Man
 }
 
 /// The digest of an input outside `OUT`, which is named by its address: a source's listing, or a file's bytes.
-fn digest_outside(address: &str) -> Option<Digest> {
+fn digest_outside(layout: &Layout, address: &str) -> Option<Digest> {
     let path = std::path::Path::new(address);
     if path.is_file() {
         return digest_of_file(path).ok().map(|(digest, _)| digest);
     }
-    source_of_address(address)?.listing_digest().ok()
+    listing_digest_of_address(address, &layout.out)
 }
 
 /// An image's way through the chain: its row, its decision, the subsets that hold it; or why it was rejected.
