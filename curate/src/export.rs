@@ -5,7 +5,9 @@
 mod coco;
 
 use crate::Result;
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StructArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StructArray, UInt32Array, UInt64Array,
+};
 use arrow::compute::filter_record_batch;
 use coco::CocoFolder;
 use lapidary_pipeline::sources::part_of_name;

@@ -46,7 +46,10 @@ fn number_of(bytes: &[u8]) -> usize {
 
 fn rows(out: &Path, source: &str) -> Vec<RecordBatch> {
     let shards = Layout::shards(&out.join(source).join("images")).expect("shards");
-    shards.iter().flat_map(|shard| ShardRows::open(shard, 64).expect("opens").map(|batch| batch.expect("reads"))).collect()
+    shards
+        .iter()
+        .flat_map(|shard| ShardRows::open(shard, 64).expect("opens").map(|batch| batch.expect("reads")))
+        .collect()
 }
 
 fn picture_at(batch: &RecordBatch, row: usize) -> usize {
@@ -69,13 +72,16 @@ fn parquet_is_read_as_datasets_reads_it() {
             for row in 0..batch.num_rows() {
                 // `datasets` takes names for 64-bit labels only, and gives others as numbers.
                 let narrow = ["large", "uint8"].contains(&name.as_str());
-                let class = |label: i64| if narrow { label.to_string().into() } else { classes[label as usize].clone() };
+                let class =
+                    |label: i64| if narrow { label.to_string().into() } else { classes[label as usize].clone() };
                 let label = if labels.is_valid(row) { class(labels.value(row)) } else { Value::Null };
                 found.entry(splits.value(row).to_owned()).or_default().insert(picture_at(&batch, row), label);
             }
         }
-        let found: BTreeMap<&String, Vec<Value>> =
-            found.iter().map(|(split, rows)| (split, rows.iter().map(|(n, label)| json!([n, label])).collect())).collect();
+        let found: BTreeMap<&String, Vec<Value>> = found
+            .iter()
+            .map(|(split, rows)| (split, rows.iter().map(|(n, label)| json!([n, label])).collect()))
+            .collect();
         assert_eq!(json!(found), fixture["reference"], "{name}");
         if ["large", "uint8"].contains(&name.as_str()) {
             assert_eq!(classes, ["cat", "dog", "eel"], "{name}");
@@ -86,12 +92,14 @@ fn parquet_is_read_as_datasets_reads_it() {
 /// What an export's JSON files say, in the form of the reference.
 fn exported(folder: &Path) -> Value {
     let (mut images, mut categories, mut annotations) = (Map::new(), Map::new(), BTreeMap::new());
-    let mut jsons: Vec<PathBuf> = std::fs::read_dir(folder.join("annotations")).expect("lists").map(|e| e.expect("reads").path()).collect();
+    let mut jsons: Vec<PathBuf> =
+        std::fs::read_dir(folder.join("annotations")).expect("lists").map(|e| e.expect("reads").path()).collect();
     jsons.sort();
     for json in jsons {
-        let split = json.file_stem().expect("has one").to_string_lossy().rsplit_once('_').expect("a split").1.to_owned();
+        let split =
+            json.file_stem().expect("has one").to_string_lossy().rsplit_once('_').expect("a split").1.to_owned();
         let read: Value = serde_json::from_slice(&std::fs::read(&json).expect("reads")).expect("JSON");
-        let list = |name: &str| read[name].as_array().expect("a list").clone();
+        let list = |name: &str| read[name].as_array().cloned().unwrap_or_default();
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for mut image in list("images") {
             let path = folder.join(&split).join(image["file_name"].as_str().expect("a name"));
@@ -126,7 +134,8 @@ fn coco_is_read_as_pycocotools_reads_it_and_given_back_unchanged() {
         plant(&folder.path().join(name), fixture);
         let out = folder.path().join("out");
         let reference = &fixture["reference"];
-        let said = facts(&out, &["ingest", "--data", text(&folder.path().join(name)), "--set", "ingest.max_reject=1"]).remove(0);
+        let said = facts(&out, &["ingest", "--data", text(&folder.path().join(name)), "--set", "ingest.max_reject=1"])
+            .remove(0);
         assert_eq!(said["facts"]["layout"], "COCO", "{name}");
         assert_eq!(said["rows"]["output"], reference["images"].as_object().expect("images").len(), "{name}");
         assert_eq!(said["rows"]["rejected"], 0, "{name}");
@@ -140,7 +149,12 @@ fn coco_is_read_as_pycocotools_reads_it_and_given_back_unchanged() {
             assert!(known["name"] == *class && (renumbered || known["id"] == *id), "{name}: {class} is {id}");
         }
         objects_are_those_of(name, &out, reference, ids, names);
-        for verb in [&["fingerprint"][..], &["embed"], &["curate", "--set", "curate.evidence=[]"], &["cut", "--size", "all", "--export", "coco"]] {
+        for verb in [
+            &["fingerprint"][..],
+            &["embed"],
+            &["curate", "--set", "curate.evidence=[]"],
+            &["cut", "--size", "all", "--export", "coco"],
+        ] {
             facts(&out, verb);
         }
         let mut found = exported(&out.join(name).join("subsets/all.coco"));
@@ -180,7 +194,10 @@ fn objects_are_those_of(name: &str, out: &Path, reference: &Value, ids: &[Value]
     for one in annotations.iter().filter(|one| !one["category"].is_null()) {
         let number = |v: &Value| v.as_f64().or_else(|| v.as_str().and_then(|text| text.parse().ok()));
         let bbox: Option<Vec<f64>> = one["record"]["bbox"].as_array().and_then(|b| b.iter().map(number).collect());
-        let Some(bbox) = bbox.filter(|b| b.len() == 4 && b[2] > 0.0 && b[3] > 0.0 && b[0] < width && b[1] < height) else { continue };
+        let Some(bbox) = bbox.filter(|b| b.len() == 4 && b[2] > 0.0 && b[3] > 0.0 && b[0] < width && b[1] < height)
+        else {
+            continue;
+        };
         plain += 1;
         let key = (one["image"].as_u64().expect("a number"), one["record"]["id"].as_u64().expect("an id"));
         let (class, found) = found.get(&key).unwrap_or_else(|| panic!("{name}: object {key:?} is lost"));

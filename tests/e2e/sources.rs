@@ -100,7 +100,8 @@ fn the_layout_is_what_is_there_or_what_is_asked_for() {
     coco(&data);
     let out = temporary.path().join("out");
     let ingest = |layout: &str, name: &str| {
-        let arguments = ["ingest", "--data", text(&data), "--layout", layout, "--name", name, "--set", "ingest.max_reject=1"];
+        let arguments =
+            ["ingest", "--data", text(&data), "--layout", layout, "--name", name, "--set", "ingest.max_reject=1"];
         facts(&out, &arguments).remove(0)
     };
     assert_eq!(ingest("auto", "a")["facts"]["layout"], "COCO");
@@ -123,19 +124,27 @@ fn the_layout_is_what_is_there_or_what_is_asked_for() {
 /// Of each image, by its digest: class, split, classes and boxes.
 fn rows_of(out: &Path, source: &str) -> BTreeMap<String, Value> {
     let images = out.join(source).join("images");
-    let manifest: Value = serde_json::from_slice(&std::fs::read(images.join("manifest.json")).expect("reads")).expect("JSON");
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(images.join("manifest.json")).expect("reads")).expect("JSON");
     let class = |label: i64| manifest["facts"]["classes"][label as usize].clone();
     let mut found = BTreeMap::new();
     for shard in Layout::shards(&images).expect("shards") {
         for batch in ShardRows::open(&shard, 64).expect("opens") {
             let batch = batch.expect("reads");
-            let text = |name: &str, row: usize| column::<StringArray>(&batch, name).expect("is there").value(row).to_owned();
+            let text =
+                |name: &str, row: usize| column::<StringArray>(&batch, name).expect("is there").value(row).to_owned();
             let label: &Int64Array = column(&batch, "label").expect("is there");
             let (labels, lists): (&ListArray, &ListArray) =
                 (column(&batch, "labels").expect("is there"), column(&batch, "annotations").expect("is there"));
             for row in 0..batch.num_rows() {
                 let classes: Vec<Value> = if labels.is_valid(row) {
-                    labels.value(row).as_primitive::<arrow::datatypes::Int64Type>().values().iter().map(|l| class(*l)).collect()
+                    labels
+                        .value(row)
+                        .as_primitive::<arrow::datatypes::Int64Type>()
+                        .values()
+                        .iter()
+                        .map(|l| class(*l))
+                        .collect()
                 } else {
                     Vec::new()
                 };
@@ -143,7 +152,9 @@ fn rows_of(out: &Path, source: &str) -> BTreeMap<String, Value> {
                 if lists.is_valid(row) {
                     let objects = lists.value(row);
                     let objects: &StructArray = objects.as_struct();
-                    let debug = |name: &str, at: usize| format!("{:?}", objects.column_by_name(name).expect("is there").slice(at, 1));
+                    let debug = |name: &str, at: usize| {
+                        format!("{:?}", objects.column_by_name(name).expect("is there").slice(at, 1))
+                    };
                     for at in 0..objects.len() {
                         boxes.push(["category_id", "bbox", "area", "iscrowd"].map(|name| debug(name, at)).concat());
                     }
@@ -201,10 +212,27 @@ fn every_name_of_a_file_is_an_image_of_its_own() {
     let data = temporary.path().join("data");
     let long = format!("{}.png", "x".repeat(251));
     let names: Vec<&[u8]> = vec![
-        b"plain.png", b"-leading-dash.png", b"two\nlines.png", b"latin-\xe9.png", b"latin-\xe8.png", b"latin-\xff.png",
-        b"latin-%E9.png", b"back\\slash.png", b"back/slash.png", b"a#0.png", b"what?.png", b"[brackets].png", b"star*.png",
-        b"100%25.png", long.as_bytes(), "nfc-\u{e9}.png".as_bytes(), "nfc-e\u{301}.png".as_bytes(), b"no-extension",
-        b"UPPER.PNG", b"upper.png", b"photo.jpg_large",
+        b"plain.png",
+        b"-leading-dash.png",
+        b"two\nlines.png",
+        b"latin-\xe9.png",
+        b"latin-\xe8.png",
+        b"latin-\xff.png",
+        b"latin-%E9.png",
+        b"back\\slash.png",
+        b"back/slash.png",
+        b"a#0.png",
+        b"what?.png",
+        b"[brackets].png",
+        b"star*.png",
+        b"100%25.png",
+        long.as_bytes(),
+        "nfc-\u{e9}.png".as_bytes(),
+        "nfc-e\u{301}.png".as_bytes(),
+        b"no-extension",
+        b"UPPER.PNG",
+        b"upper.png",
+        b"photo.jpg_large",
     ];
     for (number, name) in names.iter().enumerate() {
         write(&data.join(OsStr::from_bytes(name)), &picture(number));
@@ -213,9 +241,17 @@ fn every_name_of_a_file_is_an_image_of_its_own() {
     std::os::unix::fs::symlink("gone.png", data.join("dangling.png")).expect("links");
     let out = temporary.path().join("out");
     let said = facts(&out, &["ingest", "--data", text(&data)]).remove(0);
-    assert_eq!((said["rows"]["output"].as_u64(), said["rows"]["rejected"].as_u64()), (Some(names.len() as u64), Some(1)));
+    assert_eq!(
+        (said["rows"]["output"].as_u64(), said["rows"]["rejected"].as_u64()),
+        (Some(names.len() as u64), Some(1))
+    );
     assert_eq!(said["facts"]["rejected_by_reason"], json!({"missing_file": 1}));
-    for verb in [&["fingerprint"][..], &["embed"], &["curate", "--set", "curate.evidence=[]"], &["cut", "--size", "all", "--export", "coco"]] {
+    for verb in [
+        &["fingerprint"][..],
+        &["embed"],
+        &["curate", "--set", "curate.evidence=[]"],
+        &["cut", "--size", "all", "--export", "coco"],
+    ] {
         facts(&out, verb);
     }
     let exported = walk(&out.join("data/subsets/all.coco/all"));

@@ -1,4 +1,5 @@
-//! COCO's JSON of a split: `instances_SPLIT.json`, and `captions_SPLIT.json` or `panoptic_SPLIT.json` where there are some.
+//! COCO's JSON of a split: `instances_SPLIT.json`, and where there are some `captions_SPLIT.json`, `panoptic_SPLIT.json` and
+//! `others_SPLIT.json` (annotations of no category).
 //!
 //! What the source wrote is given back as it was, ids included; an id is changed only where two images or annotations of one
 //! file would share it, and a field only where it must say something else now (a file's name). Annotations are written as they
@@ -115,7 +116,8 @@ impl CocoFolder {
         let Some(record) = &image.record else {
             let license: Option<Value> = license.and_then(|id| serde_json::from_str(&id).ok());
             let (width, height, url) = (image.width, image.height, &image.url);
-            let made = json!({"file_name": name, "width": width, "height": height, "coco_url": url, "license": license});
+            let made =
+                json!({"file_name": name, "width": width, "height": height, "coco_url": url, "license": license});
             return made.to_string();
         };
         let mut text = record.clone();
@@ -178,8 +180,12 @@ impl CocoFolder {
             self.annotations(&id, notes)?;
         }
         for (kind, file) in self.files {
-            let categories = if kind == "captions" { &[][..] } else { &self.categories };
-            file.finish(&[("images", &self.images), ("categories", categories), ("licenses", &self.licenses)])?;
+            let mut lists = vec![("images", &self.images[..]), ("licenses", &self.licenses)];
+            // Readers take a list of categories as a promise that each annotation has one.
+            if kind != "captions" && kind != "others" {
+                lists.push(("categories", &self.categories));
+            }
+            file.finish(&lists)?;
         }
         Ok(())
     }
@@ -261,12 +267,40 @@ fn notes_of(rows: &RecordBatch, row: usize) -> Result<Vec<Note>> {
     Ok(notes)
 }
 
-/// Captions and panoptic segments number their annotations for themselves, so they have files of their own.
+/// Captions and panoptic segments number their annotations for themselves, and pycocotools refuses a file of categories in
+/// which an annotation has none: so they have files of their own.
 fn kind_of(text: &str) -> &'static str {
     let has = |name: &str| field(text, name).is_some();
-    match (has("bbox"), has("caption"), has("segments_info")) {
+    match (has("category_id"), has("caption"), has("segments_info")) {
         (false, true, _) => "captions",
         (false, _, true) => "panoptic",
+        (false, ..) => "others",
         _ => "instances",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_go_to_the_file_that_readers_take_them_from() {
+        for (text, kind) in [
+            (r#"{"id": 1, "category_id": 3, "segmentation": []}"#, "instances"),
+            (r#"{"id": 1, "category_id": null, "bbox": []}"#, "instances"),
+            (r#"{"id": 1, "caption": "a cat"}"#, "captions"),
+            (r#"{"segments_info": [{"category_id": 3}]}"#, "panoptic"),
+            (r#"{"id": 1, "bbox": [1, 2, 3, 4]}"#, "others"),
+        ] {
+            assert_eq!(kind_of(text), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_of_others_are_not_taken() {
+        let mut taken: HashSet<String> = ["1", "3"].map(str::to_owned).into();
+        let mut next = 0;
+        let given: Vec<String> = (0..3).map(|_| free_id(&mut taken, &mut next)).collect();
+        assert_eq!(given, ["2", "4", "5"]);
     }
 }

@@ -56,8 +56,7 @@ impl Source for ImageFolder {
     }
 
     fn list(&self, _spool: &Path) -> Result<Listing> {
-        let (images, others): (Vec<&str>, Vec<&str>) =
-            self.tree.visible().partition(|path| is_image(&self.tree, path));
+        let (images, others): (Vec<&str>, Vec<&str>) = self.tree.visible().partition(|path| is_image(&self.tree, path));
         say_not_read(others.into_iter());
         let folders: Vec<Vec<&str>> = images
             .iter()
@@ -180,7 +179,9 @@ mod tests {
         for name in ["a.JPG_large", "b", "c.jpg!d", "d.tmp", "-e.png", "f#1?.png", "g[1].png", "h.txt"] {
             std::fs::write(temporary.path().join(name), jpeg).expect("writes");
         }
-        for (name, bytes) in [("i.tga", &b"no image"[..]), ("unknown.xyz", b"text"), ("notes.txt", b"text"), ("empty", b"")] {
+        for (name, bytes) in
+            [("i.tga", &b"no image"[..]), ("unknown.xyz", b"text"), ("notes.txt", b"text"), ("empty", b"")]
+        {
             std::fs::write(temporary.path().join(name), bytes).expect("writes");
         }
         let tree = Tree::walk(temporary.path(), &[]).expect("walks");

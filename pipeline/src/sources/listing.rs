@@ -142,8 +142,7 @@ impl Entry {
     pub fn annotations_stamp(&self) -> Value {
         let digests = |spans: &[Span]| spans.iter().map(|span| span.digest).collect::<Vec<_>>();
         let objects: Option<Vec<Value>> = self.objects.as_ref().map(|objects| {
-            let stamp =
-                |o: &Object| json!([o.category_id, o.bbox_px, o.area_px, o.iscrowd, digests(&o.records)]);
+            let stamp = |o: &Object| json!([o.category_id, o.bbox_px, o.area_px, o.iscrowd, digests(&o.records)]);
             objects.iter().map(stamp).collect()
         });
         let loose: Vec<Value> = self.records.iter().map(|l| json!([l.category_id, l.record.digest])).collect();

@@ -91,8 +91,15 @@ fn has_extension(name: &str, extensions: &[&str]) -> bool {
 fn begins_as_image(bytes: &[u8]) -> bool {
     let at = |place: usize, magic: &[u8]| bytes.get(place..).is_some_and(|rest| rest.starts_with(magic));
     const FIRST: &[&[u8]] = &[
-        b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ",
-        b"\0\0\0\x0cJXL ", b"\xff\x4f\xff\x51",
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF87a",
+        b"GIF89a",
+        b"II*\0",
+        b"MM\0*",
+        b"\0\0\0\x0cjP  ",
+        b"\0\0\0\x0cJXL ",
+        b"\xff\x4f\xff\x51",
     ];
     let brand = [&b"avif"[..], b"avis", b"heic", b"heix", b"mif1", b"msf1"];
     FIRST.iter().any(|magic| at(0, magic))

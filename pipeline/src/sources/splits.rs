@@ -5,12 +5,21 @@
 
 /// Words that name a split by themselves.
 const WORDS: &[&str] = &[
-    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation", "unlabeled",
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "dev",
+    "test",
+    "testing",
+    "eval",
+    "evaluation",
+    "unlabeled",
     "unlabelled",
 ];
 /// Folders that hold images of whatever class.
-const PLAIN_FOLDERS: &[&str] =
-    &["images", "image", "imgs", "img", "data", "jpegimages", "pictures", "photos", "raw"];
+const PLAIN_FOLDERS: &[&str] = &["images", "image", "imgs", "img", "data", "jpegimages", "pictures", "photos", "raw"];
 
 /// The split that a folder's name is: a split's word, with a year or number at most (`val2017`), or `all`.
 pub(super) fn split_of_folder(name: &str) -> Option<String> {

@@ -58,8 +58,7 @@ impl Tree {
             let text = format!("`{}` is OUT: nothing there is input\nhint: name a folder of images", root.display());
             return Err(PipelineError::Usage(text));
         }
-        let tree =
-            Self { root: root.clone(), files: Vec::new(), faults: Vec::new(), hidden: 0, left_out: Vec::new() };
+        let tree = Self { root: root.clone(), files: Vec::new(), faults: Vec::new(), hidden: 0, left_out: Vec::new() };
         let mut walk = Walk { tree, leave_out, above: Vec::new(), visits: HashMap::new() };
         walk.folder(&root, "", root.clone());
         let mut tree = walk.tree;
@@ -357,7 +356,9 @@ mod tests {
         let root = temporary.path();
         symlink(root.join("out"), root.join("sub/link")).expect("links");
         symlink(root, root.join("../self-of-this-test")).ok();
-        for spelt in [root.join("out"), root.join("out/"), root.join("sub/../out"), root.join("sub/link"), root.join("./out")] {
+        for spelt in
+            [root.join("out"), root.join("out/"), root.join("sub/../out"), root.join("sub/link"), root.join("./out")]
+        {
             let tree = Tree::walk(root, &[spelt.clone()]).expect("walks");
             assert_eq!(paths(&tree), ["1.png", "sub/3.png"], "{}", spelt.display());
         }
@@ -369,7 +370,8 @@ mod tests {
 
     #[test]
     fn what_lapidary_wrote_is_left_out_without_being_told() {
-        let temporary = folder(&["1.png", "old/data/images/part.png", "old/data/report.png", "old/plan.png", "export/a/2.png"]);
+        let temporary =
+            folder(&["1.png", "old/data/images/part.png", "old/data/report.png", "old/plan.png", "export/a/2.png"]);
         let at = |name: &str| temporary.path().join(name);
         let digest = Digest("00".repeat(32));
         let manifest = Manifest {
@@ -392,7 +394,8 @@ mod tests {
         for place in ["old/data/images/manifest.json", "export/manifest.json"] {
             std::fs::write(at(place), &text).expect("writes");
         }
-        std::fs::write(at("old/current.json"), r#"{"source": "", "probe": "", "subset": "", "plan": "", "run": ""}"#).expect("writes");
+        std::fs::write(at("old/current.json"), r#"{"source": "", "probe": "", "subset": "", "plan": "", "run": ""}"#)
+            .expect("writes");
         // A manifest of another tool leaves its folder in.
         std::fs::create_dir(at("site")).expect("creates");
         std::fs::write(at("site/manifest.json"), r#"{"name": "an app", "icons": []}"#).expect("writes");

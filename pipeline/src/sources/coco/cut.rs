@@ -202,7 +202,12 @@ impl<R: Read> Scanner<'_, R> {
 }
 
 /// How many of `bytes` belong to the value, and whether it ends with them.
-pub(in crate::sources) fn span_of_value(bytes: &[u8], depth: &mut u32, in_string: &mut bool, escaped: &mut bool) -> (usize, bool) {
+pub(in crate::sources) fn span_of_value(
+    bytes: &[u8],
+    depth: &mut u32,
+    in_string: &mut bool,
+    escaped: &mut bool,
+) -> (usize, bool) {
     let mut at = 0;
     while at < bytes.len() {
         if *escaped {
@@ -289,7 +294,9 @@ mod tests {
 
     #[test]
     fn a_file_that_ends_early_says_where() {
-        for json in ["", "[]", "{", "{\"images\": [", "{\"images\": [{\"a\": 1}, {\"b\"", "{\"images\": \"x", "{\"a\"}", "{7}"] {
+        for json in
+            ["", "[]", "{", "{\"images\": [", "{\"images\": [{\"a\": 1}, {\"b\"", "{\"images\": \"x", "{\"a\"}", "{7}"]
+        {
             let error = records(json.as_bytes(), 64).expect_err(json).to_string();
             assert!(error.contains("x.json") && error.contains("byte"), "{json}: {error}");
         }

@@ -248,7 +248,15 @@ impl Reading<'_> {
             }
         };
         if let Some(id) = image.id {
-            known.owners.entry(id).and_modify(|known| if *known != owner { *known = Owner::Several }).or_insert(owner);
+            known
+                .owners
+                .entry(id)
+                .and_modify(|known| {
+                    if *known != owner {
+                        *known = Owner::Several
+                    }
+                })
+                .or_insert(owner);
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use super::cut::{Then, cut_file};
 use super::records::ImageRecord;
 use super::repair::understood;
 use crate::Result;
-use crate::sources::splits::split_of_folder;
 use crate::sources::names::normal_form;
+use crate::sources::splits::split_of_folder;
 use crate::sources::{Tree, has_extension, text_of_path};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -21,8 +21,17 @@ const NAMES_LOOKED_FOR: usize = 64;
 /// JSON files of a folder that are looked into when none of them is COCO's: the rest are taken for one file an image.
 const SIDECARS_LOOKED_INTO: usize = 16;
 /// Kinds of annotations that stand before the split in a JSON's name.
-const KINDS: &[&str] =
-    &["instances_", "person_keypoints_", "keypoints_", "captions_", "image_info_", "stuff_", "panoptic_", "labels_"];
+const KINDS: &[&str] = &[
+    "instances_",
+    "person_keypoints_",
+    "keypoints_",
+    "captions_",
+    "image_info_",
+    "stuff_",
+    "panoptic_",
+    "labels_",
+    "others_",
+];
 /// Folders that hold JSON and no images.
 const ANNOTATION_FOLDERS: &[&str] = &["annotations", "annotation", "labels", "ann", "json"];
 /// Folders of images beside a JSON that does not name one.
@@ -47,7 +56,8 @@ pub(in crate::sources) fn find_jsons(tree: &Tree) -> Result<Vec<CocoJson>> {
     let mut in_vain: HashMap<&str, usize> = HashMap::new();
     for path in tree.visible().filter(|path| has_extension(path, &["json"])) {
         let looked_into = in_vain.entry(folder_of(path)).or_default();
-        if *looked_into >= SIDECARS_LOOKED_INTO {
+        if *looked_into >= SIDECARS_LOOKED_INTO && !in_annotation_folder(path) {
+            others.push(path);
             continue;
         }
         match first_names(tree, path)? {
@@ -302,11 +312,22 @@ mod tests {
 
     #[test]
     fn spellings_of_one_path_lead_to_one_file_and_none_leads_out() {
-        let (kept, tree) = tree(&["annotations/instances_val.json", "val/a/1.jpg", "val/b\\2.jpg", "one/3.jpg", "two/3.jpg"]);
+        let (kept, tree) =
+            tree(&["annotations/instances_val.json", "val/a/1.jpg", "val/b\\2.jpg", "one/3.jpg", "two/3.jpg"]);
         let places = Places::new(&tree);
         let place = places.of_json("annotations/instances_val.json");
         let absolute = format!("{}/val/a/1.jpg", kept.path().canonicalize().expect("there").display());
-        for name in ["a/1.jpg", "./a/1.jpg", "a\\1.jpg", ".\\a\\1.jpg", "val/a/1.jpg", "a//1.jpg", "a/x/../1.jpg", "1.jpg", &absolute] {
+        for name in [
+            "a/1.jpg",
+            "./a/1.jpg",
+            "a\\1.jpg",
+            ".\\a\\1.jpg",
+            "val/a/1.jpg",
+            "a//1.jpg",
+            "a/x/../1.jpg",
+            "1.jpg",
+            &absolute,
+        ] {
             assert!(matches!(places.find(&place, name, false), Led::To(path, _) if path == "val/a/1.jpg"), "{name}");
         }
         assert_eq!(places.find(&place, "b\\2.jpg", false), to("val/b\\2.jpg", "val"));

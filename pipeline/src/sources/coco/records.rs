@@ -100,14 +100,13 @@ impl ImageRecord {
         let address = |name: &str| text(field(name)).map(str::to_owned);
         let url = address("coco_url").or_else(|| address("flickr_url")).or_else(|| address("url"));
         let file_name = ["file_name", "filename", "path"].into_iter().find_map(|name| text(field(name)));
-        let is_url = |name: &str| ["http://", "https://", "s3://", "gs://"].iter().any(|scheme| name.starts_with(scheme));
+        let is_url =
+            |name: &str| ["http://", "https://", "s3://", "gs://"].iter().any(|scheme| name.starts_with(scheme));
         let plain = file_name.filter(|name| !is_url(name)).map(str::to_owned);
         let address = file_name.filter(|name| is_url(name)).or(text(field("coco_url")));
         let from_url = plain.is_none() && address.is_some();
-        let license = Id::of(field("license")).map(|id| LicenseOf {
-            text: matches!(id, Id::Text(_)).then(|| id.text()),
-            id,
-        });
+        let license =
+            Id::of(field("license")).map(|id| LicenseOf { text: matches!(id, Id::Text(_)).then(|| id.text()), id });
         let size_px = number(field("width")).zip(number(field("height"))).filter(|(w, h)| *w > 0.0 && *h > 0.0);
         let name = plain.or_else(|| address.map(end_of_address));
         Some(Self { id: Id::of(field("id")), name, from_url, url, license, size_px })
@@ -147,7 +146,8 @@ impl ObjectRecord {
     pub(super) fn of(record: &Value) -> Option<Self> {
         let fields = record.as_object()?;
         let field = |name: &str| fields.get(name).unwrap_or(&Value::Null);
-        let other_content = ["caption", "segments_info", "segmentation", "keypoints"].iter().any(|key| says(fields, key));
+        let other_content =
+            ["caption", "segments_info", "segmentation", "keypoints"].iter().any(|key| says(fields, key));
         let boxed = match field("bbox") {
             Value::Null if other_content => Boxed::Absent,
             Value::Array(list) if list.is_empty() && other_content => Boxed::Absent,
@@ -247,7 +247,9 @@ mod tests {
         ] {
             assert_eq!(boxed(json!({"bbox": bbox})), Boxed::Bad(kind), "{bbox}");
         }
-        assert!(lies_outside([600.0, 1.0, 9.0, 9.0], (64.0, 48.0)) && lies_outside([-9.0, 1.0, 9.0, 9.0], (64.0, 48.0)));
+        assert!(
+            lies_outside([600.0, 1.0, 9.0, 9.0], (64.0, 48.0)) && lies_outside([-9.0, 1.0, 9.0, 9.0], (64.0, 48.0))
+        );
         assert!(!lies_outside([-5.0, -5.0, 10.0, 10.0], (64.0, 48.0)));
         for (flag, crowd) in [(json!(true), true), (json!("1"), true), (json!(0), false), (json!(null), false)] {
             assert_eq!(ObjectRecord::of(&json!({"iscrowd": flag})).expect("an object").iscrowd, crowd);

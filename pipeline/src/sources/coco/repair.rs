@@ -35,7 +35,8 @@ fn repaired(bytes: &[u8]) -> String {
         if c == '"' {
             in_string = !in_string;
         } else if !in_string
-            && let Some(word) = ["NaN", "-NaN", "Infinity", "-Infinity", "inf", "-inf", "nan"].iter().find(|w| rest.starts_with(**w))
+            && let Some(word) =
+                ["NaN", "-NaN", "Infinity", "-Infinity", "inf", "-inf", "nan"].iter().find(|w| rest.starts_with(**w))
         {
             out.push_str("null");
             rest = &rest[word.len()..];
@@ -80,9 +81,15 @@ mod tests {
         let plain = br#"{"a": 1.10, "b": "NaN"}"#;
         assert!(matches!(understood(plain), Some((_, Cow::Borrowed(text))) if text.as_bytes() == plain));
         for (text, value) in [
-            (&b"{\"a\": [NaN, -Infinity, 1], \"b\": \"NaN \\\" Infinity\"}"[..], json!({"a": [null, null, 1], "b": "NaN \" Infinity"})),
+            (
+                &b"{\"a\": [NaN, -Infinity, 1], \"b\": \"NaN \\\" Infinity\"}"[..],
+                json!({"a": [null, null, 1], "b": "NaN \" Infinity"}),
+            ),
             (b"{\"n\": \"latin-\xe9.png\"}", json!({"n": "latin-%E9.png"})),
-            (br#"{"n": "latin-\udce9.png", "m": "\ud83d\ude00", "o": "\ud83d"}"#, json!({"n": "latin-%E9.png", "m": "\u{1f600}", "o": "\u{fffd}"})),
+            (
+                br#"{"n": "latin-\udce9.png", "m": "\ud83d\ude00", "o": "\ud83d"}"#,
+                json!({"n": "latin-%E9.png", "m": "\u{1f600}", "o": "\u{fffd}"}),
+            ),
         ] {
             assert_eq!(understood(text).expect("understood").0, value);
         }

@@ -154,7 +154,10 @@ fn lists_may_be_missing_null_or_odd() {
 
 #[test]
 fn a_file_that_ends_early_is_named() {
-    let planted = Planted::new(&["val/a.jpg"], &[("annotations/instances_val.json", r#"{"images": [{"id": 1, "file"#.to_owned())]);
+    let planted = Planted::new(
+        &["val/a.jpg"],
+        &[("annotations/instances_val.json", r#"{"images": [{"id": 1, "file"#.to_owned())],
+    );
     let error = planted.list().err().expect("fails").to_string();
     assert!(error.contains("instances_val.json") && error.contains("byte 26"), "{error}");
 }
@@ -164,7 +167,8 @@ fn not_a_number_and_a_byte_order_mark_are_taken() {
     let json = "\u{feff}{\"images\": [{\"id\": 1, \"file_name\": \"a.jpg\"}], \"categories\": [{\"id\": 7, \"name\": \"cat\"}], \"annotations\": [
         {\"id\": 1, \"image_id\": 1, \"category_id\": 7, \"bbox\": [NaN, 1, 2, 3], \"area\": 4},
         {\"id\": 2, \"image_id\": 1, \"category_id\": 7, \"bbox\": [1, 1, 2, 3], \"area\": NaN, \"score\": -Infinity}]}";
-    let listed = Planted::new(&["val/a.jpg"], &[("annotations/instances_val.json", json.to_owned())]).list().expect("lists");
+    let listed =
+        Planted::new(&["val/a.jpg"], &[("annotations/instances_val.json", json.to_owned())]).list().expect("lists");
     assert_eq!(listed.listing.bad_annotations, BTreeMap::from([("box_not_of_four_numbers", 1)]));
     let objects = listed.notes["val/a.jpg"].annotations.as_ref().expect("has some");
     assert_eq!((objects.len(), objects[0].area_px), (1, 6.0));
@@ -180,7 +184,8 @@ fn an_id_of_two_images_gives_its_annotations_to_neither() {
             {"id": 2, "image_id": 2, "category_id": 7, "bbox": [0, 0, 2, 2]},
         ],
     });
-    let planted = Planted::new(&["val/a.jpg", "val/b.jpg", "val/c.jpg"], &[("annotations/instances_val.json", json.to_string())]);
+    let planted =
+        Planted::new(&["val/a.jpg", "val/b.jpg", "val/c.jpg"], &[("annotations/instances_val.json", json.to_string())]);
     let listed = planted.list().expect("lists");
     assert_eq!(listed.listing.bad_annotations, BTreeMap::from([("image_id_of_several_images", 1)]));
     assert_eq!(listed.paths().into_iter().map(|path| listed.classes(path).len()).collect::<Vec<_>>(), [0, 0, 1]);
@@ -204,13 +209,15 @@ fn a_class_is_the_name_that_its_own_json_gives() {
         ([(1, "cat"), (2, "dog")], [(1, "car"), (2, "cat")]),
         ([(1, "cat"), (5, "cat")], [(5, "cat"), (1, "dog")]),
     ] {
-        let jsons = [("annotations/instances_train.json", json(&train)), ("annotations/instances_val.json", json(&val))];
+        let jsons =
+            [("annotations/instances_train.json", json(&train)), ("annotations/instances_val.json", json(&val))];
         let listed = Planted::new(&images, &jsons).list().expect("lists");
         for (split, names) in [("train", train), ("val", val)] {
             for (at, (_, name)) in names.iter().enumerate() {
                 let path = format!("{split}/{at}.jpg");
                 assert_eq!(listed.classes(&path), [*name], "{path} of {train:?}, {val:?}");
-                let record = listed.notes[&path].annotations.as_ref().expect("has some")[0].record.clone().expect("is kept");
+                let record =
+                    listed.notes[&path].annotations.as_ref().expect("has some")[0].record.clone().expect("is kept");
                 let record: Value = serde_json::from_str(&record).expect("JSON");
                 let class = listed.listing.classes.iter().position(|class| class == name).expect("is known");
                 assert_eq!(record["category_id"], listed.listing.category_ids[class], "the record says the same");
@@ -224,9 +231,12 @@ fn a_class_is_the_name_that_its_own_json_gives() {
 #[test]
 fn what_files_say_of_one_object_is_put_together_and_captions_are_kept() {
     let object = r#"{"id": 5, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2.50, 2], "area": 4.10, "segmentation": [[0.10, 0, 2, 0, 2, 2]]}"#;
-    let person = r#"{"id": 5, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2.5, 2], "area": 4.1, "keypoints": [1, 1, 2]}"#;
+    let person =
+        r#"{"id": 5, "image_id": 1, "category_id": 7, "bbox": [0, 0, 2.5, 2], "area": 4.1, "keypoints": [1, 1, 2]}"#;
     let file = |annotation: &str, categories: &str| {
-        format!(r#"{{"images": [{{"id": 1, "file_name": "a.jpg", "date": "2013"}}], "categories": {categories}, "annotations": [{annotation}]}}"#)
+        format!(
+            r#"{{"images": [{{"id": 1, "file_name": "a.jpg", "date": "2013"}}], "categories": {categories}, "annotations": [{annotation}]}}"#
+        )
     };
     let caption = r#"{"id": 5, "image_id": 1, "caption": "a  cat\u00e9"}"#;
     let jsons = [
@@ -244,7 +254,10 @@ fn what_files_say_of_one_object_is_put_together_and_captions_are_kept() {
     assert!(listed.listing.bad_annotations.is_empty());
     let objects = notes.annotations.as_ref().expect("has some");
     let record: Value = serde_json::from_str(objects[0].record.as_ref().expect("is kept")).expect("JSON");
-    assert_eq!((objects.len(), &record["keypoints"], &record["segmentation"][0][0]), (1, &json!([1, 1, 2]), &json!(0.1)));
+    assert_eq!(
+        (objects.len(), &record["keypoints"], &record["segmentation"][0][0]),
+        (1, &json!([1, 1, 2]), &json!(0.1))
+    );
     let category = json!({"id": 7, "name": "cat", "supercategory": "animal", "keypoints": ["nose"]});
     assert_eq!(listed.listing.categories, [category]);
     assert_eq!(listed.listing.labels_of(&listed.listing.entries[0]), Some(vec![0]));
@@ -253,7 +266,8 @@ fn what_files_say_of_one_object_is_put_together_and_captions_are_kept() {
 #[test]
 fn an_image_of_two_splits_is_of_the_one_whose_folder_it_lies_in() {
     let json = r#"{"images": [{"id": 1, "file_name": "a.jpg"}]}"#.to_owned();
-    let jsons = [("annotations/instances_minival2014.json", json.clone()), ("annotations/instances_val2014.json", json)];
+    let jsons =
+        [("annotations/instances_minival2014.json", json.clone()), ("annotations/instances_val2014.json", json)];
     let listed = Planted::new(&["val2014/a.jpg"], &jsons).list().expect("lists");
     assert_eq!(listed.listing.splits[listed.listing.entries[0].split as usize], "val2014");
     assert!(listed.rejects().is_empty());

@@ -40,7 +40,7 @@ pub(super) fn label_column(schema: &Schema, shown: &str) -> Option<LabelColumn> 
     let readable = |name: &str| schema.field_with_name(name).is_ok_and(|field| holds_labels(field.data_type()));
     let found = columns.iter().position(|(_, _, name)| readable(name)).map(|at| columns.remove(at).2);
     // Our own shards have both columns, and both are read.
-    let not_read: Vec<&str> = columns.iter().map(|(_, _, name)| *name).filter(|name| *name != "labels").collect();
+    let not_read: Vec<&str> = columns.iter().map(|(_, _, name)| *name).filter(|name| *name != "labels" || found.is_none()).collect();
     if !not_read.is_empty() {
         tracing::info!("`{shown}`: labels in {} are not read", not_read.join(", "));
     }
@@ -70,7 +70,9 @@ pub(super) fn labels_of(column: &ArrayRef) -> Vec<Label> {
     let rows = 0..column.len();
     if *column.data_type() == DataType::Boolean {
         let flags = column.as_boolean();
-        return rows.map(|row| if flags.is_valid(row) { Label::Name(flags.value(row).to_string()) } else { Label::None }).collect();
+        return rows
+            .map(|row| if flags.is_valid(row) { Label::Name(flags.value(row).to_string()) } else { Label::None })
+            .collect();
     }
     if let Some(text) = as_text(column) {
         let text = text.as_string::<i32>();
@@ -175,19 +177,25 @@ pub(super) fn metadata(column: &str, names: &[&str]) -> HashMap<String, String> 
 mod tests {
     use super::*;
     use arrow::array::{
-        BooleanArray, DictionaryArray, Float32Array, Int8Array, Int32Array, LargeStringArray, StringArray, UInt8Array, UInt64Array,
+        BooleanArray, DictionaryArray, Float32Array, Int8Array, Int32Array, LargeStringArray, StringArray, UInt8Array,
+        UInt64Array,
     };
     use arrow::datatypes::{Field, Int32Type};
     use std::sync::Arc;
 
     #[test]
     fn labels_of_every_type_are_read() {
-        let number = |values: &[i64]| values.iter().map(|v| if *v == -1 { Label::None } else { Label::Number(*v) }).collect::<Vec<_>>();
+        let number = |values: &[i64]| {
+            values.iter().map(|v| if *v == -1 { Label::None } else { Label::Number(*v) }).collect::<Vec<_>>()
+        };
         let ints: [ArrayRef; 4] = [
             Arc::new(Int8Array::from(vec![0, -1, 2])),
             Arc::new(Int32Array::from(vec![Some(0), None, Some(2)])),
             Arc::new(Float32Array::from(vec![Some(0.0), None, Some(2.0)])),
-            Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(vec![Some(1), None, Some(0)]), Arc::new(Int8Array::from(vec![2, 0])))),
+            Arc::new(DictionaryArray::<Int32Type>::new(
+                Int32Array::from(vec![Some(1), None, Some(0)]),
+                Arc::new(Int8Array::from(vec![2, 0])),
+            )),
         ];
         for array in ints {
             assert_eq!(labels_of(&array), number(&[0, -1, 2]), "{}", array.data_type());
@@ -199,9 +207,17 @@ mod tests {
             Arc::new(vec![Some("cat"), None, None].into_iter().collect::<DictionaryArray<Int32Type>>()),
         ];
         for array in texts {
-            assert_eq!(labels_of(&array), [Label::Name("cat".to_owned()), Label::None, Label::None], "{}", array.data_type());
+            assert_eq!(
+                labels_of(&array),
+                [Label::Name("cat".to_owned()), Label::None, Label::None],
+                "{}",
+                array.data_type()
+            );
         }
-        assert_eq!(labels_of(&(Arc::new(BooleanArray::from(vec![true])) as ArrayRef)), [Label::Name("true".to_owned())]);
+        assert_eq!(
+            labels_of(&(Arc::new(BooleanArray::from(vec![true])) as ArrayRef)),
+            [Label::Name("true".to_owned())]
+        );
         assert!(matches!(labels_of(&(Arc::new(UInt64Array::from(vec![u64::MAX])) as ArrayRef))[..], [Label::Odd(_)]));
         assert!(matches!(labels_of(&(Arc::new(Float32Array::from(vec![1.5])) as ArrayRef))[..], [Label::Odd(_)]));
     }

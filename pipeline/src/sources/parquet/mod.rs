@@ -23,11 +23,11 @@ use bytes::{Pictures, pictures_of};
 use labels::{Classes, Label, LabelColumn, label_column, labels_of};
 use lapidary_schemas::RejectReason;
 use own::Own;
-use tables::guarded;
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
+use tables::guarded;
 
 /// Most rows and about the most bytes that are read at once.
 const BATCH_ROWS: usize = 256;

@@ -24,8 +24,19 @@ pub(super) struct Own {
 }
 
 /// What a schema says when the table is one of ours; `names` are its classes.
-pub(super) fn own(path: &Path, schema: &Schema, names: &[String], listing: &mut Listing, all: &mut Categories) -> Option<Own> {
-    let typed = [("image_id", DataType::UInt64), ("digest", DataType::Utf8), ("phash", DataType::UInt64), ("split", DataType::Utf8)];
+pub(super) fn own(
+    path: &Path,
+    schema: &Schema,
+    names: &[String],
+    listing: &mut Listing,
+    all: &mut Categories,
+) -> Option<Own> {
+    let typed = [
+        ("image_id", DataType::UInt64),
+        ("digest", DataType::Utf8),
+        ("phash", DataType::UInt64),
+        ("split", DataType::Utf8),
+    ];
     if !typed.iter().all(|(name, kind)| schema.field_with_name(name).is_ok_and(|field| field.data_type() == kind)) {
         return None;
     }

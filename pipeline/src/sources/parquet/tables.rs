@@ -103,7 +103,8 @@ pub(super) fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Resul
 
 fn try_look(path: &Path, shown: &str) -> Result<Found> {
     let file = File::open(path).map_err(PipelineError::io("open", path))?;
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| PipelineError::format(path, e))?;
+    let metadata =
+        ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| PipelineError::format(path, e))?;
     let schema = metadata.schema().clone();
     let rows = metadata.metadata().file_metadata().num_rows().max(0) as u64;
     let features = features(&schema);
@@ -121,7 +122,11 @@ fn try_look(path: &Path, shown: &str) -> Result<Found> {
     if columns.len() > 1 {
         let usual = |column: &String| USUAL_NAMES.iter().position(|name| name == column).unwrap_or(usize::MAX);
         columns.sort_by_key(usual);
-        tracing::warn!("`{shown}` has several columns of images; `{}` is read, not {}", columns[0], columns[1..].join(", "));
+        tracing::warn!(
+            "`{shown}` has several columns of images; `{}` is read, not {}",
+            columns[0],
+            columns[1..].join(", ")
+        );
     }
     Ok(match columns.into_iter().next() {
         Some(column) => Found::Pictures { column, rows },

@@ -8,7 +8,7 @@ use arrow::array::{
     StringArray, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ fn pictures() -> Vec<Vec<u8>> {
 }
 
 fn image_struct(bytes: ArrayRef, paths: ArrayRef) -> ArrayRef {
-    let fields = vec![Field::new("bytes", bytes.data_type().clone(), true), Field::new("path", paths.data_type().clone(), true)];
+    let fields =
+        vec![Field::new("bytes", bytes.data_type().clone(), true), Field::new("path", paths.data_type().clone(), true)];
     Arc::new(StructArray::new(fields.into(), vec![bytes, paths], None))
 }
 
@@ -40,7 +41,8 @@ impl Folder {
     }
 
     fn write(&self, path: &str, columns: Vec<(&str, ArrayRef)>, metadata: Value, compression: Compression) {
-        let fields: Vec<Field> = columns.iter().map(|(name, c)| Field::new(*name, c.data_type().clone(), true)).collect();
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, c)| Field::new(*name, c.data_type().clone(), true)).collect();
         let metadata = if metadata.is_null() {
             HashMap::new()
         } else {
@@ -78,7 +80,8 @@ fn classes(listing: &Listing) -> Vec<Option<&str>> {
 fn every_codec_is_read() {
     let brotli = Compression::BROTLI(BrotliLevel::default());
     let (gzip, zstd) = (Compression::GZIP(GzipLevel::default()), Compression::ZSTD(ZstdLevel::default()));
-    let all = [Compression::UNCOMPRESSED, Compression::SNAPPY, gzip, brotli, Compression::LZ4, Compression::LZ4_RAW, zstd];
+    let all =
+        [Compression::UNCOMPRESSED, Compression::SNAPPY, gzip, brotli, Compression::LZ4, Compression::LZ4_RAW, zstd];
     for compression in all {
         let folder = Folder::new();
         folder.write("train.parquet", vec![("image", usual())], Value::Null, compression);
@@ -92,7 +95,9 @@ fn bytes_of_every_type_are_read_under_any_name() {
     let large: ArrayRef = Arc::new(LargeBinaryArray::from_iter_values(pictures()));
     let view: ArrayRef = Arc::new(BinaryViewArray::from_iter_values(pictures()));
     let binary: ArrayRef = Arc::new(BinaryArray::from_iter_values(pictures()));
-    for column in [image_struct(large.clone(), paths()), image_struct(view.clone(), paths()), large, view, binary, usual()] {
+    for column in
+        [image_struct(large.clone(), paths()), image_struct(view.clone(), paths()), large, view, binary, usual()]
+    {
         let folder = Folder::new();
         let kind = column.data_type().clone();
         folder.plain("0000.parquet", vec![("content", column)], Value::Null);
@@ -122,7 +127,9 @@ fn the_image_is_what_metadata_calls_so_and_never_other_bytes() {
         Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1; 4]), structs, None)) as ArrayRef
     };
     let text: ArrayRef = Arc::new(StringArray::from(vec!["x"; 4]));
-    for (column, said) in [(hashes, "no column holds images"), (text, "no column holds images"), (lists, "lists of images")] {
+    for (column, said) in
+        [(hashes, "no column holds images"), (text, "no column holds images"), (lists, "lists of images")]
+    {
         let folder = Folder::new();
         folder.plain("train-00000.parquet", vec![("images", column)], Value::Null);
         let error = folder.list().err().expect("is refused").to_string();
@@ -133,20 +140,28 @@ fn the_image_is_what_metadata_calls_so_and_never_other_bytes() {
 #[test]
 fn a_row_without_bytes_is_the_file_beside_the_table_or_a_reject() {
     let folder = Folder::new();
-    let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![None, None, None, None, Some(b"\x89PNG\r\n\x1a\nx" as &[u8])]));
+    let bytes: ArrayRef =
+        Arc::new(BinaryArray::from(vec![None, None, None, None, Some(b"\x89PNG\r\n\x1a\nx" as &[u8])]));
     let paths = vec![Some("1.png"), Some("gone.png"), Some("../../../etc/passwd"), None, None];
-    folder.plain("data/train.parquet", vec![("image", image_struct(bytes, Arc::new(StringArray::from(paths))))], Value::Null);
+    folder.plain(
+        "data/train.parquet",
+        vec![("image", image_struct(bytes, Arc::new(StringArray::from(paths))))],
+        Value::Null,
+    );
     std::fs::write(folder.0.path().join("data/1.png"), picture(1)).expect("writes");
     std::fs::write(folder.0.path().join("logo.png"), picture(9)).expect("writes");
     let (listing, bytes) = folder.list().expect("lists");
     assert_eq!(bytes, [picture(1), b"\x89PNG\r\n\x1a\nx".to_vec()]);
     let rejects: Vec<_> = listing.rejects.iter().map(|r| (r.path.as_str(), r.reason.code(), r.offset_bytes)).collect();
-    assert_eq!(rejects, [
-        ("data/train.parquet#1", "missing_file", Some(1)),
-        ("data/train.parquet#2", "path_escapes", Some(2)),
-        ("data/train.parquet#3", "missing_file", Some(3)),
-        ("logo.png", "other_layout", None),
-    ]);
+    assert_eq!(
+        rejects,
+        [
+            ("data/train.parquet#1", "missing_file", Some(1)),
+            ("data/train.parquet#2", "path_escapes", Some(2)),
+            ("data/train.parquet#3", "missing_file", Some(3)),
+            ("logo.png", "other_layout", None),
+        ]
+    );
 }
 
 #[test]
@@ -178,7 +193,9 @@ fn labels_are_classes_however_they_are_typed_and_odd_ones_are_rejects() {
 
 #[test]
 fn a_stray_table_does_not_hide_a_folder_of_images() {
-    for (images, tables, layout, rejects) in [(9, 1, "image folder", 1), (3, 1, "Parquet", 3), (9, 0, "image folder", 0)] {
+    for (images, tables, layout, rejects) in
+        [(9, 1, "image folder", 1), (3, 1, "Parquet", 3), (9, 0, "image folder", 0)]
+    {
         let folder = Folder::new();
         for image in 0..images {
             std::fs::write(folder.0.path().join(format!("{image}.png")), picture(image)).expect("writes");
@@ -193,7 +210,10 @@ fn a_stray_table_does_not_hide_a_folder_of_images() {
         let (listing, _) = folder.list().expect("lists");
         assert!(listing.rejects.iter().all(|reject| reject.reason == RejectReason::OtherLayout));
         assert_eq!(listing.rejects.len(), rejects, "{layout}");
-        assert_eq!(listing.entries.len() + listing.rejects.len(), images as usize + if layout == "Parquet" { 4 } else { tables });
+        assert_eq!(
+            listing.entries.len() + listing.rejects.len(),
+            images as usize + if layout == "Parquet" { 4 } else { tables }
+        );
     }
 }
 
