@@ -2,22 +2,25 @@
 //!
 //! Original bytes are copied; images stream through shard by shard.
 
+mod coco;
+
 use crate::Result;
 use arrow::array::{
-    Array, AsArray, BooleanArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
-    UInt32Array, UInt64Array,
+    Array, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StructArray, UInt32Array, UInt64Array,
 };
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Float32Type, Int64Type};
-use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, StageRun, StageSpec, Table, column, read_manifest, write_json,
-};
-use lapidary_pipeline::{ImageShards, PipelineError, bytes_column, interrupt, plan};
+use coco::CocoFolder;
+use lapidary_pipeline::sources::part_of_name;
+use lapidary_pipeline::stage::{Layout, Opened, Outcome, Previous, StageRun, StageSpec, column, read_manifest};
+use lapidary_pipeline::{ImageShards, PipelineError, ShardRows, bytes_column, interrupt, plan, with_all_columns};
 use lapidary_schemas::config::IngestConfig;
-use lapidary_schemas::{ImageId, Manifest, Rows};
+use lapidary_schemas::{ImageId, Manifest, Rows, tables};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+
+/// Longest name of a file.
+const NAME_BYTES_MAX: usize = 255;
 
 /// What a subset is exported as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -57,7 +60,7 @@ pub fn export(
     let folder = layout.subset(source, &format!("{subset}.{}", format.name()));
     let spec = StageSpec {
         stage: "export",
-        version: 1,
+        version: 2,
         out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"format": format.name()}),
@@ -74,33 +77,53 @@ pub fn export(
         Opened::Run(run) => run,
     };
     let wanted: HashSet<ImageId> = plan::subset_ids(&subset_folder)?.into_iter().collect();
-    let classes: Vec<String> = serde_json::from_value(images_manifest.facts["classes"].clone()).unwrap_or_default();
-    let category_ids: Vec<i64> =
-        serde_json::from_value(images_manifest.facts["category_ids"].clone()).unwrap_or_default();
+    let classes = Classes::of(&images_manifest);
     let shards = Layout::shards(&images)?;
     let manifest = match format {
         Format::Parquet => export_parquet(&shards, &wanted, &classes, run)?,
-        Format::Folder => export_files(&shards, &wanted, &classes, None, run)?,
-        Format::Coco => export_files(&shards, &wanted, &classes, Some(&category_ids), run)?,
+        Format::Folder => export_folder(&shards, &wanted, &classes, run)?,
+        Format::Coco => export_coco(&shards, &wanted, &classes, run)?,
     };
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
 
-/// The rows of the wanted images, batch by batch.
+/// What the source says of its classes and licenses.
+#[derive(Debug, Default)]
+struct Classes {
+    names: Vec<String>,
+    category_ids: Vec<i64>,
+    categories: Vec<Value>,
+    licenses: Vec<Value>,
+}
+
+impl Classes {
+    fn of(images: &Manifest) -> Self {
+        let list = |name: &str| images.facts[name].as_array().cloned().unwrap_or_default();
+        Self {
+            names: list("classes").iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+            category_ids: list("category_ids").iter().filter_map(Value::as_i64).collect(),
+            categories: list("categories"),
+            licenses: list("licenses"),
+        }
+    }
+}
+
+/// The rows of the wanted images, batch by batch, with the columns that the newest tables have.
 fn wanted_rows(
     shards: &[PathBuf],
     wanted: &HashSet<ImageId>,
     mut take: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
+    let schema = tables::images(&[]);
     for shard in shards {
-        for batch in Table::open(shard, &[], 64)? {
+        for batch in ShardRows::open(shard, 64)? {
             interrupt::check()?;
             let batch = batch?;
             let ids: &UInt64Array = column(&batch, "image_id")?;
             let mask: BooleanArray = ids.values().iter().map(|id| Some(wanted.contains(&ImageId(*id)))).collect();
             let rows = filter_record_batch(&batch, &mask).map_err(|e| PipelineError::Internal(e.to_string()))?;
             if rows.num_rows() > 0 {
-                take(rows)?;
+                take(with_all_columns(&rows, &schema)?)?;
             }
         }
     }
@@ -118,67 +141,89 @@ fn finish(run: StageRun, found: u64, wanted: &HashSet<ImageId>) -> Result<Manife
 fn export_parquet(
     shards: &[PathBuf],
     wanted: &HashSet<ImageId>,
-    classes: &[String],
+    classes: &Classes,
     mut run: StageRun,
 ) -> Result<Manifest> {
-    let mut out = ImageShards::create(&run.folder(), classes, &IngestConfig::default())?;
+    let mut out = ImageShards::create(&run.folder(), &classes.names, &IngestConfig::default())?.with_categories(
+        &classes.category_ids,
+        &classes.categories,
+        &classes.licenses,
+    );
     let mut found = 0;
     wanted_rows(shards, wanted, |rows| {
         found += rows.num_rows() as u64;
         let bytes = bytes_column(&rows)?.iter().flatten().map(|b| b.len() as u64).sum();
-        Ok(out.write_batch(&rows, bytes)?)
+        Ok(out.write_batch(&with_all_columns(&rows, out.schema())?, bytes)?)
     })?;
     out.finish(|file, table| run.note_table(file, table))?;
     finish(run, found, wanted)
 }
 
-/// Writes files, and COCO's JSON when `category_ids` is given.
-fn export_files(
-    shards: &[PathBuf],
-    wanted: &HashSet<ImageId>,
-    classes: &[String],
-    category_ids: Option<&[i64]>,
-    run: StageRun,
-) -> Result<Manifest> {
-    let mut by_split: BTreeMap<String, CocoSplit> = BTreeMap::new();
-    let mut used: HashSet<PathBuf> = HashSet::new();
+fn export_folder(shards: &[PathBuf], wanted: &HashSet<ImageId>, classes: &Classes, run: StageRun) -> Result<Manifest> {
+    let mut files = Files::default();
     let mut found = 0u64;
     wanted_rows(shards, wanted, |rows| {
         let bytes = bytes_column(&rows)?;
         for row in 0..rows.num_rows() {
             found += 1;
             let image = ExportedImage::read(&rows, row)?;
-            let class = image.label.and_then(|label| classes.get(label as usize));
-            let mut folder = PathBuf::from(safe_name(&image.split));
-            if let (None, Some(class)) = (category_ids, class) {
-                folder.push(safe_name(class));
+            let mut folder = PathBuf::from(part_of_name(&image.split));
+            if let Some(class) = image.label.and_then(|label| classes.names.get(label as usize)) {
+                folder.push(part_of_name(class));
             }
-            let mut name = image.file_name();
-            if !used.insert(folder.join(&name)) {
-                name = format!("{}.{}", image.id, image.format);
-                used.insert(folder.join(&name));
-            }
-            write_file(&run.path(&folder.join(&name).to_string_lossy()), bytes.value(row))?;
-            if category_ids.is_some() {
-                let split = by_split.entry(image.split.clone()).or_default();
-                split.add(found, &name, &image, &rows, row)?;
-            }
+            files.write(&run, &folder, &image, bytes.value(row))?;
         }
         Ok(())
     })?;
-    if let Some(category_ids) = category_ids {
-        let categories: Vec<Value> =
-            category_ids.iter().zip(classes).map(|(id, name)| json!({"id": id, "name": name})).collect();
-        for (split, content) in by_split {
-            let path = run.path(&format!("annotations/instances_{split}.json"));
-            make_parent(&path)?;
-            write_json(&path, &content.into_json(&categories))?;
+    finish(run, found, wanted)
+}
+
+fn export_coco(shards: &[PathBuf], wanted: &HashSet<ImageId>, classes: &Classes, run: StageRun) -> Result<Manifest> {
+    let mut files = Files::default();
+    let mut found = 0u64;
+    let annotations = run.path("annotations");
+    let mut by_split: BTreeMap<String, CocoFolder> = BTreeMap::new();
+    wanted_rows(shards, wanted, |rows| {
+        let bytes = bytes_column(&rows)?;
+        for row in 0..rows.num_rows() {
+            found += 1;
+            let image = ExportedImage::read(&rows, row)?;
+            let split = part_of_name(&image.split);
+            let name = files.write(&run, Path::new(&split), &image, bytes.value(row))?;
+            if !by_split.contains_key(&split) {
+                by_split.insert(split.clone(), CocoFolder::create(&annotations, &split, classes)?);
+            }
+            let coco = by_split.get_mut(&split).expect("it was inserted above");
+            coco.add(&name, &image, &rows, row)?;
         }
+        Ok(())
+    })?;
+    for coco in by_split.into_values() {
+        coco.finish()?;
     }
     finish(run, found, wanted)
 }
 
-/// A name from outside as one part of a path: it neither climbs nor hides.
+/// Files that were written.
+#[derive(Default)]
+struct Files(HashSet<PathBuf>);
+
+impl Files {
+    /// Writes an image into a folder of the export; the name that it got.
+    fn write(&mut self, run: &StageRun, folder: &Path, image: &ExportedImage, bytes: &[u8]) -> Result<String> {
+        let mut name = image.file_name();
+        if !self.0.insert(folder.join(&name)) {
+            name = format!("{}.{}", image.id, image.format);
+            self.0.insert(folder.join(&name));
+        }
+        let path = run.path(&folder.join(&name).to_string_lossy());
+        make_parent(&path)?;
+        std::fs::write(&path, bytes).map_err(PipelineError::io("write", &path))?;
+        Ok(name)
+    }
+}
+
+/// A file's name from outside as one part of a path: it neither climbs nor hides.
 fn safe_name(name: &str) -> String {
     let name: String = name.chars().map(|c| if matches!(c, '/' | '\\' | '\0') { '_' } else { c }).collect();
     if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
@@ -187,11 +232,6 @@ fn safe_name(name: &str) -> String {
 fn make_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     Ok(std::fs::create_dir_all(parent).map_err(PipelineError::io("create folder", parent))?)
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    make_parent(path)?;
-    Ok(std::fs::write(path, bytes).map_err(PipelineError::io("write", path))?)
 }
 
 struct ExportedImage {
@@ -204,6 +244,7 @@ struct ExportedImage {
     url: Option<String>,
     license: Option<String>,
     label: Option<i64>,
+    record: Option<String>,
 }
 
 impl ExportedImage {
@@ -225,63 +266,16 @@ impl ExportedImage {
             url: text("url")?,
             license: text("license")?,
             label: label.is_valid(row).then(|| label.value(row)),
+            record: text("record")?,
         })
     }
 
-    /// The file's own name where it has one, else its id.
+    /// The file's own name where it has one that is an image's, else its id.
     fn file_name(&self) -> String {
         match self.path.rsplit('/').next() {
-            Some(name) if name.contains('.') && !name.contains('#') => safe_name(name),
+            Some(name) if name.contains('.') && !name.contains('#') && name.len() < NAME_BYTES_MAX => safe_name(name),
             _ => format!("{}.{}", self.id, self.format),
         }
-    }
-}
-
-/// The images and objects of a split of COCO's JSON.
-#[derive(Default)]
-struct CocoSplit {
-    images: Vec<Value>,
-    annotations: Vec<Value>,
-    licenses: Vec<String>,
-}
-
-impl CocoSplit {
-    fn add(&mut self, id: u64, name: &str, image: &ExportedImage, rows: &RecordBatch, row: usize) -> Result<()> {
-        let license = image.license.as_ref().map(|license| {
-            self.licenses.iter().position(|known| known == license).unwrap_or_else(|| {
-                self.licenses.push(license.clone());
-                self.licenses.len() - 1
-            }) + 1
-        });
-        self.images.push(json!({
-            "id": id, "file_name": name, "width": image.width, "height": image.height,
-            "coco_url": image.url, "license": license,
-        }));
-        let lists: &ListArray = column(rows, "annotations")?;
-        if lists.is_null(row) {
-            return Ok(());
-        }
-        let objects = lists.value(row);
-        let objects = objects.as_struct();
-        let no_column = || PipelineError::Internal("an annotation lacks a column".to_owned());
-        let field = |name: &str| objects.column_by_name(name).ok_or_else(no_column);
-        let (categories, boxes) = (field("category_id")?.as_primitive::<Int64Type>(), field("bbox")?.as_list::<i32>());
-        let (areas, crowds) = (field("area")?.as_primitive::<Float32Type>(), field("iscrowd")?.as_boolean());
-        for object in 0..objects.len() {
-            let bbox = boxes.value(object);
-            let bbox = bbox.as_any().downcast_ref::<Float32Array>().ok_or_else(no_column)?;
-            self.annotations.push(json!({
-                "id": id * 10_000 + object as u64, "image_id": id, "category_id": categories.value(object),
-                "bbox": bbox.values().to_vec(), "area": areas.value(object), "iscrowd": u8::from(crowds.value(object)),
-            }));
-        }
-        Ok(())
-    }
-
-    fn into_json(self, categories: &[Value]) -> Value {
-        let licenses: Vec<Value> =
-            self.licenses.iter().enumerate().map(|(i, name)| json!({"id": i + 1, "name": name, "url": ""})).collect();
-        json!({"images": self.images, "annotations": self.annotations, "categories": categories, "licenses": licenses})
     }
 }
 

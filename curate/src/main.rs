@@ -7,7 +7,7 @@ use lapidary_curate::{
 };
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
-use lapidary_pipeline::sources::{default_name, open_source};
+use lapidary_pipeline::sources::{Options, default_name, open_source};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_schemas::{Config, Manifest};
 use serde_json::Value;
@@ -92,8 +92,8 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             announce(common, "fingerprint", &folder, outcome, manifest.as_ref());
         }
         Verb::Duplicates { data, name } => {
-            let source = open_source(&data)?;
-            let name = layout.name_for(source.root(), name.as_deref(), &default_name(&data), false)?;
+            let source = open_source(&data, &Options::without(&layout.out))?;
+            let name = layout.name_for(&source.address(), name.as_deref(), &default_name(&data), false)?;
             let config = resolved(common)?;
             let (outcome, folder, manifest) = duplicates(&layout, source.as_ref(), &name, &config, common.dry_run)?;
             announce(common, "duplicates", &folder, outcome, manifest.as_ref());

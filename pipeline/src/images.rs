@@ -1,26 +1,32 @@
 //! Writing the `images` shards, row group by row group. How they are read is [`crate::ImageStore`]'s business.
 //!
 //! Image bytes lie uncompressed in pages of about an image each, with a page index, so that fetching a row reads that row.
+//! Rows are put into columns a part at a time, so that no column grows beyond what its offsets can address.
 
 use crate::decode::DecodeRule;
-use crate::sources::Annotation;
 use crate::stage::{TableWriter, WrittenTable, column, table_properties};
 use crate::{PipelineError, Result};
 use arrow::array::{
-    ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBuilder, Float32Builder, Int64Array, Int64Builder,
-    ListBuilder, RecordBatch, StringArray, StructArray, StructBuilder, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBuilder, Float32Builder, Int64Array, Int64Builder,
+    ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder, StructArray, StructBuilder, UInt32Array,
+    UInt64Array, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use lapidary_schemas::config::IngestConfig;
-use lapidary_schemas::tables::{self, annotation_fields, image_fields};
+use lapidary_schemas::tables::{self, LAPIDARY_KEY, annotation_fields, image_fields};
 use lapidary_schemas::{Digest, ImageId};
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Bytes of rows that are put into columns at once, and the most that a column's 32-bit offsets can address.
+const BATCH_BYTES: u64 = 512 << 20;
+const COLUMN_BYTES_MAX: u64 = i32::MAX as u64;
 
 /// A row of `images`.
 #[derive(Debug, Clone)]
@@ -37,10 +43,47 @@ pub struct ImageRow {
     pub source: String,
     pub url: Option<String>,
     pub license: Option<String>,
-    pub annotations: Option<Vec<Annotation>>,
+    pub notes: Notes,
     pub labels: Option<Vec<i64>>,
     pub label: Option<i64>,
     pub phash: u64,
+}
+
+/// What a source says of an image, in its own words where there are some.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Notes {
+    /// Objects in it; none when the source has no annotations for it.
+    pub annotations: Option<Vec<Annotation>>,
+    /// Its own record.
+    pub record: Option<String>,
+    /// Annotations that are no objects with a box.
+    pub records: Vec<String>,
+}
+
+/// An object in an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Annotation {
+    /// The source's category id.
+    pub category_id: i64,
+    /// x, y, width, height in pixels.
+    pub bbox_px: [f32; 4],
+    /// Area in square pixels.
+    pub area_px: f32,
+    /// The annotation stands for a crowd.
+    pub iscrowd: bool,
+    /// The object as the source wrote it.
+    pub record: Option<String>,
+}
+
+impl ImageRow {
+    /// Bytes that the row takes in columns of bytes and text, about.
+    fn column_bytes(&self) -> u64 {
+        let annotations =
+            self.notes.annotations.iter().flatten().map(|a| a.record.as_ref().map_or(0, String::len) + 64);
+        let records = self.notes.records.iter().map(String::len);
+        let texts = self.path.len() + self.notes.record.as_ref().map_or(0, String::len) + 256;
+        (self.bytes.len() + texts + annotations.sum::<usize>() + records.sum::<usize>()) as u64
+    }
 }
 
 /// What was written.
@@ -101,6 +144,8 @@ pub struct ImageShards {
     finished: Vec<FinishedShard>,
     /// The number of the shard being written.
     number: usize,
+    /// Rows of more bytes than this go into several batches.
+    batch_bytes: u64,
     written: Written,
 }
 
@@ -120,8 +165,23 @@ impl ImageShards {
             in_shard: ShardFacts::default(),
             finished: Vec::new(),
             number: 0,
+            batch_bytes: BATCH_BYTES,
             written: Written::default(),
         })
+    }
+
+    /// Writes into each shard what the category ids of its annotations mean.
+    pub fn with_categories(mut self, category_ids: &[i64], categories: &[Value], licenses: &[Value]) -> Self {
+        let said = json!({"category_ids": category_ids, "categories": categories, "licenses": licenses});
+        let mut metadata = self.schema.metadata().clone();
+        metadata.insert(LAPIDARY_KEY.to_owned(), said.to_string());
+        self.schema = Arc::new(self.schema.as_ref().clone().with_metadata(metadata));
+        self
+    }
+
+    /// The schema of the shards.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     /// Numbers the shards from this one on.
@@ -137,8 +197,29 @@ impl ImageShards {
     /// Appends rows, sorted by id over all calls.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses, or a single row is larger than a column can be.
     pub fn write(&mut self, rows: Vec<ImageRow>) -> Result<()> {
+        let mut part: Vec<ImageRow> = Vec::with_capacity(rows.len());
+        let mut part_bytes = 0;
+        for row in rows {
+            let bytes = row.column_bytes();
+            if bytes > COLUMN_BYTES_MAX {
+                return Err(PipelineError::format(
+                    &row.path,
+                    format!("{bytes} bytes in one row: more than a column holds"),
+                ));
+            }
+            if part_bytes + bytes > self.batch_bytes && !part.is_empty() {
+                self.write_part(std::mem::take(&mut part))?;
+                part_bytes = 0;
+            }
+            part_bytes += bytes;
+            part.push(row);
+        }
+        self.write_part(part)
+    }
+
+    fn write_part(&mut self, rows: Vec<ImageRow>) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -219,6 +300,39 @@ impl ImageShards {
     }
 }
 
+/// `rows` with the columns of `schema`: those that it lacks, as tables of older versions do, become null.
+///
+/// # Errors
+/// When a column is of another type.
+pub fn with_all_columns(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
+        Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
+        Some(column) => with_all_fields(column, field),
+        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+    RecordBatch::try_new(schema.clone(), columns).map_err(|e| PipelineError::Internal(e.to_string()))
+}
+
+/// A list of structs with the fields that `field` has.
+fn with_all_fields(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    let other = || PipelineError::Internal(format!("column `{}` has type {}", field.name(), column.data_type()));
+    let (Some(lists), DataType::List(item)) = (column.as_list_opt::<i32>(), field.data_type()) else {
+        return Err(other());
+    };
+    let (Some(values), DataType::Struct(fields)) = (lists.values().as_struct_opt(), item.data_type()) else {
+        return Err(other());
+    };
+    let of_field = |field: &Arc<Field>| match values.column_by_name(field.name()) {
+        Some(column) => column.clone(),
+        None => new_null_array(field.data_type(), values.len()),
+    };
+    let arrays: Vec<ArrayRef> = fields.iter().map(of_field).collect();
+    let values = StructArray::try_new(fields.clone(), arrays, values.nulls().cloned()).map_err(|_| other())?;
+    let list = ListArray::try_new(item.clone(), lists.offsets().clone(), Arc::new(values), lists.nulls().cloned());
+    Ok(Arc::new(list.map_err(|_| other())?))
+}
+
 fn shard_properties() -> WriterProperties {
     let bytes = ColumnPath::from(vec!["image".to_owned(), "bytes".to_owned()]);
     table_properties()
@@ -243,6 +357,11 @@ fn batch_of_rows(schema: &SchemaRef, rows: &[ImageRow]) -> Result<RecordBatch> {
     for row in rows {
         labels.append_option(row.labels.as_ref().map(|l| l.iter().map(|v| Some(*v))));
     }
+    let mut records = ListBuilder::new(StringBuilder::new());
+    for row in rows {
+        let texts = &row.notes.records;
+        records.append_option((!texts.is_empty()).then(|| texts.iter().map(Some)));
+    }
     let columns: Vec<ArrayRef> = vec![
         Arc::new(rows.iter().map(|r| Some(r.id.0)).collect::<UInt64Array>()),
         text(&|r| Some(&r.digest.0)),
@@ -258,6 +377,8 @@ fn batch_of_rows(schema: &SchemaRef, rows: &[ImageRow]) -> Result<RecordBatch> {
         Arc::new(labels.finish()),
         Arc::new(rows.iter().map(|r| r.label).collect::<Int64Array>()),
         Arc::new(rows.iter().map(|r| Some(r.phash)).collect::<UInt64Array>()),
+        text(&|r| r.notes.record.as_deref()),
+        Arc::new(records.finish()),
     ];
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| PipelineError::Internal(e.to_string()))
 }
@@ -272,21 +393,23 @@ fn annotations_array(rows: &[ImageRow]) -> ArrayRef {
             Box::new(bbox),
             Box::new(Float32Builder::new()),
             Box::new(BooleanBuilder::new()),
+            Box::new(StringBuilder::new()),
         ],
     );
     let mut list = ListBuilder::new(objects).with_field(Field::new("item", DataType::Struct(fields), true));
     for row in rows {
         let objects = list.values();
-        for annotation in row.annotations.iter().flatten() {
+        for annotation in row.notes.annotations.iter().flatten() {
             let types = "the builders were made with these types";
             objects.field_builder::<Int64Builder>(0).expect(types).append_value(annotation.category_id);
             let bbox = objects.field_builder::<ListBuilder<Float32Builder>>(1).expect(types);
             bbox.append_value(annotation.bbox_px.map(Some));
             objects.field_builder::<Float32Builder>(2).expect(types).append_value(annotation.area_px);
             objects.field_builder::<BooleanBuilder>(3).expect(types).append_value(annotation.iscrowd);
+            objects.field_builder::<StringBuilder>(4).expect(types).append_option(annotation.record.as_deref());
             objects.append(true);
         }
-        list.append(row.annotations.is_some());
+        list.append(row.notes.annotations.is_some());
     }
     Arc::new(list.finish())
 }
@@ -321,9 +444,14 @@ mod tests {
             source: "test".to_owned(),
             url: None,
             license: None,
-            annotations: id.is_multiple_of(2).then(|| {
-                vec![Annotation { category_id: 1, bbox_px: [0.0, 1.0, 2.0, 3.0], area_px: 6.0, iscrowd: false }]
-            }),
+            notes: Notes {
+                annotations: id.is_multiple_of(2).then(|| {
+                    let (category_id, bbox_px, area_px) = (1, [0.0, 1.0, 2.0, 3.0], 6.0);
+                    vec![Annotation { category_id, bbox_px, area_px, iscrowd: false, record: None }]
+                }),
+                record: Some(format!("{{\"id\": {id}}}")),
+                records: Vec::new(),
+            },
             labels: None,
             label: Some(0),
             phash: id,
@@ -349,5 +477,74 @@ mod tests {
             assert_eq!(fetched.get(i), vec![id.0 as u8; 100_000 + id.0 as usize]);
         }
         assert!(store.fetch(&[ImageId(99)]).is_err());
+    }
+
+    proptest::proptest! {
+        // What a column can address is 2 GiB; a small limit stands for it.
+        #[test]
+        fn rows_beyond_the_limit_go_into_several_batches(
+            sizes in proptest::collection::vec(0usize..5000, 1..64), batch_bytes in 1u64..9000,
+        ) {
+            let temporary = tempfile::tempdir().expect("a folder");
+            let mut shards = ImageShards::create(temporary.path(), &[], &IngestConfig::default()).expect("creates");
+            shards.batch_bytes = batch_bytes;
+            shards.write((0..).zip(&sizes).map(|(id, bytes)| row(id, *bytes)).collect()).expect("writes");
+            let written = shards.finish(|_, _| ()).expect("finishes");
+            proptest::prop_assert_eq!(written.images, sizes.len() as u64);
+            let store = ImageStore::open(temporary.path()).expect("opens");
+            let ids: Vec<ImageId> = (0..sizes.len() as u64).map(ImageId).collect();
+            let fetched = store.fetch(&ids).expect("fetches");
+            for (at, bytes) in sizes.iter().enumerate() {
+                proptest::prop_assert_eq!(fetched.get(at), vec![at as u8; *bytes]);
+            }
+        }
+    }
+
+    #[test]
+    fn no_batch_is_larger_than_the_limit_but_a_row_is() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let config = IngestConfig { row_group_mib: 0, ..IngestConfig::default() };
+        let mut shards = ImageShards::create(temporary.path(), &[], &config).expect("creates");
+        shards.batch_bytes = 10_000;
+        shards
+            .write([3000, 3000, 3000, 3000, 20_000, 100].into_iter().zip(0..).map(|(b, id)| row(id, b)).collect())
+            .expect("writes");
+        shards.finish(|_, _| ()).expect("finishes");
+        // With row groups of no size each batch is one.
+        let file = std::fs::File::open(temporary.path().join("part-00000.parquet")).expect("opens");
+        let metadata = parquet::file::metadata::ParquetMetaDataReader::new().parse_and_finish(&file).expect("reads");
+        let rows: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
+        assert_eq!(rows, [2, 2, 1, 1]);
+    }
+
+    #[test]
+    fn tables_of_before_get_the_columns_that_they_lack() {
+        let newest = batch_of_rows(&tables::images(&[]), &[row(1, 5), row(2, 5)]).expect("fits");
+        // As version 3 had them: no records, of images or of annotations.
+        let mut columns: Vec<(String, ArrayRef)> = Vec::new();
+        for (field, column) in newest.schema().fields().iter().zip(newest.columns()) {
+            match field.name().as_str() {
+                "record" | "records" => {}
+                "annotations" => {
+                    let lists = column.as_list::<i32>();
+                    let structs = lists.values().as_struct();
+                    let mut fields: Vec<_> = structs.fields().iter().cloned().collect();
+                    fields.pop();
+                    let arrays = structs.columns()[..4].to_vec();
+                    let structs = StructArray::new(fields.into(), arrays, structs.nulls().cloned());
+                    let item = Arc::new(Field::new("item", structs.data_type().clone(), true));
+                    let list = ListArray::new(item, lists.offsets().clone(), Arc::new(structs), lists.nulls().cloned());
+                    columns.push(("annotations".to_owned(), Arc::new(list)));
+                }
+                name => columns.push((name.to_owned(), column.clone())),
+            }
+        }
+        let older =
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).expect("fits");
+        let filled = with_all_columns(&older, &tables::images(&[])).expect("fills");
+        assert_eq!(filled.schema().fields(), newest.schema().fields());
+        assert!(filled.column_by_name("record").is_some_and(|column| column.null_count() == 2));
+        let annotations = |batch: &RecordBatch| batch.column_by_name("annotations").expect("is there").slice(1, 1);
+        assert_eq!(&annotations(&filled), &annotations(&newest));
     }
 }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use lapidary_pipeline::cli::{self, CommonArgs, Failure, announce, run_main, say, to_toml};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::plan::PlanReader;
+use lapidary_pipeline::sources::LayoutChoice;
 use lapidary_pipeline::stage::{Current, Outcome, StageState, StageStatus, require_manifest, status};
 use lapidary_pipeline::{Descriptor, ImageStore, PipelineError, decode_into, draw, embed, ingest, plan, sources};
 use lapidary_schemas::ImageId;
@@ -31,6 +32,9 @@ enum Verb {
         /// The source's name [default: the folder's]
         #[arg(long)]
         name: Option<String>,
+        /// The layout to read it in: by default, what is there decides
+        #[arg(long = "layout", value_enum, default_value_t)]
+        read_as: LayoutChoice,
         /// Remember it as the probe, not as the source to curate
         #[arg(long)]
         as_probe: bool,
@@ -178,12 +182,13 @@ fn become_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
 fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
     match verb {
         Verb::Draw { folder, probe } => run_draw(common, &folder, probe)?,
-        Verb::Ingest { data, name, as_probe, aside, rebuild } => {
+        Verb::Ingest { data, name, read_as, as_probe, aside, rebuild } => {
             let config = common.resolve()?;
             let layout = common.layout();
-            let source = sources::open_source(&data)?;
+            let leave_out = vec![layout.out.clone()];
+            let source = sources::open_source(&data, &sources::Options { layout: read_as, leave_out })?;
             let default = sources::default_name(&data);
-            let name = layout.name_for(source.root(), name.as_deref(), &default, aside || as_probe)?;
+            let name = layout.name_for(&source.address(), name.as_deref(), &default, aside || as_probe)?;
             let folder = layout.images(&name);
             let (outcome, manifest) = ingest(&layout, source.as_ref(), &name, &config.ingest, common.dry_run, rebuild)?;
             if outcome != Outcome::WouldRun && !aside {

@@ -50,6 +50,10 @@ codes! {
         TooManyPixels = "too_many_pixels": "the image has more pixels than ingest.max_pixels",
         DuplicateEntry = "duplicate_entry": "the same path came a second time",
         IdCollision = "id_collision": "another path has the same 64-bit image id",
+        BadRecord = "bad_record": "a record of the annotations that cannot be understood",
+        BadLabel = "bad_label": "the row's label is none of the classes",
+        AmbiguousName = "ambiguous_name": "several files have the name that the annotations give",
+        OtherLayout = "other_layout": "an input of another layout than the one that was read",
     }
 }
 

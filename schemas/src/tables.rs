@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Key of `images`' schema metadata: category ids of the classes and their records, as JSON (`{"category_ids": [...],
+/// "categories": [...], "licenses": [...]}`), so that a shard without its manifest still says what its annotations mean.
+pub const LAPIDARY_KEY: &str = "lapidary";
 /// The file every stage's folder ends with.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// Inputs that are not in `images`, beside its shards.
@@ -58,13 +61,15 @@ pub fn image_fields() -> Fields {
     vec![nullable("bytes", DataType::Binary), nullable("path", DataType::Utf8)].into()
 }
 
-/// Fields of one annotation. `bbox` is x, y, width, height in pixels; `area` is in square pixels.
+/// Fields of one annotation. `bbox` is x, y, width, height in pixels; `area` is in square pixels; `record` is the object as
+/// its source wrote it (JSON: its own ids, segmentation, keypoints and whatever else), null when there is no more to it.
 pub fn annotation_fields() -> Fields {
     vec![
         nullable("category_id", DataType::Int64),
         nullable("bbox", list_of(DataType::Float32)),
         nullable("area", DataType::Float32),
         nullable("iscrowd", DataType::Boolean),
+        nullable("record", DataType::Utf8),
     ]
     .into()
 }
@@ -80,7 +85,9 @@ pub fn listing() -> SchemaRef {
 /// `images`: one row an image, sorted by `image_id` among those that were ingested at once.
 ///
 /// `labels` holds the distinct classes of the image as indices into `classes`, `label` the one that fills most of it
-/// (null when the source says nothing). `phash` is the 64-bit DCT hash of the decoded image.
+/// (null when the source says nothing). `phash` is the 64-bit DCT hash of the decoded image. `record` is the image's own entry
+/// in the source's annotations (JSON), and `records` holds those of its annotations that are no objects with a box: captions,
+/// bare masks, odd ones. Tables of before ingest's version 4 lack the two and the annotations' `record`.
 pub fn images(classes: &[String]) -> SchemaRef {
     let fields = vec![
         field("image_id", DataType::UInt64),
@@ -97,6 +104,8 @@ pub fn images(classes: &[String]) -> SchemaRef {
         nullable("labels", list_of(DataType::Int64)),
         nullable("label", DataType::Int64),
         field("phash", DataType::UInt64),
+        nullable("record", DataType::Utf8),
+        nullable("records", list_of(DataType::Utf8)),
     ];
     let metadata = HashMap::from([("huggingface".to_owned(), huggingface_features(classes).to_string())]);
     Arc::new(Schema::new_with_metadata(fields, metadata))
@@ -124,10 +133,13 @@ fn huggingface_features(classes: &[String]) -> Value {
             "bbox": list(value("float32")),
             "area": value("float32"),
             "iscrowd": value("bool"),
+            "record": value("string"),
         })),
         "labels": list(class.clone()),
         "label": class,
         "phash": value("uint64"),
+        "record": value("string"),
+        "records": list(value("string")),
     }}})
 }
 

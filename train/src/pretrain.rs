@@ -119,7 +119,6 @@ impl Program for Run {
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
         let checkpoints = stage.path(CHECKPOINTS);
         remove_halves(&checkpoints)?;
-        remove_unfinished(stage.folder())?;
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
         if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
             trainer = trainer.restore(&checkpoint, &checkpoints)?;
@@ -183,7 +182,7 @@ impl Program for Run {
         let rows = Rows { input: images, output: images, rejected: 0 };
         // A dump is of a stop that the run has come past since.
         let mut varying = vec![METRICS_FILE.to_owned(), "environment.json".to_owned(), "config.toml".to_owned()];
-        varying.extend(dump::files(stage.folder())?);
+        varying.extend(dump::files(&stage.folder())?);
         Ok(stage.finish(rows, facts, &varying.iter().map(String::as_str).collect::<Vec<_>>())?)
     }
 }
@@ -203,15 +202,4 @@ fn write_run_files(stage: &StageRun, config: &Config, device: &str) -> Result<()
     let mut environment = environment();
     environment["device"] = json!(device);
     Ok(write_json(&stage.path("environment.json"), &environment)?)
-}
-
-/// Removes files of a run's folder that were cut off while they were written.
-fn remove_unfinished(folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).map_err(PipelineError::io("list", folder))?;
-    for path in entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()) {
-        if path.is_file() && is_being_written(&path) {
-            std::fs::remove_file(&path).map_err(PipelineError::io("remove", &path))?;
-        }
-    }
-    Ok(())
 }

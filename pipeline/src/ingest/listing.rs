@@ -8,7 +8,7 @@ use arrow::array::{FixedSizeBinaryArray, RecordBatch, StringArray};
 use lapidary_schemas::tables::{self, LISTING_FILE};
 use lapidary_schemas::{ImageId, RejectReason};
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 /// Gives each entry its id and sorts by it; a path or an id that comes twice is rejected.
@@ -43,10 +43,7 @@ pub(super) fn stamps(entries: &[(ImageId, Entry)], listing: &Listing) -> Vec<[u8
             }
         };
         let license = entry.license.map(|index| &listing.licenses[index as usize]);
-        let objects: Option<Vec<Value>> = entry
-            .annotations
-            .as_ref()
-            .map(|objects| objects.iter().map(|o| json!([o.category_id, o.bbox_px, o.area_px, o.iscrowd])).collect());
+        let objects = entry.annotations_stamp();
         let class = entry.label.and_then(|label| listing.classes.get(usize::try_from(label).ok()?));
         let all = json!([place, listing.splits[entry.split as usize], entry.url, license, objects, class]);
         let mut stamp = [0; 16];

@@ -46,13 +46,13 @@ pub fn ingest(
     dry_run: bool,
     rebuild: bool,
 ) -> Result<(Outcome, Option<Manifest>)> {
-    let address = source.root().to_string_lossy().into_owned();
+    let address = source.address();
     let spec = StageSpec {
         stage: "ingest",
         version: VERSION,
         out: layout.out.clone(),
         folder: layout.images(name),
-        config: json!({"name": name, "ingest": config}),
+        config: json!({"name": name, "ingest": config, "layout": source.layout()}),
         inputs: BTreeMap::from([(address, source.listing_digest()?)]),
         resumable: true,
         previous: OtherKey::Replaced,
@@ -87,8 +87,9 @@ fn run_ingest(
         listing.classes.len(),
         listing.splits.join(", ")
     );
-    if listing.bad_annotations > 0 {
-        tracing::warn!("{} annotations name an unknown image or category", listing.bad_annotations);
+    if listing.bad_total() > 0 {
+        let kinds: Vec<String> = listing.bad_annotations.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        tracing::warn!("{} annotations cannot be used as objects: {}", listing.bad_total(), kinds.join(", "));
     }
     let mut entries = sorted_by_id(&mut listing, name);
     write_listing(&mut run, &entries, &stamps(&entries, &listing))?;
@@ -119,7 +120,7 @@ fn run_ingest(
     let foreign_profiles = AtomicU64::new(0);
     let reader =
         Reader { listing: &listing, fetcher: &fetcher, source: name, config, foreign_profiles: &foreign_profiles };
-    let shards = ImageShards::create(&run.folder(), &listing.classes, config)?.after(written.next_shard);
+    let shards = shards_of(&run, &listing, config)?.after(written.next_shard);
     rejects.extend(reader.read_all(&entries, written, shards, &mut run)?);
 
     let foreign_profiles = foreign_profiles.into_inner();
@@ -133,7 +134,7 @@ fn run_ingest(
         );
     }
     if run.shards().is_empty() {
-        let mut empty = ImageShards::create(&run.folder(), &listing.classes, config)?.after(first_new);
+        let mut empty = shards_of(&run, &listing, config)?.after(first_new);
         empty.write_empty()?;
         for shard in empty.take_finished() {
             run.note_shard(&shard.name, shard.table, json!(shard.facts))?;
@@ -164,11 +165,20 @@ fn run_ingest(
         "foreign_icc_profiles": foreign_profiles,
         "removed": previous.as_ref().map_or(0, Previous::gone),
         "rejected_by_reason": rejects::counts(&rejects).iter().map(|(r, n)| (r.code(), *n)).collect::<BTreeMap<_, _>>(),
-        "bad_annotations": listing.bad_annotations,
+        "categories": listing.categories,
+        "licenses": listing.license_records,
+        "bad_annotations": listing.bad_total(),
+        "bad_annotations_by_kind": listing.bad_annotations,
         "next_shard": shards.keys().map(|name| number_of(name) + 1).max().unwrap_or(0).max(first_new),
         "shards": shards.iter().map(|(name, (facts, _))| (name, facts)).collect::<BTreeMap<_, _>>(),
     });
     run.finish(rows, facts, &[])
+}
+
+/// Shards of the listing's classes.
+fn shards_of(run: &StageRun, listing: &Listing, config: &IngestConfig) -> Result<ImageShards> {
+    let shards = ImageShards::create(&run.folder(), &listing.classes, config)?;
+    Ok(shards.with_categories(&listing.category_ids, &listing.categories, &listing.license_records))
 }
 
 fn refused_by_strict(reject: &Reject) -> PipelineError {
@@ -320,21 +330,10 @@ impl Reader<'_> {
             source: self.source.to_owned(),
             url: entry.url.clone(),
             license: entry.license.map(|index| self.listing.licenses[index as usize].clone()),
-            labels: self.labels(entry),
-            annotations: entry.annotations.clone(),
+            labels: self.listing.labels_of(entry),
+            notes: self.fetcher.notes(entry).map_err(reject)?,
             label: entry.label,
         })
-    }
-
-    /// The distinct classes of an image, in order.
-    fn labels(&self, entry: &Entry) -> Option<Vec<i64>> {
-        let Some(annotations) = &entry.annotations else { return entry.label.map(|label| vec![label]) };
-        let class_of = |id: i64| self.listing.category_ids.iter().position(|known| *known == id);
-        let mut labels: Vec<i64> =
-            annotations.iter().filter_map(|a| class_of(a.category_id)).map(|class| class as i64).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        Some(labels)
     }
 }
 

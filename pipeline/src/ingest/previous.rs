@@ -5,7 +5,8 @@
 
 use super::listing::stamps;
 use super::rejects::read_rejects;
-use crate::images::{ImageShards, bytes_column};
+use super::shards_of;
+use crate::images::bytes_column;
 use crate::sources::{Entry, Listing, Reject, image_id};
 use crate::stage::{StageRun, Table, column, read_table, rows_among};
 use crate::{PipelineError, Result, interrupt};
@@ -116,7 +117,7 @@ impl Previous {
         let number: usize = number.and_then(|number| number.parse().ok()).ok_or_else(internal)?;
         // What fitted into one shard with more in it still does.
         let config = IngestConfig { shard_mib: u64::MAX >> 20, ..config.clone() };
-        let mut shards = ImageShards::create(&run.folder(), &listing.classes, &config)?.after(number);
+        let mut shards = shards_of(run, listing, &config)?.after(number);
         for batch in Table::open(&run.previous_path(name), &[], 64)? {
             interrupt::check()?;
             let batch = batch?;
@@ -171,7 +172,7 @@ fn present_classes(
     if *names == json!(listing.classes) && *ids == json!(listing.category_ids) {
         return Some(None);
     }
-    let has_annotations = entries.iter().any(|(_, entry)| entry.annotations.is_some());
+    let has_annotations = entries.iter().any(|(_, entry)| entry.objects.is_some());
     if has_annotations {
         return None;
     }

@@ -229,13 +229,9 @@ mod tests {
             let scale = f64::from(short) / f64::from(width.min(height));
             let scaled = |len: u32| ((f64::from(len) * scale).floor() as u32).max(side);
             let (long_width, long_height) = (scaled(width), scaled(height));
-            let whole = {
-                let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3).expect("fits");
-                let mut target = Image::new(long_width, long_height, PixelType::U8x3);
-                let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-                Resizer::new().resize(&source, &mut target, &options).expect("resizes");
-                RgbImage::from_raw(long_width, long_height, target.into_vec()).expect("fits")
-            };
+            let long = (long_width, long_height);
+            let whole = Resizer::default().rgb(image.as_raw(), (width, height), long, Filter::CatmullRom);
+            let whole = RgbImage::from_raw(long_width, long_height, whole.expect("resizes")).expect("fits");
             let (x, y) = ((long_width - side) / 2, (long_height - side) / 2);
             let middle = image::imageops::crop_imm(&whole, x, y, side, side).to_image();
             let ours = resize_and_crop(&image, short, side).expect("resizes");

@@ -4,16 +4,17 @@ use super::files::digest_of_bytes;
 use super::places::Places;
 use super::run::KeyRecord;
 use super::{Layout, read_manifest};
+use crate::sources::{check_name, path_of_text, text_of_path};
 use crate::{PipelineError, Result};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Digits of an address's digest behind a name that another address has.
 const ADDRESS_DIGITS: usize = 6;
 
 impl Layout {
     /// The address that a source's name belongs to, once an ingest of it (or a look for copies) has begun.
-    pub fn address_of(&self, name: &str) -> Option<PathBuf> {
+    pub fn address_of(&self, name: &str) -> Option<String> {
         [self.images(name), self.duplicates(name)].iter().find_map(|folder| {
             let inputs = read_manifest(folder)
                 .map(|manifest| manifest.inputs)
@@ -25,7 +26,7 @@ impl Layout {
 
     /// The source that was ingested from a folder, however its path is spelt.
     pub fn source_at(&self, folder: &Path) -> Option<String> {
-        let address = folder.canonicalize().ok()?;
+        let address = text_of_path(&folder.canonicalize().ok()?);
         self.sources().into_iter().find(|name| self.address_of(name).as_ref() == Some(&address))
     }
 
@@ -54,7 +55,7 @@ impl Layout {
         names
     }
 
-    /// The name for the source at `address` (absolute, without links): `named` by the user, or by default that which it
+    /// The name for the source at `address` (absolute, without links, as manifests have it): `named` by the user, or by default that which it
     /// was ingested under before, or `default`.
     ///
     /// A name that belongs to another address is refused; with `may_differ` a default one gets digits of the address
@@ -62,30 +63,33 @@ impl Layout {
     ///
     /// # Errors
     /// [`PipelineError::Usage`] with both addresses.
-    pub fn name_for(&self, address: &Path, named: Option<&str>, default: &str, may_differ: bool) -> Result<String> {
+    pub fn name_for(&self, address: &str, named: Option<&str>, default: &str, may_differ: bool) -> Result<String> {
+        if let Some(named) = named {
+            check_name(named)?;
+        }
         let name = match named {
             Some(name) => name.to_owned(),
             None if self.address_of(default).is_none_or(|taken| taken == address) => default.to_owned(),
-            None => self.source_at(address).unwrap_or_else(|| default.to_owned()),
+            None => self.source_at(&path_of_text(address)).unwrap_or_else(|| default.to_owned()),
         };
         match self.address_of(&name).filter(|taken| taken != address) {
             None => Ok(name),
             Some(_) if may_differ && named.is_none() => {
-                let digest = digest_of_bytes(address.as_os_str().as_encoded_bytes());
+                let digest = digest_of_bytes(address.as_bytes());
                 Ok(format!("{name}-{}", &digest.0[..ADDRESS_DIGITS]))
             }
             Some(taken) => Err(PipelineError::Usage(format!(
                 "source `{name}` is `{}`, not `{}`\nhint: give this one a name of its own with --name (make: NAME=...)",
-                taken.display(),
-                address.display()
+                taken, address
             ))),
         }
     }
 }
 
 /// The folder among a stage's inputs: the only address that is no file.
-fn source_among(inputs: &BTreeMap<String, lapidary_schemas::Digest>) -> Option<PathBuf> {
-    inputs.keys().map(PathBuf::from).find(|path| path.is_absolute() && !path.is_file())
+fn source_among(inputs: &BTreeMap<String, lapidary_schemas::Digest>) -> Option<String> {
+    let is_source = |name: &&String| Path::new(name.as_str()).is_absolute() && !path_of_text(name).is_file();
+    inputs.keys().find(is_source).cloned()
 }
 
 #[cfg(test)]
@@ -95,14 +99,14 @@ mod tests {
     use lapidary_schemas::{Digest, Rows};
     use serde_json::json;
 
-    fn ingested(layout: &Layout, name: &str, address: &Path) {
+    fn ingested(layout: &Layout, name: &str, address: &str) {
         let spec = StageSpec {
             stage: "ingest",
             version: 1,
             out: layout.out.clone(),
             folder: layout.images(name),
             config: json!({}),
-            inputs: BTreeMap::from([(address.to_string_lossy().into_owned(), Digest("0".to_owned()))]),
+            inputs: BTreeMap::from([(address.to_owned(), Digest("0".to_owned()))]),
             resumable: true,
             previous: Previous::Replaced,
         };
@@ -115,10 +119,10 @@ mod tests {
         let temporary = tempfile::tempdir().expect("a folder");
         let root = temporary.path().canonicalize().expect("there");
         let layout = Layout::new(root.join("out"));
-        let [a, b] = ["a/birds", "b/birds"].map(|name| root.join(name));
-        for folder in [&a, &b] {
-            std::fs::create_dir_all(folder).expect("creates");
-        }
+        let [a, b] = ["a/birds", "b/birds"].map(|name| {
+            std::fs::create_dir_all(root.join(name)).expect("creates");
+            text_of_path(&root.join(name))
+        });
         assert_eq!(layout.name_for(&a, None, "birds", false).expect("is free"), "birds");
         ingested(&layout, "birds", &a);
         assert_eq!(layout.name_for(&a, None, "birds", false).expect("is its own"), "birds");
@@ -129,7 +133,7 @@ mod tests {
         assert!(other.starts_with("birds-") && other.len() == 12, "{other}");
         ingested(&layout, &other, &b);
         assert_eq!(layout.name_for(&b, None, "birds", false).expect("is known by its address"), other);
-        assert_eq!(layout.source_at(&b.join("../birds")).as_deref(), Some(&*other));
+        assert_eq!(layout.source_at(&root.join("b/../b/birds")).as_deref(), Some(&*other));
         assert_eq!(layout.sources(), ["birds".to_owned(), other]);
     }
 }

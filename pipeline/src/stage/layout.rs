@@ -2,7 +2,6 @@
 
 use super::files::{WRITING, write_json};
 use crate::{PipelineError, Result};
-use lapidary_schemas::tables::MANIFEST_FILE;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};

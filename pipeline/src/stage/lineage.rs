@@ -1,7 +1,7 @@
 //! The chain as it lies on disk: which stages are there, and which are stale.
 
 use super::{FolderState, Layout, StageFolder, digest_of_file};
-use crate::sources::source_of_address;
+use crate::sources::listing_digest_of_address;
 use lapidary_schemas::{Digest, Manifest};
 use serde::Serialize;
 
@@ -70,7 +70,7 @@ fn status_of(layout: &Layout, stage: &StageFolder) -> StageStatus {
 /// Whether what has an input's name is no longer what it was. What is kept aside may be of inputs that are kept aside too.
 fn has_changed(layout: &Layout, name: &str, digest: &Digest, is_aside: bool) -> bool {
     if std::path::Path::new(name).is_absolute() {
-        return digest_outside(name).as_ref() != Some(digest);
+        return digest_outside(layout, name).as_ref() != Some(digest);
     }
     let folder = layout.out.join(name);
     layout.input(name, digest).is_none_or(|(found, _)| !is_aside && found != folder)
@@ -89,10 +89,10 @@ pub fn ancestor(layout: &Layout, manifest: &Manifest, stage: &str) -> Option<Man
 }
 
 /// The digest of an input outside `OUT`, which is named by its address: a source's listing, or a file's bytes.
-fn digest_outside(address: &str) -> Option<Digest> {
+fn digest_outside(layout: &Layout, address: &str) -> Option<Digest> {
     let path = std::path::Path::new(address);
     if path.is_file() {
         return digest_of_file(path).ok().map(|(digest, _)| digest);
     }
-    source_of_address(address)?.listing_digest().ok()
+    listing_digest_of_address(address, &layout.out)
 }
