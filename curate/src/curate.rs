@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Curates a source by the embeddings of `config.embed.encoder` into `OUT/SOURCE/curation`; with `rebuild`, from nothing.
 ///
