@@ -55,18 +55,7 @@ impl Probe {
             return Err(fault("it names fewer than two classes; a probe needs labels"));
         }
         let by_split = read_labels(&folder)?;
-        if let Some((id, label)) = by_split.values().flatten().find(|(_, label)| class_of(*label, &classes).is_none()) {
-            let (label, named) = (*label, classes.len());
-            let text = format!(
-                "image {id} has label {label}, but {named} classes are named\nhint: mend the labels and ingest again"
-            );
-            return Err(fault(&text));
-        }
-        let labelled = |(id, label): (ImageId, i64)| Some(Labelled { id, class: class_of(label, &classes)? });
-        let by_split: BTreeMap<String, Vec<Labelled>> = by_split
-            .into_iter()
-            .map(|(split, labels)| (split, labels.into_iter().filter_map(labelled).collect()))
-            .collect();
+        let by_split = labelled_by_split(by_split, &classes).map_err(|detail| fault(&detail))?;
         let test_split = TEST_SPLITS.iter().find(|split| by_split.contains_key(**split) && by_split.len() > 1);
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for (split, labelled) in by_split {
@@ -110,6 +99,26 @@ impl Probe {
 /// The index of the class that a label means; none when no class has it.
 fn class_of(label: i64, classes: &[String]) -> Option<u32> {
     u32::try_from(label).ok().filter(|class| (*class as usize) < classes.len())
+}
+
+/// The labelled images of each split; or which image has a label that no class has.
+fn labelled_by_split(
+    by_split: BTreeMap<String, Vec<(ImageId, i64)>>,
+    classes: &[String],
+) -> Result<BTreeMap<String, Vec<Labelled>>, String> {
+    let labelled = |(id, label): (ImageId, i64)| match class_of(label, classes) {
+        Some(class) => Ok(Labelled { id, class }),
+        None => {
+            let named = classes.len();
+            Err(format!(
+                "image {id} has label {label}, but {named} classes are named\nhint: mend the labels and ingest again"
+            ))
+        }
+    };
+    by_split
+        .into_iter()
+        .map(|(split, labels)| Ok((split, labels.into_iter().map(labelled).collect::<Result<_, String>>()?)))
+        .collect()
 }
 
 /// What is learned from and what is tested on: a fifth of each class, but of a class of one image nothing.
@@ -185,6 +194,11 @@ mod tests {
             [None, Some(0), Some(1), None, None],
             "2^32 is not taken for 0"
         );
+        let of =
+            |label| labelled_by_split(BTreeMap::from([("train".to_owned(), vec![(ImageId(255), label)])]), &classes);
+        assert_eq!(of(1).expect("a class")["train"], [Labelled { id: ImageId(255), class: 1 }]);
+        let told = of(7).expect_err("no class");
+        assert!(told.contains("image 00000000000000ff has label 7, but 2 classes are named"), "{told}");
     }
 
     #[test]

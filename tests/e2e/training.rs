@@ -88,7 +88,10 @@ fn weights_that_blow_up_stop_the_run_with_a_dump_that_replays() {
     let skipped: Vec<bool> = found.iter().map(|line| line["skipped"] == true).collect();
     let (taken, last) = skipped.split_at(skipped.len() - 3);
     assert!(last == [true; 3] && taken.iter().all(|skipped| !skipped), "{found:#?}");
-    // Every checkpoint is of finite values, whatever the weights came to.
+    // No checkpoint was written after a skipped step, and every one is of finite values, whatever the weights came to.
+    let newest =
+        walk(&run.join("checkpoints")).into_iter().filter_map(|path| path.file_stem().map(|n| n.to_owned())).max();
+    assert_eq!(newest.expect("a checkpoint").to_string_lossy(), format!("step-{:08}", found.len() - 3));
     for entry in std::fs::read_dir(run.join("checkpoints")).expect("checkpoints") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "safetensors") {

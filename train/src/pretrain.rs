@@ -132,8 +132,10 @@ impl Program for Run {
         let progress = Progress::new("pretrain", steps as u64, "steps");
         progress.add(first as u64);
         let mut clock = Clock::default();
+        let mut is_due = false;
         while trainer.step() < steps {
             if let Err(interrupted) = interrupt::check() {
+                metrics.sync()?;
                 trainer.checkpoint().save(&checkpoints, &step_name(trainer.step()))?;
                 return Err(interrupted.into());
             }
@@ -158,7 +160,10 @@ impl Program for Run {
                     return Err(TrainError::NotFinite { step, in_a_row, dump });
                 }
             }
-            if trainer.step().is_multiple_of(config.pretrain.checkpoint_steps) && trainer.step() < steps {
+            // After a skipped step there is nothing new to keep, and older states are worth more than one that may be broken.
+            is_due |= trainer.step().is_multiple_of(config.pretrain.checkpoint_steps);
+            if is_due && !report.skipped && trainer.step() < steps {
+                is_due = false;
                 metrics.sync()?;
                 trainer.checkpoint().save(&checkpoints, &step_name(trainer.step()))?;
                 prune(&checkpoints)?;

@@ -1,9 +1,9 @@
 //! The table of fingerprints: to Arrow and back.
 
 use super::{Fingerprint, Pdq, PdqHashes, Quality, Thumbnail};
-use crate::Result;
 use crate::input::{Image, Places};
 use crate::local::{Keypoint, LocalFeatures, Signature};
+use crate::{CurateError, Result};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float32Array, RecordBatch, UInt8Array, UInt16Array,
     UInt32Array, UInt64Array,
@@ -70,7 +70,12 @@ pub(crate) fn read_fingerprints(folder: &Path, images: &[Image]) -> Result<Finge
     let mut prints: Vec<(usize, Fingerprint)> = Vec::with_capacity(images.len());
     let mut places = Places::new(images, "fingerprint");
     for shard in Layout::shards(folder)? {
-        for batch in Table::open(&shard, &[], BATCH)? {
+        let table = Table::open(&shard, &[], BATCH)?;
+        if table.schema().column_with_name("mean_rgb").is_none() {
+            let text = format!("`{}` was written by an older version, without the mean colours", shard.display());
+            return Err(CurateError::Mismatch(text));
+        }
+        for batch in table {
             let batch = batch?;
             for (id, print) in column::<UInt64Array>(&batch, "image_id")?.values().iter().zip(read_batch(&batch)?) {
                 prints.push((places.of(*id)?, print));
