@@ -302,6 +302,9 @@ fn run_plan(common: &CommonArgs, subset: Option<String>, name: Option<String>) -
         let hint = "run `lapidary cut --size N` first, or name one with --subset".to_owned();
         return Err(PipelineError::Missing { what: "subset", path: common.out.clone(), hint }.into());
     }
+    if let Some(name) = &name {
+        sources::check_name(name)?;
+    }
     let name = name.unwrap_or_else(|| format!("{}-{subset}", config.plan.recipe));
     let (outcome, folder, manifest) = plan::plan(&layout, &source, &subset, &name, &config, common.dry_run)?;
     if outcome != Outcome::WouldRun {

@@ -5,7 +5,7 @@
 
 use lapidary_curate::{Truth, score_csv};
 use lapidary_pipeline::pixels::Raster;
-use lapidary_pipeline::sources::{Fetcher, open_source};
+use lapidary_pipeline::sources::{Fetcher, Options, open_source};
 use lapidary_pipeline::stage::{digest_of_bytes, read_manifest};
 use lapidary_pipeline::{DecodeRule, check, cli, decode, decode_small_into};
 use lapidary_schemas::config::IccProfiles;
@@ -77,7 +77,7 @@ pub fn parquet(bytes: &[u8]) {
 
 /// Lists a folder as ingest does and fetches what it lists.
 fn list(folder: &Path) {
-    let Ok(source) = open_source(folder) else { return };
+    let Ok(source) = open_source(folder, &Options::default()) else { return };
     let spool = Scratch::new(&[]);
     let spool = spool.path().join("spool");
     let _ = source.listing_digest();

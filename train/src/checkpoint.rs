@@ -207,7 +207,6 @@ pub fn remove_halves(folder: &Path) -> Result<()> {
     for path in entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).filter(|path| path.is_file()) {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_whole = match extension {
-            _ if is_being_written(&path) => false,
             Some("json") => path.with_extension("safetensors").is_file(),
             Some("safetensors") => path.with_extension("json").is_file(),
             _ => true,
@@ -218,11 +217,6 @@ pub fn remove_halves(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether a file has the temporary name that it was to be renamed from.
-pub fn is_being_written(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().split('.').any(|part| part == "writing"))
 }
 
 fn file(folder: &Path, name: &str) -> PathBuf {
@@ -308,7 +302,7 @@ mod tests {
         let folder = temporary.path();
         remove_halves(&folder.join("not-there")).expect("nothing to do");
         checkpoint(1).save(folder, &step_name(1)).expect("saves");
-        for half in ["step-00000002.safetensors", "step-00000003.json", "step-00000004.writing", ".step-5.17.writing"] {
+        for half in ["step-00000002.safetensors", "step-00000003.json"] {
             std::fs::write(folder.join(half), "half").expect("writes");
         }
         remove_halves(folder).expect("removes");

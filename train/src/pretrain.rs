@@ -1,7 +1,7 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
 use crate::backend::{DeviceChoice, Program, device_name, run_on};
-use crate::checkpoint::{Checkpoint, FINAL, is_being_written, prune, remove_halves, step_name};
+use crate::checkpoint::{Checkpoint, FINAL, prune, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
@@ -12,6 +12,7 @@ use burn::tensor::backend::AutodiffBackend;
 use lapidary_pipeline::cli::to_toml;
 use lapidary_pipeline::loader::{Loader, LoaderOptions};
 use lapidary_pipeline::plan::PlanReader;
+use lapidary_pipeline::sources::check_name;
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, environment, require_manifest, short_key,
     write_json, write_synced,
@@ -21,7 +22,7 @@ use lapidary_schemas::config::{AugmentOn, ObjectiveKind, PretrainConfig};
 use lapidary_schemas::{Config, Manifest, Rows};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// The metrics of every step, one JSON object a line.
@@ -59,6 +60,9 @@ pub fn pretrain(
     // What changes neither the steps nor their results is no reason to train again.
     for key in ["checkpoint_steps", "prefetch_batches", "loader_threads"] {
         pretrain.as_object_mut().map(|table| table.remove(key));
+    }
+    if let Some(run) = run {
+        check_name(run)?;
     }
     let mut spec = StageSpec {
         stage: "pretrain",

@@ -115,7 +115,7 @@ pub fn default_name(root: &Path) -> String {
     if name.is_empty() || name.chars().all(|c| c == '.' || c == '-') { "images".to_owned() } else { name }
 }
 
-/// Refuses a name that a folder under `OUT` cannot or should not have.
+/// Refuses a name, of a source, plan or run, that a folder under `OUT` cannot or should not have.
 ///
 /// # Errors
 /// [`PipelineError::Usage`], saying what is wrong with it.
@@ -126,6 +126,8 @@ pub fn check_name(name: &str) -> Result<()> {
         "is longer than 200 bytes"
     } else if name.contains('/') {
         "holds a `/`"
+    } else if name.contains('~') {
+        "holds a `~`, which sets apart what is kept of other settings"
     } else if name.chars().any(char::is_control) {
         "holds a control character"
     } else if name.chars().all(|c| c == '.') {

@@ -389,6 +389,7 @@ mod tests {
             wall_secs: 0.0,
             rows_per_sec: 0.0,
             peak_memory_mib: 0.0,
+            seal: String::new(),
         };
         let text = serde_json::to_string(&manifest).expect("JSON");
         for place in ["old/data/images/manifest.json", "export/manifest.json"] {
