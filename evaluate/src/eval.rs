@@ -157,8 +157,9 @@ impl Eval {
             return Ok(());
         }
         let fetched = self.store.fetch(&ids)?;
-        let decoded =
-            (0..ids.len()).map(|i| decode(fetched.get(i), self.store.rule()).map(|d| d.rgb)).collect::<Result<Vec<_>, _>>();
+        let decoded = (0..ids.len())
+            .map(|i| decode(fetched.get(i), self.store.rule()).map(|d| d.rgb))
+            .collect::<Result<Vec<_>, _>>();
         let images = decoded.map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
         let folder = self.stage.path(ATTENTION);
         std::fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;

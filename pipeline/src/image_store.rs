@@ -54,8 +54,7 @@ impl ImageStore {
     /// # Errors
     /// When a shard cannot be read.
     pub fn open(folder: &Path) -> Result<Self> {
-        let mut store =
-            Self { shards: Vec::new(), infos: Vec::new(), by_id: HashMap::new(), rule: u64::MAX.into() };
+        let mut store = Self { shards: Vec::new(), infos: Vec::new(), by_id: HashMap::new(), rule: u64::MAX.into() };
         for (shard, path) in Layout::shards(folder)?.into_iter().enumerate() {
             let mut row = 0;
             for batch in Table::open(&path, &["image_id", "width", "height", "phash"], 65_536)? {

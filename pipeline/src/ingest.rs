@@ -140,10 +140,13 @@ fn run_ingest(
 
     let foreign_profiles = foreign_profiles.into_inner();
     if foreign_profiles > 0 {
-        tracing::info!("{name}: {foreign_profiles} images carry a colour profile other than sRGB; {}", match config.icc {
-            IccProfiles::Ignore => "it is ignored (ingest.icc = \"convert\" converts their colours)",
-            IccProfiles::Convert => "their colours are converted to sRGB",
-        });
+        tracing::info!(
+            "{name}: {foreign_profiles} images carry a colour profile other than sRGB; {}",
+            match config.icc {
+                IccProfiles::Ignore => "it is ignored (ingest.icc = \"convert\" converts their colours)",
+                IccProfiles::Convert => "their colours are converted to sRGB",
+            }
+        );
     }
     let kept = shards.finish(|file, table| run.note_table(file, table))?;
     rejects.sort_by(|a, b| (&a.path, a.reason).cmp(&(&b.path, b.reason)));

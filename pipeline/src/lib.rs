@@ -30,7 +30,9 @@ pub mod stage;
 
 pub use allocator::keep_pages;
 pub use check::{Checked, check};
-pub use decode::{DecodeRule, Decoded, MAX_SIDE_PX, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into};
+pub use decode::{
+    DecodeRule, Decoded, MAX_SIDE_PX, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into,
+};
 pub use descriptor::{Descriptor, describe};
 pub use encode::{Encoder, embed};
 pub use error::{PipelineError, Result};

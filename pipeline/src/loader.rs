@@ -250,9 +250,10 @@ impl Work<'_> {
     ) -> Result<()> {
         let id = views[0].image_id;
         let reduction = if self.scaled_decode { reduction_for(views) } else { 1 };
-        let whole = decode_reduced_into(bytes, self.rule, reduction, &mut bench.image).map_err(|(reason, detail)| {
-            PipelineError::Usage(format!("image {id}: {} ({detail}); ingest again", reason.text()))
-        })?;
+        let whole =
+            decode_reduced_into(bytes, self.rule, reduction, &mut bench.image).map_err(|(reason, detail)| {
+                PipelineError::Usage(format!("image {id}: {} ({detail}); ingest again", reason.text()))
+            })?;
         let decoded = (bench.image.width(), bench.image.height());
         for (view, place) in views.iter().zip(places) {
             let place = place.take().filter(|place| place.len() == 3 * usize::from(view.size_px).pow(2));

@@ -1,7 +1,9 @@
 //! Valid inputs of every target, to begin from: images of all kinds that people have (those of tests/golden/formats.py), and
 //! tables and texts that are written here.
 
-use arrow::array::{ArrayRef, BinaryArray, DictionaryArray, Int64Array, LargeBinaryArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, DictionaryArray, Int64Array, LargeBinaryArray, RecordBatch, StringArray, StructArray,
+};
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema};
 use lapidary_pipeline::cli::{resolve, to_toml};
 use lapidary_pipeline::stage::{TableWriter, table_properties};
@@ -157,5 +159,7 @@ fn checkpoints() -> Vec<Vec<u8>> {
 fn configurations() -> Vec<String> {
     let resolved = |name: Option<&str>| to_toml(&resolve(name, None, &[]).expect("a preset resolves"));
     let presets = PRESETS.iter().map(|(_, text)| (*text).to_owned());
-    presets.chain([resolved(None), resolved(Some("demo")), "[ingest]\nmax_pixels = 3\nicc = \"convert\"\n".to_owned()]).collect()
+    presets
+        .chain([resolved(None), resolved(Some("demo")), "[ingest]\nmax_pixels = 3\nicc = \"convert\"\n".to_owned()])
+        .collect()
 }

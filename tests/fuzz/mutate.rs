@@ -7,9 +7,9 @@ pub struct Random(u64);
 impl Random {
     /// The generator of an input.
     pub fn of(seed: u64, target: &str, index: u64) -> Self {
-        let name = target.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let name = target
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut random = Self(seed ^ name.rotate_left(17));
         random.0 = random.next() ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         random
@@ -61,10 +61,61 @@ const EDGES: &[u64] = &[
 
 /// Words that texts of these kinds stumble over.
 const WORDS: &[&str] = &[
-    "null", "true", "\"\"", "{}", "[]", "[[", "]]", "{", "}", "[", "]", ",", ":", "\"", "'", "\\", "\\u0000", "\\ud800", "NaN",
-    "Infinity", "-1", "0", "1e999", "-0.0", "1.5", "9223372036854775808", "18446744073709551616", "\u{feff}", "\0", "\r\n",
-    "\n", "\t", "../", "/", "//", "./", "=", "#", "\"\"\"", "'''", "images", "annotations", "categories", "id", "image_id",
-    "file_name", "bbox", "segmentation", "counts", "size", "license", "plan", "ingest", "[[plan.view]]", "\u{1f600}",
+    "null",
+    "true",
+    "\"\"",
+    "{}",
+    "[]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "'",
+    "\\",
+    "\\u0000",
+    "\\ud800",
+    "NaN",
+    "Infinity",
+    "-1",
+    "0",
+    "1e999",
+    "-0.0",
+    "1.5",
+    "9223372036854775808",
+    "18446744073709551616",
+    "\u{feff}",
+    "\0",
+    "\r\n",
+    "\n",
+    "\t",
+    "../",
+    "/",
+    "//",
+    "./",
+    "=",
+    "#",
+    "\"\"\"",
+    "'''",
+    "images",
+    "annotations",
+    "categories",
+    "id",
+    "image_id",
+    "file_name",
+    "bbox",
+    "segmentation",
+    "counts",
+    "size",
+    "license",
+    "plan",
+    "ingest",
+    "[[plan.view]]",
+    "\u{1f600}",
 ];
 
 /// The input of an index: one file of the corpus after a few changes, now and then none.

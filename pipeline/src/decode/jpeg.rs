@@ -28,7 +28,12 @@ pub(crate) fn decode_jpeg<'a>(
     room: impl FnOnce(usize, usize) -> &'a mut [u8],
 ) -> Result<(u32, u32), Undecodable> {
     let broken = |message: String| {
-        if message.starts_with("Unsupported ") {
+        // libjpeg ends at 65,500 pixels a side.
+        if message.starts_with("Maximum supported image dimension") {
+            (RejectReason::TooManyPixels, message)
+        } else if message == "Unsupported marker type 0xf7" {
+            (RejectReason::Unsupported, "JPEG-LS is not read".to_owned())
+        } else if message.starts_with("Unsupported ") {
             (RejectReason::Unsupported, message)
         } else if is_whole(bytes) {
             (RejectReason::Broken, message)
@@ -48,23 +53,39 @@ pub(crate) fn decode_jpeg<'a>(
     }
     let scale = jpeg.possible(scale(width, height));
     let (across, down) = (scale.scale(width), scale.scale(height));
-    let icc = if rule.icc == IccProfiles::Convert { icc_profile(bytes) } else { None };
     let pixels = room(across, down);
     if jpeg.colours == Colours::Inks {
         let mut inks = vec![0; 4 * across * down];
         jpeg.decompress(scale, PixelFormat::CMYK, &mut inks).map_err(broken)?;
         rgb_from_inverted_inks(&inks, format.size(), pixels);
-        if let Some(icc) = icc {
-            inks.iter_mut().for_each(|ink| *ink = 255 - *ink);
-            profile::srgb_from_inks(&icc, &inks, format.size(), pixels);
-        }
     } else {
-        jpeg.decompress(scale, format, pixels).map_err(broken)?;
-        if let Some(icc) = icc {
+        if jpeg.is_lossless {
+            decompress_lossless(&mut jpeg, format, pixels).map_err(broken)?;
+        } else {
+            jpeg.decompress(scale, format, pixels).map_err(broken)?;
+        }
+        if rule.icc == IccProfiles::Convert
+            && let Some(icc) = icc_profile(bytes)
+        {
             profile::to_srgb(&icc, format.size(), pixels);
         }
     }
     Ok((width as u32, height as u32))
+}
+
+/// Decodes a lossless JPEG, which the library does not convert from gray to colour nor back.
+fn decompress_lossless(jpeg: &mut Jpeg<'_>, format: PixelFormat, pixels: &mut [u8]) -> Result<(), String> {
+    let stored = if jpeg.colours == Colours::Gray { PixelFormat::GRAY } else { PixelFormat::RGB };
+    let mut values = vec![0; jpeg.width * jpeg.height * stored.size()];
+    jpeg.decompress(ScalingFactor::ONE, stored, &mut values)?;
+    for (value, pixel) in values.chunks_exact(stored.size()).zip(pixels.chunks_exact_mut(format.size())) {
+        let rgb = if let [r, g, b] = *value { [r, g, b] } else { [value[0]; 3] };
+        match pixel {
+            [gray] => *gray = luma(rgb.map(u32::from)) as u8,
+            _ => pixel[..3].copy_from_slice(&rgb),
+        }
+    }
+    Ok(())
 }
 
 /// RGB (3 or 4 bytes a pixel) or luma (1) of inverted CMYK, as Pillow's `convert` computes it.

@@ -5,6 +5,7 @@
 //! for inverted. EXIF orientation is not applied, as in COCO's boxes: pixels are those that are stored, in every format.
 //! Where the image differs from Pillow's is written down in pipeline/pixels.md and measured in tests/e2e/formats.rs.
 
+mod gif;
 mod jpeg;
 mod libjpeg;
 mod other;
