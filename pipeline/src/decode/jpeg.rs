@@ -12,7 +12,7 @@ use turbojpeg::{PixelFormat, ScalingFactor};
 
 /// Whether bytes begin as a JPEG does.
 pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0xff, 0xd8, 0xff])
+    bytes.starts_with(&[0xff, 0xd8])
 }
 
 /// Decodes a JPEG at the scale that `scale` gives for its width and height, into the pixels that `room` gives for the
@@ -41,8 +41,16 @@ pub(crate) fn decode_jpeg<'a>(
             (RejectReason::Truncated, "the JPEG has no end marker".to_owned())
         }
     };
+    // libjpeg would go on to the next marker; Pillow takes nothing but a marker here.
+    if bytes.get(2) != Some(&0xff) {
+        return Err(broken("no marker follows the start of the JPEG".to_owned()));
+    }
     let mut jpeg = Jpeg::open(bytes).map_err(broken)?;
     let (width, height) = (jpeg.width, jpeg.height);
+    // Tables without an image, which is what a file that is cut after its first bytes looks like.
+    if width * height == 0 {
+        return Err(broken(format!("{width} x {height}")));
+    }
     refuse_size(width as u64, height as u64, rule.max_pixels)?;
     if jpeg.bits != 8 || jpeg.colours == Colours::Other {
         return Err((RejectReason::Unsupported, format!("a JPEG of {} bits, {:?} colours", jpeg.bits, jpeg.colours)));
