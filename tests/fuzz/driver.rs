@@ -240,7 +240,8 @@ fn replay() {
 #[test]
 fn what_panics_takes_too_much_or_hangs_is_found() {
     assert!(run_input(|_| {}, b"x").is_ok());
-    assert_eq!(run_input(|bytes| assert_eq!(bytes, b"y", "deliberate"), b"x").expect_err("panics"), "it panicked");
+    let panics: targets::Target = |bytes| assert_eq!(bytes, b"y", "a panic that the test wants");
+    assert_eq!(run_input(panics, b"x").expect_err("panics"), "it panicked");
     assert!(peak_memory_mib() > 1);
     // A worker that is told nonsense fails, and its failure names the index that it was at.
     let folder = tempfile::tempdir().expect("a folder");

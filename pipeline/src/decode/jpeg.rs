@@ -12,7 +12,7 @@ use turbojpeg::{PixelFormat, ScalingFactor};
 
 /// Whether bytes begin as a JPEG does.
 pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0xff, 0xd8, 0xff])
+    bytes.starts_with(&[0xff, 0xd8])
 }
 
 /// Decodes a JPEG at the scale that `scale` gives for its width and height, into the pixels that `room` gives for the
@@ -28,7 +28,12 @@ pub(crate) fn decode_jpeg<'a>(
     room: impl FnOnce(usize, usize) -> &'a mut [u8],
 ) -> Result<(u32, u32), Undecodable> {
     let broken = |message: String| {
-        if message.starts_with("Unsupported ") {
+        // libjpeg ends at 65,500 pixels a side.
+        if message.starts_with("Maximum supported image dimension") {
+            (RejectReason::TooManyPixels, message)
+        } else if message == "Unsupported marker type 0xf7" {
+            (RejectReason::Unsupported, "JPEG-LS is not read".to_owned())
+        } else if message.starts_with("Unsupported ") {
             (RejectReason::Unsupported, message)
         } else if is_whole(bytes) {
             (RejectReason::Broken, message)
@@ -36,8 +41,16 @@ pub(crate) fn decode_jpeg<'a>(
             (RejectReason::Truncated, "the JPEG has no end marker".to_owned())
         }
     };
+    // libjpeg would go on to the next marker; Pillow takes nothing but a marker here.
+    if bytes.get(2) != Some(&0xff) {
+        return Err(broken("no marker follows the start of the JPEG".to_owned()));
+    }
     let mut jpeg = Jpeg::open(bytes).map_err(broken)?;
     let (width, height) = (jpeg.width, jpeg.height);
+    // Tables without an image, which is what a file that is cut after its first bytes looks like.
+    if width * height == 0 {
+        return Err(broken(format!("{width} x {height}")));
+    }
     refuse_size(width as u64, height as u64, rule.max_pixels)?;
     if jpeg.bits != 8 || jpeg.colours == Colours::Other {
         return Err((RejectReason::Unsupported, format!("a JPEG of {} bits, {:?} colours", jpeg.bits, jpeg.colours)));
@@ -48,23 +61,39 @@ pub(crate) fn decode_jpeg<'a>(
     }
     let scale = jpeg.possible(scale(width, height));
     let (across, down) = (scale.scale(width), scale.scale(height));
-    let icc = if rule.icc == IccProfiles::Convert { icc_profile(bytes) } else { None };
     let pixels = room(across, down);
     if jpeg.colours == Colours::Inks {
         let mut inks = vec![0; 4 * across * down];
         jpeg.decompress(scale, PixelFormat::CMYK, &mut inks).map_err(broken)?;
         rgb_from_inverted_inks(&inks, format.size(), pixels);
-        if let Some(icc) = icc {
-            inks.iter_mut().for_each(|ink| *ink = 255 - *ink);
-            profile::srgb_from_inks(&icc, &inks, format.size(), pixels);
-        }
     } else {
-        jpeg.decompress(scale, format, pixels).map_err(broken)?;
-        if let Some(icc) = icc {
+        if jpeg.is_lossless {
+            decompress_lossless(&mut jpeg, format, pixels).map_err(broken)?;
+        } else {
+            jpeg.decompress(scale, format, pixels).map_err(broken)?;
+        }
+        if rule.icc == IccProfiles::Convert
+            && let Some(icc) = icc_profile(bytes)
+        {
             profile::to_srgb(&icc, format.size(), pixels);
         }
     }
     Ok((width as u32, height as u32))
+}
+
+/// Decodes a lossless JPEG, which the library does not convert from gray to colour nor back.
+fn decompress_lossless(jpeg: &mut Jpeg<'_>, format: PixelFormat, pixels: &mut [u8]) -> Result<(), String> {
+    let stored = if jpeg.colours == Colours::Gray { PixelFormat::GRAY } else { PixelFormat::RGB };
+    let mut values = vec![0; jpeg.width * jpeg.height * stored.size()];
+    jpeg.decompress(ScalingFactor::ONE, stored, &mut values)?;
+    for (value, pixel) in values.chunks_exact(stored.size()).zip(pixels.chunks_exact_mut(format.size())) {
+        let rgb = if let [r, g, b] = *value { [r, g, b] } else { [value[0]; 3] };
+        match pixel {
+            [gray] => *gray = luma(rgb.map(u32::from)) as u8,
+            _ => pixel[..3].copy_from_slice(&rgb),
+        }
+    }
+    Ok(())
 }
 
 /// RGB (3 or 4 bytes a pixel) or luma (1) of inverted CMYK, as Pillow's `convert` computes it.

@@ -27,7 +27,7 @@ pub(super) struct Jpeg<'a> {
     pub(super) height: usize,
     pub(super) colours: Colours,
     pub(super) bits: c_int,
-    is_lossless: bool,
+    pub(super) is_lossless: bool,
 }
 
 /// What its components stand for.

@@ -5,6 +5,7 @@
 //! for inverted. EXIF orientation is not applied, as in COCO's boxes: pixels are those that are stored, in every format.
 //! Where the image differs from Pillow's is written down in pipeline/pixels.md and measured in tests/e2e/formats.rs.
 
+mod gif;
 mod jpeg;
 mod libjpeg;
 mod other;
@@ -200,6 +201,10 @@ mod tests {
         assert_eq!(reason(&jpeg[..jpeg.len() / 2]), RejectReason::Truncated);
         assert_eq!(reason(&jpeg[..jpeg.len() - 2]), RejectReason::Truncated);
         assert_eq!(reason(&png[..png.len() / 2]), RejectReason::Truncated);
+        assert_eq!(reason(&jpeg[..4]), RejectReason::Truncated);
+        let mut zeros = jpeg.clone();
+        zeros[2..40].fill(0);
+        assert_eq!(reason(&zeros), RejectReason::Broken);
         let mut broken = png.clone();
         broken[45] ^= 0xff;
         assert_eq!(reason(&broken), RejectReason::Broken);

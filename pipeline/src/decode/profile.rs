@@ -1,7 +1,7 @@
 //! ICC profiles: whether one means other colours than sRGB's, and, where `ingest.icc` asks for it, the way to sRGB.
 //!
-//! A profile that is damaged, or of another kind than the pixels (a gray one on a colour image), changes nothing, as in
-//! browsers. What converts is kept for the next image, since most images of a source share a few profiles.
+//! RGB and gray profiles count. One that is damaged, of inks (CMYK goes to RGB as in Pillow's `convert`), or of another kind
+//! than the pixels (a gray one on a colour image), changes nothing. What converts is kept for the next image, since most images of a source share a few profiles.
 
 use super::{DecodeRule, jpeg, other};
 use moxcms::{ColorProfile, DataColorSpace, Layout, RenderingIntent, Transform8BitExecutor, TransformOptions};
@@ -20,7 +20,6 @@ enum Conversion {
     None,
     Rgb(Arc<Transform8BitExecutor>),
     Gray(Box<[[u8; 3]; 256]>),
-    Inks(Arc<Transform8BitExecutor>),
 }
 
 /// Converts RGB pixels (3 or 4 bytes each, the fourth left alone) to sRGB.
@@ -43,16 +42,7 @@ pub(super) fn to_srgb(icc: &[u8], channels: usize, pixels: &mut [u8]) {
                 }
             }
         }
-        Conversion::None | Conversion::Inks(_) => {}
-    }
-}
-
-/// Writes what CMYK values stand for as sRGB (3 or 4 bytes a pixel); leaves the pixels when the profile is of another kind.
-pub(super) fn srgb_from_inks(icc: &[u8], inks: &[u8], channels: usize, pixels: &mut [u8]) {
-    if let Conversion::Inks(transform) = &*conversion(icc) {
-        for (inks, chunk) in inks.chunks(4 * CHUNK_PIXELS).zip(pixels.chunks_mut(channels * CHUNK_PIXELS)) {
-            write_transformed(&**transform, inks, channels, chunk);
-        }
+        Conversion::None => {}
     }
 }
 
@@ -115,8 +105,6 @@ fn make_conversion(icc: &[u8]) -> Option<Conversion> {
             let near = |(level, rgb): (usize, &[u8; 3])| rgb.iter().all(|v| v.abs_diff(level as u8) <= SAME_LEVELS);
             if levels.iter().enumerate().all(near) { Conversion::None } else { Conversion::Gray(levels) }
         }
-        // Four bytes a pixel, whatever they stand for.
-        DataColorSpace::Cmyk => Conversion::Inks(to_rgb(Layout::Rgba)?),
         _ => Conversion::None,
     })
 }
