@@ -40,7 +40,8 @@ pub(super) fn label_column(schema: &Schema, shown: &str) -> Option<LabelColumn> 
     let readable = |name: &str| schema.field_with_name(name).is_ok_and(|field| holds_labels(field.data_type()));
     let found = columns.iter().position(|(_, _, name)| readable(name)).map(|at| columns.remove(at).2);
     // Our own shards have both columns, and both are read.
-    let not_read: Vec<&str> = columns.iter().map(|(_, _, name)| *name).filter(|name| *name != "labels" || found.is_none()).collect();
+    let not_read: Vec<&str> =
+        columns.iter().map(|(_, _, name)| *name).filter(|name| *name != "labels" || found.is_none()).collect();
     if !not_read.is_empty() {
         tracing::info!("`{shown}`: labels in {} are not read", not_read.join(", "));
     }
