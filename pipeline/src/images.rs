@@ -514,7 +514,7 @@ mod tests {
         let file = std::fs::File::open(temporary.path().join("part-00000.parquet")).expect("opens");
         let metadata = parquet::file::metadata::ParquetMetaDataReader::new().parse_and_finish(&file).expect("reads");
         let rows: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
-        assert_eq!(rows, [2, 2, 1, 1]);
+        assert_eq!(rows, [3, 1, 1, 1]);
     }
 
     #[test]

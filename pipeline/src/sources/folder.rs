@@ -9,7 +9,7 @@
 use super::open::say_not_read;
 use super::splits::{is_plain_folder, split_of_folder};
 use super::tree::read_manifest;
-use super::{Entry, Listing, Place, Reject, Source, Tree, begins_as_image, is_image_name, name_of_part};
+use super::{Entry, Listing, Place, Reject, Source, Tree, begins_as_image, is_image_name, name_of_part, path_of_text};
 use crate::Result;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -87,6 +87,11 @@ struct Said {
     class: Option<String>,
 }
 
+/// A folder's own name, of its part of a path in the source.
+fn folder_name(part: &str) -> String {
+    path_of_text(part).into_os_string().into_string().unwrap_or_else(|_| part.to_owned())
+}
+
 /// Whether `cut --export folder` made this folder.
 fn is_export(root: &Path) -> bool {
     read_manifest(root).is_some_and(|manifest| manifest.stage == "export" && manifest.config["format"] == "folder")
@@ -95,8 +100,8 @@ fn is_export(root: &Path) -> bool {
 /// `SPLIT/CLASS/file`, or `SPLIT/file` for an image without a class, as the export writes them.
 fn exported(folders: &[Vec<&str>]) -> Vec<Said> {
     let said = |parts: &Vec<&str>| Said {
-        split: parts.first().map_or_else(|| "all".to_owned(), |part| name_of_part(part)),
-        class: parts.get(1).map(|part| name_of_part(part)),
+        split: parts.first().map_or_else(|| "all".to_owned(), |part| name_of_part(&folder_name(part))),
+        class: parts.get(1).map(|part| name_of_part(&folder_name(part))),
     };
     folders.iter().map(said).collect()
 }
@@ -119,7 +124,7 @@ fn found(folders: &[Vec<&str>]) -> Vec<Said> {
     let depth = rest.first().map_or(0, Vec::len);
     let distinct: BTreeSet<Option<&String>> = rest.iter().map(|parts| parts.last()).collect();
     let has_classes = depth > 0 && distinct.len() > 1 && rest.iter().all(|parts| parts.len() == depth);
-    let class = |mut parts: Vec<String>| if has_classes { parts.pop() } else { None };
+    let class = |mut parts: Vec<String>| if has_classes { parts.pop().map(|part| folder_name(&part)) } else { None };
     let split = |index: usize| splits.as_ref().map_or_else(|| "all".to_owned(), |splits| splits[index].1.clone());
     rest.into_iter().enumerate().map(|(index, parts)| Said { split: split(index), class: class(parts) }).collect()
 }

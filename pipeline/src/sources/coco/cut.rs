@@ -161,6 +161,7 @@ impl<R: Read> Scanner<'_, R> {
                     return Ok(Then::Next);
                 }
                 Some(b',') => self.at += 1,
+                Some(b':' | b'}') => return Err(self.fault(&format!("no record of `{list}` begins here"))),
                 Some(_) => {
                     record.clear();
                     let offset_bytes = self.offset_bytes + self.at as u64;

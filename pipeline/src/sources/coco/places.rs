@@ -219,7 +219,8 @@ impl<'a> Places<'a> {
             for folder in &place.candidates {
                 let Some(path) = normal_form(folder, spelling) else { continue };
                 if self.tree.contains(&path) {
-                    let whole = if folder.is_empty() { folder_of(&path) } else { folder };
+                    let holds = path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
+                    let whole = if holds { folder } else { folder_of(&path) };
                     return Led::To(path.clone(), (!whole.is_empty()).then(|| whole.to_owned()));
                 }
             }

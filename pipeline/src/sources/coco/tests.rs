@@ -159,7 +159,7 @@ fn a_file_that_ends_early_is_named() {
         &[("annotations/instances_val.json", r#"{"images": [{"id": 1, "file"#.to_owned())],
     );
     let error = planted.list().err().expect("fails").to_string();
-    assert!(error.contains("instances_val.json") && error.contains("byte 26"), "{error}");
+    assert!(error.contains("instances_val.json") && error.contains("byte 27"), "{error}");
 }
 
 #[test]
