@@ -39,7 +39,7 @@ pub fn duplicates(
     dry_run: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let folder = layout.duplicates(name);
-    let mut inputs = BTreeMap::from([(source.root().to_string_lossy().into_owned(), source.listing_digest()?)]);
+    let mut inputs = BTreeMap::from([(source.address(), source.listing_digest()?)]);
     if !config.curate.truth.is_empty() {
         let truth = Path::new(&config.curate.truth);
         let address = truth.canonicalize().map_err(PipelineError::io("open", truth))?;

@@ -4,8 +4,9 @@
 
 use crate::decode::{DecodeRule, decode};
 use crate::images::bytes_column;
+use crate::shard_rows::ShardRows;
 use crate::stage::{
-    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, TableWriter, column, require_manifest,
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
@@ -83,7 +84,7 @@ fn run_embed(
         let rule = DecodeRule::of_shard(shard)?;
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut table = TableWriter::create(&run.path(&name), schema.clone())?;
-        for rows in Table::open(shard, &["image_id", "image"], batch)? {
+        for rows in ShardRows::open_columns(shard, &["image_id", "image"], batch)? {
             interrupt::check()?;
             let rows = rows?;
             let ids: &UInt64Array = column(&rows, "image_id")?;

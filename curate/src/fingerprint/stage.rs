@@ -5,9 +5,9 @@ use super::{Fingerprint, Fingerprinter};
 use crate::Result;
 use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, Table, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, TableWriter, column, require_manifest,
 };
-use lapidary_pipeline::{DecodeRule, PipelineError, bytes_column, interrupt};
+use lapidary_pipeline::{DecodeRule, PipelineError, ShardRows, bytes_column, interrupt};
 use lapidary_schemas::{Config, Manifest, Rows, tables};
 use rayon::prelude::*;
 use serde_json::json;
@@ -69,7 +69,7 @@ fn run_fingerprint(
         let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut kept = 0;
         let mut table = TableWriter::create(&run.path(&name), tables::fingerprints())?;
-        for rows in Table::open(shard, &["image_id", "image"], BATCH)? {
+        for rows in ShardRows::open_columns(shard, &["image_id", "image"], BATCH)? {
             interrupt::check()?;
             let rows = rows?;
             let ids: &UInt64Array = column(&rows, "image_id")?;

@@ -7,6 +7,7 @@ use super::listing::stamps;
 use super::rejects::read_rejects;
 use super::shards_of;
 use crate::images::bytes_column;
+use crate::shard_rows::ShardRows;
 use crate::sources::{Entry, Listing, Reject, image_id};
 use crate::stage::{StageRun, Table, column, read_table, rows_among};
 use crate::{PipelineError, Result, interrupt};
@@ -118,7 +119,7 @@ impl Previous {
         // What fitted into one shard with more in it still does.
         let config = IngestConfig { shard_mib: u64::MAX >> 20, ..config.clone() };
         let mut shards = shards_of(run, listing, &config)?.after(number);
-        for batch in Table::open(&run.previous_path(name), &[], 64)? {
+        for batch in ShardRows::open(&run.previous_path(name), 64)? {
             interrupt::check()?;
             let batch = batch?;
             let ids: &UInt64Array = column(&batch, "image_id")?;
