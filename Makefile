@@ -21,21 +21,21 @@ PRESET ?= $(if $(filter 1,$(CUDA)),coco-vits16,demo)
 ifneq ($(origin NAME),command line)
 NAME :=
 endif
-# Paths reach the shell as variables, never as text, so that a space, a quote or a `;` in them is a part of the name.
-export OUT DATA SIZE PROBE SEEDS AGAINST CONFIG DEVICE PRESET NAME
+# What is passed on is one word of the shell, whatever is in it: $(call one_word,DATA) is the value of DATA in single quotes.
+one_word  = '$(subst ','\'',$(value $(1)))'
 
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 LAPIDARY := "$(TARGET)/release/lapidary"
 GPU      := lapidary-train/cuda,lapidary-evaluate/cuda
 FEATURES := $(if $(filter 1,$(CUDA)),--features $(GPU))
 quoted    = '$(subst ','\'',$(1))'
-ASKED     = --out="$$OUT" $${CONFIG:+--config="$$CONFIG"} $(foreach s,$(SET),--set=$(call quoted,$(s)))
+ASKED     = --out $(call one_word,OUT) $(if $(value CONFIG),--config $(call one_word,CONFIG)) $(foreach s,$(SET),--set $(call quoted,$(s)))
 AFRESH    = $(if $(filter 1,$(REBUILD)),--rebuild)
-CHOSEN    = $(ASKED) --preset="$$PRESET"
+CHOSEN    = $(ASKED) --preset $(call one_word,PRESET)
 
 # Ingests, fingerprints and embeds a folder of images that DATA is compared with, under a name of its own.
-PREPARE   = prepare() { $(LAPIDARY) ingest --data="$$1" --aside $(ASKED) && $(LAPIDARY) fingerprint --source="$$1" $(ASKED) \
-  && $(LAPIDARY) embed --source="$$1" --device="$$DEVICE" $(ASKED); };
+PREPARE   = prepare() { $(LAPIDARY) ingest --data "$$1" --aside $(ASKED) && $(LAPIDARY) fingerprint --source "$$1" $(ASKED) \
+  && $(LAPIDARY) embed --source "$$1" --device $(call one_word,DEVICE) $(ASKED); };
 
 # FAISS is built for AVX2 (.cargo/config.toml); older processors get the plain build.
 ifeq ($(shell grep -qm1 avx2 /proc/cpuinfo && echo yes),)
@@ -64,43 +64,43 @@ build: setup ## build all binaries (CUDA=1 for the GPU)
 	@cargo build --release --workspace $(FEATURES)
 
 demo: build ## the whole chain on built-in images
-	@$(LAPIDARY) draw -- "$$OUT/data/pile"
-	@$(LAPIDARY) draw --probe -- "$$OUT/data/probe"
-	@$(LAPIDARY) ingest --data="$$OUT/data/pile" $(ASKED)
-	@$(LAPIDARY) ingest --data="$$OUT/data/probe" --as-probe $(ASKED)
+	@$(LAPIDARY) draw -- $(call one_word,OUT)/data/pile
+	@$(LAPIDARY) draw --probe -- $(call one_word,OUT)/data/probe
+	@$(LAPIDARY) ingest --data $(call one_word,OUT)/data/pile $(ASKED)
+	@$(LAPIDARY) ingest --data $(call one_word,OUT)/data/probe --as-probe $(ASKED)
 	@$(foreach source,pile probe,$(LAPIDARY) fingerprint --source $(source) $(ASKED) && $(LAPIDARY) embed --source $(source) $(ASKED) &&) true
-	@$(LAPIDARY) curate --source pile --against probe $(ASKED) --set=curate.truth="$$OUT/data/pile/truth.csv"
+	@$(LAPIDARY) curate --source pile --against probe $(ASKED) --set curate.truth=$(call one_word,OUT)/data/pile/truth.csv
 	@$(LAPIDARY) cut --source pile --size 400 $(ASKED)
 	@$(LAPIDARY) plan --source pile --subset 400 --name demo $(ASKED) --preset demo
-	@$(LAPIDARY) pretrain --source pile --plan demo --run demo --device="$$DEVICE" $(ASKED) --preset demo
-	@$(LAPIDARY) eval --source pile --run demo --probe probe --device="$$DEVICE" $(ASKED) --preset demo
+	@$(LAPIDARY) pretrain --source pile --plan demo --run demo --device $(call one_word,DEVICE) $(ASKED) --preset demo
+	@$(LAPIDARY) eval --source pile --run demo --probe probe --device $(call one_word,DEVICE) $(ASKED) --preset demo
 	@$(LAPIDARY) report --source pile --subset 400 --run demo --probe probe $(ASKED)
 	@echo
-	@echo "report      $$OUT/pile/report.html"
-	@echo "subset      $$OUT/pile/subsets/400/ids.parquet"
-	@echo "checkpoint  $$OUT/pile/runs/demo/checkpoints/final.safetensors"
+	@echo "report      "$(call one_word,OUT)/pile/report.html
+	@echo "subset      "$(call one_word,OUT)/pile/subsets/400/ids.parquet
+	@echo "checkpoint  "$(call one_word,OUT)/pile/runs/demo/checkpoints/final.safetensors
 	@echo "next        make curate DATA=<folder of images> SIZE=300"
 
 curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE; SEEDS pull, AGAINST keep out
-	@$(if $(DATA),$(LAPIDARY) ingest --data="$$DATA" $${NAME:+--name="$$NAME"} $(ASKED) $(AFRESH))
+	@$(if $(value DATA),$(LAPIDARY) ingest --data $(call one_word,DATA) $(if $(value NAME),--name $(call one_word,NAME)) $(ASKED) $(AFRESH))
 	@$(LAPIDARY) fingerprint $(ASKED)
-	@$(LAPIDARY) embed --device="$$DEVICE" $(ASKED)
-	@$(PREPARE) if [ -d "$$SEEDS" ]; then prepare "$$SEEDS"; fi
-	@$(PREPARE) if [ -n "$$AGAINST" ]; then prepare "$$AGAINST"; fi
-	@$(LAPIDARY) curate $(ASKED) $(AFRESH) $${SEEDS:+--seeds="$$SEEDS"} $${AGAINST:+--against="$$AGAINST"}
-	@$(LAPIDARY) cut --size="$$SIZE" $(ASKED)
+	@$(LAPIDARY) embed --device $(call one_word,DEVICE) $(ASKED)
+	@$(if $(value SEEDS),$(PREPARE) if [ -d $(call one_word,SEEDS) ]; then prepare $(call one_word,SEEDS); fi)
+	@$(if $(value AGAINST),$(PREPARE) prepare $(call one_word,AGAINST))
+	@$(LAPIDARY) curate $(ASKED) $(AFRESH) $(if $(value SEEDS),--seeds $(call one_word,SEEDS)) $(if $(value AGAINST),--against $(call one_word,AGAINST))
+	@$(LAPIDARY) cut --size $(call one_word,SIZE) $(ASKED)
 	@$(LAPIDARY) report $(ASKED)
 	@echo "next        make pretrain"
 
 pretrain: build ## plan and pretrain on the last subset, with PRESET
 	@$(LAPIDARY) plan $(CHOSEN)
-	@$(LAPIDARY) pretrain --device="$$DEVICE" $(CHOSEN)
+	@$(LAPIDARY) pretrain --device $(call one_word,DEVICE) $(CHOSEN)
 	@$(LAPIDARY) report $(ASKED)
 	@echo "next        make eval PROBE=<labelled images>"
 
 eval: build ## measure the last run on PROBE and write the report
-	@$(if $(PROBE),$(LAPIDARY) ingest --data="$$PROBE" --as-probe $(ASKED))
-	@$(LAPIDARY) eval --device="$$DEVICE" $(CHOSEN)
+	@$(if $(value PROBE),$(LAPIDARY) ingest --data $(call one_word,PROBE) --as-probe $(ASKED))
+	@$(LAPIDARY) eval --device $(call one_word,DEVICE) $(CHOSEN)
 	@$(LAPIDARY) report $(ASKED)
 
 report: build ## write the report of what is there

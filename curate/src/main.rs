@@ -41,10 +41,10 @@ enum Verb {
         rebuild: bool,
         /// Keep what is like these: a source, the folder that it was ingested from, or a file of ids or paths
         /// [default: curate.seeds]
-        #[arg(long, value_name = "SOURCE|DIR|FILE")]
+        #[arg(long, value_name = "SOURCE|DIR|FILE", allow_hyphen_values = true)]
         seeds: Option<PathBuf>,
         /// Keep no copies of this source's images, by its name or folder (repeatable) [default: curate.against]
-        #[arg(long, value_name = "SOURCE|DIR")]
+        #[arg(long, value_name = "SOURCE|DIR", allow_hyphen_values = true)]
         against: Vec<PathBuf>,
     },
     /// Take the first N of the ranking as a subset

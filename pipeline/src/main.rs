@@ -27,7 +27,7 @@ enum Verb {
     /// Read a folder of images (COCO, Hugging Face Parquet or plain) into shards
     Ingest {
         /// The folder
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", allow_hyphen_values = true)]
         data: PathBuf,
         /// The source's name [default: the folder's]
         #[arg(long)]

@@ -14,6 +14,7 @@ mod golden_curation;
 mod golden_sources;
 mod increments;
 mod kill;
+mod makefile;
 mod plans;
 mod refusals;
 mod run;

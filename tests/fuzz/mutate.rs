@@ -204,7 +204,7 @@ fn set_edge(bytes: &mut [u8], at: usize, random: &mut Random) {
 /// Overwrites the next number that is written in digits.
 fn set_number(bytes: &mut Vec<u8>, from: usize, random: &mut Random) {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
-    let Some(start) = bytes[from..].iter().position(|b| is_digit(b)).map(|at| from + at) else { return };
+    let Some(start) = bytes[from..].iter().position(is_digit).map(|at| from + at) else { return };
     let end = bytes[start..].iter().position(|b| !is_digit(b)).map_or(bytes.len(), |len| start + len);
     let edge = random.pick(EDGES);
     let sign = *random.pick(&["", "", "-", "0.", "1e"]);

@@ -69,9 +69,10 @@ impl CocoFolder {
         for license in &classes.licenses {
             let (id, name) = (&license["id"], license["name"].as_str().or(license["url"].as_str()));
             if let Some(name) = name.filter(|_| id.is_number() || id.is_string()) {
-                let taken = coco.license_ids.values().any(|known| *known == id.to_string());
+                let id = id.to_string();
+                let taken = coco.license_ids.values().any(|known| *known == id);
                 if !taken && !coco.license_ids.contains_key(name) {
-                    coco.license_ids.insert(name.to_owned(), id.to_string());
+                    coco.license_ids.insert(name.to_owned(), id);
                     coco.licenses.push(license.to_string());
                 }
             }

@@ -26,7 +26,7 @@ use listing::{sorted_by_id, stamps, write_listing};
 use previous::Previous;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -358,7 +358,7 @@ impl Noter<'_> {
                 self.all.push(reject);
             }
             let mut facts = json!(shard.facts);
-            facts["rejects"] = Value::from(serde_json::to_value(noted).unwrap_or_default());
+            facts["rejects"] = json!(noted);
             self.run.note_shard(&shard.name, shard.table, facts)?;
         }
         Ok(())

@@ -130,7 +130,7 @@ pub(super) fn by_extension<'a>(paths: impl Iterator<Item = &'a str>) -> String {
         *counts.entry(extension.unwrap_or_else(|| "without extension".to_owned())).or_default() += 1;
     }
     let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1));
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let (shown, more) = counts.split_at(counts.len().min(12));
     let mut text: Vec<String> = shown.iter().map(|(extension, n)| format!("{n} {extension}")).collect();
     if !more.is_empty() {
@@ -361,7 +361,7 @@ mod tests {
         for spelt in
             [root.join("out"), root.join("out/"), root.join("sub/../out"), root.join("sub/link"), root.join("./out")]
         {
-            let tree = Tree::walk(root, &[spelt.clone()]).expect("walks");
+            let tree = Tree::walk(root, std::slice::from_ref(&spelt)).expect("walks");
             assert_eq!(paths(&tree), ["1.png", "sub/3.png"], "{}", spelt.display());
         }
         // It need not be there yet, and may be the folder's own name only by accident.

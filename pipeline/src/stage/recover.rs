@@ -78,6 +78,11 @@ pub(crate) fn recover(places: &Places) -> Result<()> {
     if manifest_in(&places.folder).is_some() { clear(places) } else { Ok(()) }
 }
 
+/// Whether a folder is in its place, but the process that put it there did not come to its end.
+pub(crate) fn is_unsettled(places: &Places) -> bool {
+    places.folder.join(KEY_FILE).exists() || places.leaving().exists() || places.replaced().exists()
+}
+
 /// Brings back a folder that made room for one that never came.
 fn restore(places: &Places) -> Result<()> {
     for out_of_the_way in [places.leaving(), places.replaced()] {

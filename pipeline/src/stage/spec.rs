@@ -4,7 +4,7 @@ use super::differences::differences;
 use super::files::{digest_of_bytes, remove_tree, remove_unfinished, rename_folder, write_json};
 use super::manifest::{is_whole, read_manifest};
 use super::places::Places;
-use super::recover::recover;
+use super::recover::{is_unsettled, recover};
 use super::run::{KEY_FILE, KeyRecord, StageRun};
 use crate::{PipelineError, Result};
 use lapidary_schemas::tables::MANIFEST_FILE;
@@ -98,13 +98,20 @@ impl StageSpec {
     /// As [`StageSpec::open`].
     pub fn open_or_rebuild(self, dry_run: bool, rebuild: bool) -> Result<Opened> {
         let is_current = |manifest: &Manifest| !rebuild || manifest.extends.is_empty();
+        let places = Places::of(&self.folder);
         if let Some(manifest) = self.up_to_date().filter(is_current) {
+            // What a process left that was cut off just before its end goes now.
+            if !dry_run
+                && is_unsettled(&places)
+                && let Some(_lock) = places.try_lock()?
+            {
+                recover(&places)?;
+            }
             return Ok(Opened::UpToDate(Box::new(manifest)));
         }
         if dry_run {
             return Ok(Opened::DryRun);
         }
-        let places = Places::of(&self.folder);
         let lock = places.lock()?;
         recover(&places)?;
         if let Some(manifest) = self.up_to_date().filter(is_current) {

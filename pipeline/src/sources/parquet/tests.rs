@@ -132,7 +132,7 @@ fn the_image_is_what_metadata_calls_so_and_never_other_bytes() {
     {
         let folder = Folder::new();
         folder.plain("train-00000.parquet", vec![("images", column)], Value::Null);
-        let error = folder.list().err().expect("is refused").to_string();
+        let error = folder.list().expect_err("is refused").to_string();
         assert!(error.contains("train-00000.parquet") && error.contains(said), "{error}");
     }
 }

@@ -1,0 +1,50 @@
+//! The Makefile passes what it is given on as it is, and takes nothing of the user's away.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the checkout").to_owned()
+}
+
+/// What the recipe of a verb would run.
+fn recipe(arguments: &[String]) -> String {
+    let made = Command::new("make").arg("-n").args(arguments).current_dir(checkout()).output().expect("make starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    String::from_utf8(made.stdout).expect("UTF-8")
+}
+
+/// The arguments of every call of `lapidary` in a recipe, run by a shell in which it only prints them.
+fn arguments_of(recipe: &str) -> Vec<String> {
+    let calls = recipe.lines().filter(|line| line.contains("lapidary ") && !line.starts_with("cargo"));
+    let script = calls.fold("lapidary() { printf '%s\\0' \"$@\"; }\n".to_owned(), |script, line| script + line + "\n");
+    let ran = Command::new("bash").args(["-c", &script]).output().expect("bash starts");
+    let said = String::from_utf8(ran.stdout).expect("UTF-8");
+    said.split('\0').map(str::to_owned).collect()
+}
+
+#[test]
+fn paths_reach_the_binary_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names =
+        ["plain", "two words", "a,b", "it's", "\"quoted\"", "semi;colon", "paren(1)", "amp&er", "back`tick", "été"];
+    for name in names {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).expect("creates");
+        let path = path.to_str().expect("UTF-8");
+        for variable in ["DATA", "SEEDS", "AGAINST", "OUT", "CONFIG"] {
+            let given = [format!("{variable}={path}"), "LAPIDARY=lapidary".to_owned(), "CUDA=0".to_owned()];
+            let passed = arguments_of(&recipe(&[&["curate".to_owned()], &given[..]].concat()));
+            assert!(passed.iter().any(|argument| argument == path), "{variable}={name}: {passed:?}");
+        }
+    }
+    let set = ["curate".to_owned(), "LAPIDARY=lapidary".to_owned(), "SET=a.b=3 c.d=[\"x\"]".to_owned()];
+    let passed = arguments_of(&recipe(&set));
+    assert!(passed.contains(&"a.b=3".to_owned()) && passed.contains(&"c.d=[\"x\"]".to_owned()), "{passed:?}");
+}
+
+#[test]
+fn clean_leaves_out_alone() {
+    let recipe = recipe(&["clean".to_owned(), "OUT=/somewhere/out".to_owned()]);
+    assert!(recipe.contains("cargo clean") && !recipe.contains("rm ") && !recipe.contains("/somewhere"), "{recipe}");
+}
