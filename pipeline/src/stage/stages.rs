@@ -3,6 +3,7 @@
 use super::Layout;
 use super::manifest::manifest_from_json;
 use super::places::{Places, key_in_name};
+use super::recover::recover_unlocked;
 use super::run::KeyRecord;
 use lapidary_schemas::tables::MANIFEST_FILE;
 use lapidary_schemas::{Digest, Manifest};
@@ -73,8 +74,10 @@ impl StageFolder {
 }
 
 impl Layout {
-    /// Every stage's folder, by its path. An unfinished one stands beside the whole one of its name.
+    /// Every stage's folder, by its path. An unfinished one stands beside the whole one of its name. What a process was
+    /// killed in the middle of putting into its place is put there first.
     pub fn stages(&self) -> Vec<StageFolder> {
+        self.recover_all();
         let mut found = Vec::new();
         let mut walk = walkdir::WalkDir::new(&self.out).max_depth(MAX_DEPTH).sort_by_file_name().into_iter();
         while let Some(entry) = walk.next() {
@@ -86,16 +89,29 @@ impl Layout {
             let unfinished = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
             let stage = match unfinished {
                 Some(name) => Some(self.unfinished(entry.path(), name)),
+                None if name.starts_with('.') => None,
                 None => self.whole(entry.path()),
             };
-            if let Some(stage) = stage {
-                found.push(stage);
-                walk.skip_current_dir();
-            } else if name.starts_with('.') {
+            if stage.is_some() || name.starts_with('.') {
                 walk.skip_current_dir();
             }
+            found.extend(stage);
         }
         found
+    }
+
+    /// Ends or undoes what processes were cut off from, where none is at work.
+    fn recover_all(&self) {
+        let entries = walkdir::WalkDir::new(&self.out).max_depth(MAX_DEPTH).into_iter().filter_map(|entry| entry.ok());
+        let stopped: Vec<PathBuf> = entries
+            .filter(|entry| entry.file_type().is_dir())
+            .filter_map(|entry| {
+                let name = entry.file_name().to_str()?.strip_prefix('.')?;
+                let name = [".partial", ".old", ".aside"].iter().find_map(|end| name.strip_suffix(end))?;
+                Some(entry.path().with_file_name(name))
+            })
+            .collect();
+        stopped.iter().for_each(|folder| recover_unlocked(folder));
     }
 
     fn whole(&self, folder: &Path) -> Option<StageFolder> {
