@@ -8,7 +8,6 @@
 
 use super::{corpus, mutate, targets};
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -113,6 +112,7 @@ fn run_worker(
     note: &Path,
 ) -> Result<(), String> {
     write_note(&File::create(note).expect("creates"), first, 0);
+    let errors = note.with_extension("errors");
     let millis = time.map_or(0, |time| time.as_millis().max(1));
     let told = [name, &seed.to_string(), &first.to_string(), &count.to_string(), &millis.to_string()].join(" ");
     let mut worker = Command::new("sh")
@@ -121,12 +121,12 @@ fn run_worker(
         .args(["--ignored", "--exact", "fuzz::driver::worker", "--nocapture", "--test-threads", "1"])
         .env(WORKER, format!("{told} {}", note.display()))
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        // A file, since nobody reads a pipe while the worker works, and a full one would stop it.
+        .stderr(File::create(&errors).expect("creates"))
         .spawn()
         .expect("a worker starts");
     let hung = wait(&mut worker, note);
-    let mut said = String::new();
-    worker.stderr.take().expect("piped").read_to_string(&mut said).unwrap_or_default();
+    let said = fs::read_to_string(&errors).unwrap_or_default();
     let status = worker.wait().expect("it ended");
     match (hung, status.success()) {
         (true, _) => Err(format!("no end after {INPUT_SECS} s")),

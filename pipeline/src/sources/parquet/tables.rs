@@ -5,6 +5,7 @@
 //! order, and the log says so.
 
 use super::bytes::{Pictures, pictures_of};
+use crate::caught::caught;
 use crate::sources::{Tree, begins_as_image, has_extension};
 use crate::{PipelineError, Result};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -97,8 +98,7 @@ fn look(path: &Path, shown: &str) -> Found {
 
 /// Runs a reader of foreign bytes; a panic in it is an error of the file.
 pub(super) fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    result.unwrap_or_else(|_| Err(PipelineError::format(path, "its reader panicked")))
+    caught(read).unwrap_or_else(|said| Err(PipelineError::format(path, said)))
 }
 
 fn try_look(path: &Path, shown: &str) -> Result<Found> {
