@@ -63,6 +63,8 @@ fn drawn_chain() -> Chain {
         (owned(&["embed"]), Vec::new(), "pile/embeddings/descriptor"),
         (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "pile/curation"),
         (owned(&["cut", "--size", "120"]), Vec::new(), "pile/subsets/120"),
+        (owned(&["cut", "--size", "120", "--export", "coco"]), Vec::new(), "pile/subsets/120.coco"),
+        (owned(&["duplicates", text(&pile)]), Vec::new(), "pile/duplicates"),
         (
             owned(&[&["plan", "--name", "p"], TINY].concat()),
             owned(&[&["plan", "--name", "p", "--set", "seed=5"], TINY].concat()),
@@ -93,8 +95,9 @@ fn chain_of(temporary: tempfile::TempDir, out: PathBuf, all: Vec<(Vec<String>, V
     let victims = all
         .into_iter()
         .map(|(arguments, earlier, folder)| {
-            let said = facts(&out, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-            Victim { arguments, earlier, folder, digest: said[0]["digest"].clone() }
+            // An export is said after its cut.
+            let said = facts(&out, &refers_to(&arguments)).pop().expect("it says what it made");
+            Victim { arguments, earlier, folder, digest: said["digest"].clone() }
         })
         .collect();
     Chain { _temporary: temporary, out, victims }
@@ -201,7 +204,7 @@ fn trial(chain: &Chain, number: u64) -> bool {
             && digests(&out).contains(&victim.digest);
         assert!(is_there || replaced, "{context}: the earlier result is gone");
     }
-    let said = facts(&out, &refers_to(&victim.arguments)).remove(0);
+    let said = facts(&out, &refers_to(&victim.arguments)).pop().expect("it says what it made");
     assert_eq!(said["digest"], victim.digest, "{context}");
     let rows = &said["rows"];
     let count = |name: &str| rows[name].as_u64().expect("a count");
