@@ -75,6 +75,12 @@ fn garbage_is_what_nothing_refers_to() {
     assert!(paths.iter().all(|path| path.contains('~')), "{paths:?}");
     assert_eq!(garbage(&["gc"]).len(), would.len());
     assert!(garbage(&["gc"]).is_empty());
+    // A removal that was cut off: what has lost its manifest does not come back.
+    let half = out.join("pile/runs/.gone.old");
+    std::fs::create_dir(&half).expect("creates");
+    std::fs::write(half.join("config.toml"), "x").expect("writes");
+    assert_eq!(garbage(&["gc"]).len(), 1);
+    assert!(!half.exists());
     let after: Vec<Value> = facts(&out, &["status", "--all"]).remove(0).as_array().expect("a list").clone();
     assert_eq!(after.len(), before.len() - would.len());
     // What the run was made of is still there, whatever its name is by now.

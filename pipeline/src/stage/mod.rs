@@ -43,5 +43,6 @@ pub use progress::Progress;
 pub(crate) use recover::remove_stage;
 pub use run::{Shard, StageRun};
 pub use spec::{Opened, Outcome, Previous, StageSpec};
+pub(crate) use stages::MAX_DEPTH;
 pub use stages::{FolderState, StageFolder};
 pub use table::{Table, TableWriter, WrittenTable, column, list_values, read_table, table_properties};

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// How deep below OUT a stage's folder lies: `SOURCE/evals/RUN/PROBE`.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// A stage's folder.
 #[derive(Debug, Clone)]

@@ -5,8 +5,9 @@
 //! what a process left that was killed while it put a folder into its place.
 
 use crate::Result;
-use crate::stage::{FolderState, Layout, StageFolder, remove_stage, remove_tree};
+use crate::stage::{FolderState, Layout, MAX_DEPTH, StageFolder, remove_stage, remove_tree};
 use lapidary_schemas::Digest;
+use lapidary_schemas::tables::MANIFEST_FILE;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -78,24 +79,14 @@ fn is_input(stage: &StageFolder, name: &str, digest: &Digest) -> bool {
     stage.input_name == *name && stage.manifest().is_some_and(|manifest| manifest.digest == *digest)
 }
 
-/// Folders that made room for one that is whole by now.
+/// Folders that were being removed: without their manifest nothing brings them back.
 fn left_over(layout: &Layout) -> Vec<PathBuf> {
-    let stages = layout.stages();
-    let folders: BTreeSet<&Path> = stages.iter().filter_map(|stage| stage.folder.parent()).collect();
-    let mut found = Vec::new();
-    for entry in folders.into_iter().flat_map(std::fs::read_dir).flatten().filter_map(|entry| entry.ok()) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(name) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".old")) else { continue };
-        if layout.name_of(&entry.path().with_file_name(name)).is_empty() {
-            continue;
-        }
-        let is_whole =
-            stages.iter().any(|stage| stage.manifest().is_some() && stage.folder == entry.path().with_file_name(name));
-        if is_whole {
-            found.push(entry.path());
-        }
-    }
-    found
+    let entries = walkdir::WalkDir::new(&layout.out).max_depth(MAX_DEPTH).into_iter().filter_map(|entry| entry.ok());
+    let is_left = |entry: &walkdir::DirEntry| {
+        let name = entry.file_name().to_string_lossy();
+        name.starts_with('.') && name.ends_with(".old") && !entry.path().join(MANIFEST_FILE).is_file()
+    };
+    entries.filter(|entry| entry.file_type().is_dir() && is_left(entry)).map(|entry| entry.into_path()).collect()
 }
 
 /// What the files below a path take up.
