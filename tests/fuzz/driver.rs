@@ -159,7 +159,7 @@ fn save(name: &str, seed: u64, index: u64, why: &str) -> String {
     let path = folder.join(format!("{name}-{seed}-{index}"));
     fs::write(&path, mutate::input(seed, name, index, &corpus::of(name))).expect("writes");
     format!(
-        "{name}, input {index}: {why}\n  again: {REPLAY}={name}:{} cargo test --release -p lapidary-tests --test e2e -- \
+        "{name}, input {index}: {why}\n  again: {REPLAY}={name}:{} cargo test --release --workspace --test e2e -- \
          --ignored --exact fuzz::driver::replay --nocapture",
         path.display()
     )

@@ -41,7 +41,7 @@ enum Fit {
 
 /// A name as given, in the forms that it can fit in.
 #[derive(Debug)]
-struct Asked {
+struct Query {
     /// Without `./` before it.
     name: String,
     /// 1 to 16 hexadecimal digits in lower case.
@@ -50,7 +50,7 @@ struct Asked {
     on_disk: Option<String>,
 }
 
-impl Asked {
+impl Query {
     fn new(name: &str, roots: &[PathBuf]) -> Self {
         let digits = name.to_ascii_lowercase();
         let is_id = (1..=16).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -101,7 +101,7 @@ impl Asked {
 pub(super) fn find(layout: &Layout, source: &str, name: &str) -> Result<Found> {
     let images = layout.images(source);
     let roots = read_manifest(&images).map(|manifest| manifest.inputs.into_keys().map(PathBuf::from).collect());
-    let asked = Asked::new(name, &roots.unwrap_or_else(|_| Vec::new()));
+    let query = Query::new(name, &roots.unwrap_or_else(|_| Vec::new()));
     let mut best: Option<Fit> = None;
     let mut matches: Vec<(String, Found)> = Vec::new();
     let mut note = |fit: Option<Fit>, path: &str, found: Found| {
@@ -115,13 +115,13 @@ pub(super) fn find(layout: &Layout, source: &str, name: &str) -> Result<Found> {
             matches.push((path.to_owned(), found));
         }
     };
-    each_image(&images, &mut |id, path, source_id| note(asked.fit(id, path, source_id), path, Found::Image(id)))?;
+    each_image(&images, &mut |id, path, source_id| note(query.fit(id, path, source_id), path, Found::Image(id)))?;
     for batch in read_table(&images.join(REJECTS_FILE), &["path", "reason", "detail"])? {
         let texts = |name: &str| column::<StringArray>(&batch, name);
         let (paths, reasons, details) = (texts("path")?, texts("reason")?, texts("detail")?);
         for row in 0..batch.num_rows() {
             let path = paths.value(row);
-            let fit = asked.fit_of_path(path);
+            let fit = query.fit_of_path(path);
             if fit.is_some() {
                 let (reason, detail) = (reasons.value(row).to_owned(), details.value(row).to_owned());
                 note(fit, path, Found::Reject { path: path.to_owned(), reason, detail });
