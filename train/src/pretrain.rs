@@ -18,7 +18,7 @@ use lapidary_pipeline::stage::{
     write_json, write_synced,
 };
 use lapidary_pipeline::{ImageStore, PipelineError, interrupt};
-use lapidary_schemas::config::{AugmentOn, ObjectiveKind, PretrainConfig};
+use lapidary_schemas::config::{AugmentOn, PretrainConfig};
 use lapidary_schemas::{Config, Manifest, Rows};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -54,6 +54,7 @@ pub fn pretrain(
     // The views that were planned are the ones that are trained on.
     config.plan.views = serde_json::from_value(plan_manifest.config["view"].clone())
         .map_err(|e| PipelineError::format(&plan_folder, e))?;
+    config.model = config.model.resolved();
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let mut pretrain = json!(config.pretrain);
@@ -79,7 +80,7 @@ pub fn pretrain(
         resumable: true,
         previous: Previous::Kept,
     };
-    let default = || format!("{}-{plan}-{}", kind_name(config.objective.kind), short_key(&spec.key()));
+    let default = || format!("{}-{plan}-{}", config.objective.kind.name(), short_key(&spec.key()));
     let folder = layout.run(source, &run.map_or_else(default, str::to_owned));
     spec.folder = folder.clone();
     let stage = match spec.open(dry_run)? {
@@ -94,14 +95,6 @@ pub fn pretrain(
     let program = Run { config, reader, store, inputs, steps, device: device_name(device)?, stage };
     let manifest = run_on(device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
-}
-
-fn kind_name(kind: ObjectiveKind) -> &'static str {
-    match kind {
-        ObjectiveKind::Dino => "dino",
-        ObjectiveKind::BarlowTwins => "barlow-twins",
-        ObjectiveKind::Hybrid => "hybrid",
-    }
 }
 
 struct Run {

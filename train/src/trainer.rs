@@ -200,7 +200,16 @@ mod tests {
     fn config(kind: ObjectiveKind, pieces: usize) -> Config {
         let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
         let mut config = Config {
-            model: ModelConfig { image_px: 16, patch_px: 4, dim: 16, depth: 2, heads: 2, mlp_ratio: 2 },
+            model: ModelConfig {
+                image_px: 16,
+                patch_px: 4,
+                dim: 16,
+                depth: 2,
+                heads: 2,
+                mlp_ratio: 2,
+                drop_path: 0.0,
+                ..ModelConfig::default()
+            },
             objective: ObjectiveConfig {
                 kind,
                 prototypes: 24,

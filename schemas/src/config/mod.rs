@@ -6,11 +6,17 @@
 
 mod augment;
 mod curation;
-mod training;
+mod eval;
+mod model;
+mod objective;
+mod pretrain;
 
 pub use augment::{BlurKind, Interpolation, PlanConfig, ViewKind, ViewSpec};
 pub use curation::{CurateConfig, Evidence, FingerprintConfig, LeafOrder, QualityConfig, Removal, SeedMode, Weight};
-pub use training::{AugmentOn, EvalConfig, ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig};
+pub use eval::EvalConfig;
+pub use model::{FeedForward, ModelConfig, NAMED_MODELS, PositionResize, Positions};
+pub use objective::{BarlowBalance, ObjectiveConfig, ObjectiveKind, Targets};
+pub use pretrain::{AugmentOn, ClipBy, OptimiserKind, Precision, PretrainConfig};
 
 use serde::{Deserialize, Serialize};
 

@@ -226,7 +226,15 @@ mod tests {
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig};
 
     fn network(seed: u64) -> Network<Flex> {
-        let model = ModelConfig { image_px: 8, patch_px: 4, dim: 8, depth: 1, heads: 2, mlp_ratio: 2 };
+        let model = ModelConfig {
+            image_px: 8,
+            patch_px: 4,
+            dim: 8,
+            depth: 1,
+            heads: 2,
+            mlp_ratio: 2,
+            ..ModelConfig::default()
+        };
         let objective = ObjectiveConfig {
             prototypes: 16,
             head_hidden: 8,

@@ -193,7 +193,15 @@ mod tests {
     use burn_flex::Flex;
 
     fn tiny() -> Vit<Flex> {
-        let config = ModelConfig { image_px: 16, patch_px: 4, dim: 12, depth: 2, heads: 3, mlp_ratio: 2 };
+        let config = ModelConfig {
+            image_px: 16,
+            patch_px: 4,
+            dim: 12,
+            depth: 2,
+            heads: 3,
+            mlp_ratio: 2,
+            ..ModelConfig::default()
+        };
         initialise(Vit::new(&config, &Default::default()), 5)
     }
 
@@ -226,7 +234,15 @@ mod tests {
     fn patches_are_cut_as_a_strided_convolution_cuts_them() {
         // A projection that picks the green value of a patch's second row, third column.
         let device = Default::default();
-        let config = ModelConfig { image_px: 8, patch_px: 4, dim: 1, depth: 1, heads: 1, mlp_ratio: 1 };
+        let config = ModelConfig {
+            image_px: 8,
+            patch_px: 4,
+            dim: 1,
+            depth: 1,
+            heads: 1,
+            mlp_ratio: 1,
+            ..ModelConfig::default()
+        };
         let mut vit = Vit::<Flex>::new(&config, &device);
         let mut weight = vec![0f32; 48];
         weight[16 + 4 + 2] = 1.0;

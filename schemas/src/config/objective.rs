@@ -1,0 +1,153 @@
+//! What a run optimises: heads and losses.
+
+use serde::{Deserialize, Serialize};
+
+/// Which objective a run optimises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectiveKind {
+    /// Self-distillation with no labels (Caron et al. 2021).
+    Dino,
+    /// Redundancy reduction (Zbontar et al. 2021).
+    BarlowTwins,
+    /// Both on one network (Podsiadly and Lay 2025): `scale * L_BT + dino_weight * L_DINO`.
+    Hybrid,
+}
+
+impl ObjectiveKind {
+    /// The name in configurations and in names of runs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dino => "dino",
+            Self::BarlowTwins => "barlow-twins",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
+/// What the hybrid multiplies Barlow Twins' loss by where `barlow_scale` is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BarlowBalance {
+    /// 1 / `barlow_dim`, which makes the loss's size independent of that.
+    Width,
+    /// 0.0141: the scale that the paper's table of final losses comes to, (7.720 - 2.297) / 384.425.
+    Paper,
+    /// The scale that holds the ratio of both losses' gradient norms, at the backbone's features, at
+    /// `barlow_gradient_ratio`, by a moving average.
+    Matched,
+}
+
+/// How the teacher's distributions are kept from one prototype.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Targets {
+    /// A running mean is taken from the logits (DINO).
+    Centre,
+    /// Three rounds of Sinkhorn and Knopp's normalisation over the batch (SwAV, DINOv2).
+    Sinkhorn,
+}
+
+/// Heads and losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObjectiveConfig {
+    /// `dino`, `barlow-twins` or `hybrid`.
+    pub kind: ObjectiveKind,
+    /// Weight of the DINO loss in the hybrid (alpha).
+    pub dino_weight: f64,
+    /// Scale of the Barlow Twins loss; 0 means by `barlow_balance`.
+    pub barlow_scale: f64,
+    /// `width`, `paper` or `matched`.
+    pub barlow_balance: BarlowBalance,
+    /// With `matched`: the norm of the scaled Barlow Twins loss's gradient over that of the weighted DINO loss's.
+    pub barlow_gradient_ratio: f64,
+    /// Weight of the off-diagonal terms of the Barlow Twins loss (lambda).
+    pub barlow_off_diagonal: f64,
+    /// Width of the projector of Barlow Twins and VICReg, hidden and out.
+    pub barlow_dim: usize,
+    /// Prototypes of the DINO head (K).
+    pub prototypes: usize,
+    /// Hidden width of the DINO head.
+    pub head_hidden: usize,
+    /// Width of the DINO head's bottleneck.
+    pub head_bottleneck: usize,
+    /// BatchNorm after the DINO head's two hidden layers (DINO's `use_bn_in_head`).
+    pub head_batch_norm: bool,
+    /// Keep the norm of each prototype at 1 instead of learning it (DINO advises it for ViT-B and larger).
+    pub norm_last_layer: bool,
+    /// The student's temperature.
+    pub student_temperature: f64,
+    /// The teacher's temperature after its warm-up ...
+    pub teacher_temperature: f64,
+    /// ... which starts here ...
+    pub teacher_temperature_start: f64,
+    /// ... and lasts this many epochs, linearly.
+    pub teacher_temperature_warmup_epochs: u32,
+    /// `centre` or `sinkhorn`.
+    pub targets: Targets,
+    /// What the teacher's centre keeps of itself at a step.
+    pub center_momentum: f64,
+    /// Weight of KoLeo (Sablayrolles et al. 2019), which spreads the class features of each global view; 0 means none
+    /// (DINOv2: 0.1).
+    pub koleo_weight: f64,
+    /// Weight of iBOT's loss on masked patches (Zhou et al. 2022); 0 means none (DINOv2: 1).
+    pub ibot_weight: f64,
+    /// A head of its own for patches instead of DINO's.
+    pub ibot_separate_head: bool,
+    /// Share of global views that are masked, 0 to 1.
+    pub mask_share: f64,
+    /// Least and greatest share of a masked view's patches that are masked.
+    pub mask_ratio: [f64; 2],
+    /// Weight of Gram anchoring (Simeoni et al. 2025) to the teacher as it was at `gram_from_step`; 0 means none.
+    pub gram_weight: f64,
+    /// The step from which the Gram loss is added, and whose teacher it anchors to.
+    pub gram_from_step: usize,
+    /// Steps after which the anchor is made the teacher of that moment again; 0 means never.
+    pub gram_refresh_steps: usize,
+    /// SimCLR's temperature.
+    pub simclr_temperature: f64,
+    /// Width of SimCLR's embedding.
+    pub simclr_dim: usize,
+    /// Weights of VICReg's invariance, variance and covariance.
+    pub vicreg_weights: [f64; 3],
+    /// The frozen teacher of `distillation`: a file of weights, or the name of a finished run of the source.
+    pub distill_from: String,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self {
+            kind: ObjectiveKind::Hybrid,
+            dino_weight: 1.0,
+            barlow_scale: 0.0,
+            barlow_balance: BarlowBalance::Width,
+            barlow_gradient_ratio: 1.0,
+            barlow_off_diagonal: 0.0051,
+            barlow_dim: 8192,
+            prototypes: 65_536,
+            head_hidden: 2048,
+            head_bottleneck: 256,
+            head_batch_norm: false,
+            norm_last_layer: false,
+            student_temperature: 0.1,
+            teacher_temperature: 0.04,
+            teacher_temperature_start: 0.04,
+            teacher_temperature_warmup_epochs: 0,
+            targets: Targets::Centre,
+            center_momentum: 0.9,
+            koleo_weight: 0.0,
+            ibot_weight: 0.0,
+            ibot_separate_head: false,
+            mask_share: 0.5,
+            mask_ratio: [0.1, 0.5],
+            gram_weight: 0.0,
+            gram_from_step: 0,
+            gram_refresh_steps: 0,
+            simclr_temperature: 0.1,
+            simclr_dim: 128,
+            vicreg_weights: [25.0, 25.0, 1.0],
+            distill_from: String::new(),
+        }
+    }
+}
