@@ -1,7 +1,7 @@
 //! A finished run as an encoder: features are the class token's after the final norm.
 
 use crate::checkpoint::{Checkpoint, FINAL};
-use crate::model::{Network, Vit, load};
+use crate::model::{Network, NetworkConfig, Vit, load};
 use crate::pieces::{in_parallel, ranges};
 use crate::pretrain::CHECKPOINTS;
 use crate::{Result, TrainError};
@@ -46,7 +46,7 @@ impl FinishedRun {
         let fault = |e: serde_json::Error| TrainError::from(PipelineError::format(&folder, e));
         Ok(Self {
             name: name.to_owned(),
-            model: serde_json::from_value(section("model")).map_err(fault)?,
+            model: serde_json::from_value::<ModelConfig>(section("model")).map_err(fault)?.resolved(),
             objective: serde_json::from_value(section("objective")).map_err(fault)?,
             seed: section("seed").as_u64().unwrap_or(0),
             manifest,
@@ -65,13 +65,13 @@ impl FinishedRun {
         if weights.is_empty() {
             weights = checkpoint.part("student.backbone.");
         }
-        load(Vit::new(&self.model, device), &weights, device)
+        load(Vit::new(&self.model, false, device), &weights, device)
             .map_err(|detail| TrainError::Checkpoint { path: folder, detail })
     }
 
     /// The same network as it was before its first step.
     pub fn untrained<B: Backend>(&self, device: &B::Device) -> Vit<B> {
-        Network::<B>::student(&self.model, &self.objective, self.seed, device).backbone
+        Network::<B>::student(&NetworkConfig::of(&self.model, &self.objective), self.seed, device).backbone
     }
 }
 

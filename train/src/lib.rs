@@ -5,6 +5,7 @@
 mod augment;
 pub mod backend;
 mod checkpoint;
+mod draws;
 mod dump;
 mod encoder;
 mod error;
