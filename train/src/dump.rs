@@ -6,7 +6,7 @@
 
 use crate::Result;
 use crate::backend::{DeviceChoice, Program, run_on};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Snapshot};
 use crate::optimise::Schedule;
 use crate::pretrain::loader_options;
 use crate::trainer::{Computed, StepReport, Trainer};
@@ -95,7 +95,7 @@ pub(crate) fn write<B: AutodiffBackend>(
     write_views(&folder.join(VIEWS_FILE), &views)?;
     let batch = load(&store, step, &views, &trainer.reads(), loader_options(&config.pretrain))?;
     write_pixels(&folder.join(PIXELS_FILE), &batch)?;
-    Checkpoint { step, ..trainer.checkpoint() }.save_as_it_is(folder, STATE)?;
+    Snapshot { step, ..trainer.snapshot() }.save_as_it_is(folder, STATE)?;
     write_synced(&folder.join(CONFIG_FILE), to_toml(config).as_bytes())?;
     let finite = |value: f64| value.is_finite().then_some(value);
     let about = About {

@@ -18,8 +18,9 @@ pub mod optimise;
 mod pieces;
 mod pretrain;
 mod trainer;
+mod writer;
 
-pub use checkpoint::{Checkpoint, Skipped};
+pub use checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 pub use dump::{replay, said_of_replay};
 pub use encoder::{FinishedRun, VitEncoder};
 pub use error::{Result, TrainError};

@@ -1,12 +1,13 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
 use crate::backend::{DeviceChoice, Program, device_name, run_on};
-use crate::checkpoint::{Checkpoint, FINAL, prune, remove_halves, step_name};
+use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
 use crate::optimise::Schedule;
 use crate::trainer::Trainer;
+use crate::writer::Writer;
 use crate::{Result, TrainError};
 use burn::tensor::backend::AutodiffBackend;
 use lapidary_pipeline::cli::to_toml;
@@ -59,7 +60,7 @@ pub fn pretrain(
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let mut pretrain = json!(config.pretrain);
     // What changes neither the steps nor their results is no reason to train again.
-    for key in ["checkpoint_steps", "prefetch_batches", "loader_threads"] {
+    for key in ["checkpoint_steps", "keep_last", "prefetch_batches", "loader_threads"] {
         pretrain.as_object_mut().map(|table| table.remove(key));
     }
     if let Some(run) = run {
@@ -119,13 +120,15 @@ impl Program for Run {
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
         if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
             trainer = trainer.restore(&checkpoint, &checkpoints)?;
-            tracing::info!("going on after step {} of {steps}", trainer.step());
+            tracing::info!("resuming after step {} of {steps}", trainer.step());
         }
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
         let mut metrics = Metrics::open(&stage.path(METRICS_FILE), first)?;
         let options = loader_options(&config.pretrain);
         let mut loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;
+        let every_steps = config.pretrain.keep_every_epochs * per_epoch;
+        let mut writer = Writer::new(&checkpoints, Keep { last: config.pretrain.keep_last, every_steps });
         let progress = Progress::new("pretrain", steps as u64, "steps");
         progress.add(first as u64);
         let mut clock = Clock::default();
@@ -133,7 +136,8 @@ impl Program for Run {
         while trainer.step() < steps {
             if let Err(interrupted) = interrupt::check() {
                 metrics.sync()?;
-                trainer.checkpoint().save(&checkpoints, &step_name(trainer.step()))?;
+                writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
+                writer.finish()?;
                 return Err(interrupted.into());
             }
             let begun = Instant::now();
@@ -162,14 +166,13 @@ impl Program for Run {
             if is_due && !report.skipped && trainer.step() < steps {
                 is_due = false;
                 metrics.sync()?;
-                trainer.checkpoint().save(&checkpoints, &step_name(trainer.step()))?;
-                prune(&checkpoints)?;
+                writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
             }
         }
         drop((progress, loader));
         metrics.sync()?;
-        trainer.checkpoint().save(&checkpoints, FINAL)?;
-        prune(&checkpoints)?;
+        writer.write(trainer.snapshot(), FINAL.to_owned(), None)?;
+        writer.finish()?;
         let images = (steps * config.pretrain.batch) as u64;
         let facts = json!({
             "steps": steps,

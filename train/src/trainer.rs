@@ -6,9 +6,12 @@
 //! [`Checkpoint`]; the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
 //! whose loss or gradient norm is not finite is skipped: it changes nothing but the counts.
 
-use crate::checkpoint::{Checkpoint, Skipped};
+use crate::checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 use crate::draws::StepDraws;
-use crate::model::{Network, NetworkConfig, host_values, load, named_gradients, snapshot};
+use crate::model::{
+    HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
+    shapes, to_disk,
+};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build};
 use crate::optimise::{AdamW, Gradients, Schedule, StepSchedule, follow};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, add_to, in_parallel, join, ranges};
@@ -224,22 +227,36 @@ impl<B: AutodiffBackend> Trainer<B> {
         Computed { schedule, loss, metrics, gradients, outputs, pending, feature_norms }
     }
 
-    /// All state that makes the run.
-    pub fn checkpoint(&self) -> Checkpoint {
-        let mut tensors = BTreeMap::new();
-        let parts = [
-            ("student", snapshot(&self.student.valid())),
-            ("adamw", self.optimiser.state()),
-            ("objective", self.objective.state()),
-        ];
-        let teacher = self.needs.has_teacher().then(|| ("teacher", snapshot(&self.teacher)));
-        for (prefix, part) in parts.into_iter().chain(teacher) {
-            tensors.extend(part.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
+    /// All state that makes the run, to be written while training goes on.
+    pub fn snapshot(&self) -> Snapshot {
+        let student = self.student.valid();
+        let shapes = shapes(&student);
+        let mut entries = parameter_entries("student", &student);
+        if self.needs.has_teacher() {
+            entries.extend(parameter_entries("teacher", &self.teacher));
         }
-        Checkpoint { step: self.step, skipped: self.skipped, tensors }
+        for (key, tensor) in self.optimiser.tensors() {
+            let name = key.split_once('.').map_or("", |(_, name)| name);
+            let shape = shapes.get(name).cloned().filter(|shape| shape.iter().product::<usize>() == tensor.dims()[0]);
+            entries.push(entry(format!("{}.{key}", self.optimiser.name()), name, shape.unwrap_or(vec![1]), tensor));
+        }
+        for (name, tensor) in self.objective.state() {
+            let shape = tensor.shape.clone();
+            entries.push(Entry::new(format!("objective.{name}"), shape, move || tensor.values.clone()));
+        }
+        Snapshot { step: self.step, skipped: self.skipped, entries }
     }
 
-    /// Goes on from a checkpoint.
+    /// The same on the host.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let Snapshot { step, skipped, entries } = self.snapshot();
+        let on_host = |entry: &Entry| {
+            (entry.name().to_owned(), HostTensor { shape: entry.shape().to_vec(), values: entry.values() })
+        };
+        Checkpoint { step, skipped, tensors: entries.iter().map(on_host).collect() }
+    }
+
+    /// Resumes from a checkpoint.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] when it is of another network.
@@ -249,18 +266,48 @@ impl<B: AutodiffBackend> Trainer<B> {
         if self.needs.has_teacher() {
             self.teacher = load(self.teacher, &checkpoint.part("teacher."), &self.device).map_err(fault)?;
         }
-        self.optimiser = AdamW::restore(&checkpoint.part("adamw."), &self.device);
+        let shapes = shapes(&self.student);
+        let mut state = BTreeMap::new();
+        for (key, tensor) in checkpoint.part(&format!("{}.", self.optimiser.name())) {
+            let name = key.split_once('.').map_or("", |(_, name)| name);
+            let shape = shapes.get(name).ok_or_else(|| fault(format!("tensor `{key}` is of no parameter")))?;
+            let values = if tensor.shape == [1] && shape != &[1] {
+                tensor.values
+            } else {
+                from_disk(name, shape, Some(&tensor)).map_err(fault)?
+            };
+            state.insert(key, values);
+        }
+        self.optimiser = AdamW::restore(&state, &self.device);
         self.objective.restore(&checkpoint.part("objective."));
         (self.step, self.skipped) = (checkpoint.step, checkpoint.skipped);
         Ok(self)
     }
 }
 
+/// A network's parameters as they are written.
+fn parameter_entries<B: Backend>(prefix: &str, network: &Network<B>) -> Vec<Entry> {
+    let mut shapes = shapes(network);
+    named_tensors(network)
+        .into_iter()
+        .map(|(name, tensor)| {
+            let shape = shapes.remove(&name).unwrap_or_default();
+            entry(format!("{prefix}.{name}"), &name, shape, tensor)
+        })
+        .collect()
+}
+
+/// A flat tensor of the layout of parameter `name`, whose shape in memory is `shape`.
+fn entry<B: Backend>(key: String, name: &str, shape: Vec<usize>, tensor: Tensor<B, 1>) -> Entry {
+    let name = name.to_owned();
+    Entry::new(key, disk_shape(&name, &shape), move || to_disk(&name, &shape, host_values(tensor.clone())).values)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::Cpu;
-    use crate::model::HostTensor;
+    use crate::model::snapshot;
     use lapidary_pipeline::loader::{Pixels, ViewGroup};
     use lapidary_schemas::ImageId;
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewSpec};
@@ -449,7 +496,7 @@ mod tests {
             assert_eq!(counts, [(0, 0), (0, 0), (1, 1), (1, 0), (2, 1), (3, 2), (3, 0), (4, 1), (4, 0)]);
             // Cut off between two skipped steps, through a file.
             let folder = tempfile::tempdir().expect("a folder");
-            states[4].save(folder.path(), "a").expect("saves");
+            states[4].snapshot().save(folder.path(), "a", None).expect("saves");
             let state = Checkpoint::load(folder.path(), "a").expect("loads");
             let mut resumed = fresh().restore(&state, Path::new("")).expect("restores");
             batches().into_iter().skip(4).for_each(|batch| drop(resumed.train(batch)));
@@ -475,5 +522,35 @@ mod tests {
         assert!(report.loss.is_finite() && !report.metrics["gradient_norm"].is_finite(), "{report:?}");
         assert!(report.skipped);
         assert_eq!(trainer.checkpoint().tensors, state.tensors);
+    }
+
+    #[test]
+    fn a_checkpoint_of_version_1_resumes_as_it_would_have_gone_on() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/v1"));
+        let mut config = lapidary_pipeline::cli::resolve(None, Some(&folder.join("config.toml")), &[]).expect("reads");
+        // What that version did not have.
+        config.model.drop_path = 0.0;
+        let text = std::fs::read(folder.join("expected.json")).expect("reads");
+        let expected: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        let state = Checkpoint::load(folder, "step-00000005").expect("loads");
+        let schedule = Schedule::new(&config.pretrain, &config.objective, 8, 4);
+        let trainer = Trainer::<Cpu>::new(&config, schedule, &Default::default());
+        let mut trainer = trainer.restore(&state, folder).expect("restores");
+        let Pixels::Rendered(values) = &batch().groups[0].pixels else { unreachable!("rendered above") };
+        let images = burn::tensor::TensorData::new(values[..2 * 3 * 16 * 16].to_vec(), [2, 3, 16, 16]);
+        let features = trainer.teacher.backbone.forward(Tensor::from_data(images, &Default::default()));
+        let features: Vec<f32> = features.into_data().to_vec().expect("f32");
+        for (found, expected) in features.iter().zip(expected["teacher_features"].as_array().expect("a list")) {
+            assert!((f64::from(*found) - expected.as_f64().expect("a number")).abs() < 1e-5);
+        }
+        let report = trainer.train(batch());
+        for (name, expected) in expected["metrics"].as_object().expect("metrics") {
+            let (found, expected) = (report.metrics[name], expected.as_f64().expect("a number"));
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1e-2), "{name}: {found} {expected}");
+        }
+        // Written again, it is of today's version and the same.
+        let temporary = tempfile::tempdir().expect("a folder");
+        state.snapshot().save(temporary.path(), "a", None).expect("saves");
+        assert_eq!(Checkpoint::load(temporary.path(), "a").expect("loads"), state);
     }
 }

@@ -12,6 +12,7 @@ mod vit;
 
 pub use head::DinoHead;
 pub use initial::initialise;
+pub(crate) use layout::{disk_shape, from_disk, to_disk};
 pub(crate) use mlp::standardise;
 pub use mlp::{Activation, Layer, Mlp, Norm};
 pub use parameters::{
