@@ -8,6 +8,7 @@ mod checkpoint;
 mod dump;
 mod encoder;
 mod error;
+pub mod export;
 mod gpu;
 mod limits;
 mod metrics;
@@ -17,6 +18,7 @@ pub mod optimise;
 mod pieces;
 mod pretrain;
 mod trainer;
+pub mod weights;
 
 pub use checkpoint::{Checkpoint, Skipped};
 pub use dump::{replay, said_of_replay};

@@ -10,6 +10,7 @@ pub use head::DinoHead;
 pub use parameters::{
     HostTensor, Seen, host_values, initialise, load, map_named, named_gradients, named_tensors, names, snapshot,
 };
+pub(crate) use position::resize_matrix;
 pub use projector::BarlowProjector;
 pub(crate) use projector::standardise;
 pub use vit::Vit;

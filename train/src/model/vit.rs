@@ -7,7 +7,7 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use lapidary_schemas::config::ModelConfig;
+use lapidary_schemas::config::{ModelConfig, PositionResize};
 
 /// A Vision Transformer.
 #[derive(Module, Debug)]
@@ -141,7 +141,7 @@ impl<B: Backend> Vit<B> {
             return positions;
         }
         let [_, count, dim] = positions.dims();
-        let matrix = resize_matrix(self.grid, side);
+        let matrix = resize_matrix(self.grid, side, PositionResize::Offset);
         let matrix: Tensor<B, 2> =
             Tensor::from_data(TensorData::new(matrix, [side * side, self.grid * self.grid]), &positions.device());
         let class = positions.clone().slice([0..1, 0..1, 0..dim]);
