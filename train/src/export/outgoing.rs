@@ -35,10 +35,11 @@ impl Outgoing {
         self
     }
 
-    /// Gives a network without mask token one of zeros, for libraries that always have one.
+    /// Gives a network without mask token one of zeros, shape `[1, dim]`, for libraries that always have one.
     pub(super) fn with_mask(mut self) -> Self {
-        let dim = self.model.dim;
-        self.tensors.entry("mask_token".to_owned()).or_insert_with(|| constant(vec![1, dim], 0.0));
+        let shape = vec![1, self.model.dim];
+        let mask = self.tensors.entry("mask_token".to_owned()).or_insert_with(|| constant(shape.clone(), 0.0));
+        mask.shape = shape;
         self
     }
 

@@ -45,7 +45,7 @@ pub(super) fn assemble(file: &StateDict, found: &Found, model: &ModelConfig) -> 
                 model.dim
             ));
         }
-        mask.shape = vec![1, model.dim];
+        mask.shape = vec![1, 1, model.dim];
         tensors.insert("mask_token".to_owned(), mask);
     }
     let used = reader.used;

@@ -30,15 +30,12 @@ pub(crate) use shapes::shapes;
 use crate::model::HostTensor;
 use crate::{Result, TrainError};
 use blob::{Blob, le32};
-use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::{PipelineError, WEIGHTS_FILES, weights_file};
 use lapidary_schemas::config::{ModelConfig, PositionResize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Files that a folder of weights may hold, the first there is being taken.
-const FILES: &[&str] =
-    &["model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.pth", "model.pt"];
 const ZIP: u32 = 0x0403_4b50;
 /// How `torch.save` began before it wrote archives: a pickle of protocol 2 of a number of 10 bytes.
 const LEGACY: u32 = 0x0a8a_0280;
@@ -134,17 +131,13 @@ fn check_sizes(model: &ModelConfig) -> Result<(), String> {
 /// The file of weights that a path names.
 fn file_of(path: &Path) -> Result<PathBuf> {
     let fault = |detail: String| TrainError::Weights { path: path.to_owned(), detail };
-    if path.is_file() {
-        return Ok(path.to_owned());
-    }
-    if !path.is_dir() {
-        return Err(fault("there is no such file or folder".to_owned()));
-    }
     if path.join("model.safetensors.index.json").is_file() || path.join("pytorch_model.bin.index.json").is_file() {
         let hint =
             "hint: `AutoModel.from_pretrained(FOLDER).save_pretrained(NEW, max_shard_size=\"100GB\")` joins them";
         return Err(fault(format!("its weights are spread over several files\n{hint}")));
     }
-    let found = FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
-    found.ok_or_else(|| fault(format!("it holds none of {}", FILES.join(", "))))
+    weights_file(path).ok_or_else(|| match path.is_dir() {
+        true => fault(format!("it holds none of {}", WEIGHTS_FILES.join(", "))),
+        false => fault("there is no such file or folder".to_owned()),
+    })
 }
