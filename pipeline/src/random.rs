@@ -25,6 +25,10 @@ pub enum Purpose {
     LeafOrder = 6,
     /// The choice of initial centroids.
     Centroids = 7,
+    /// Which branches of a network are left out for an image at a training step.
+    StochasticDepth = 8,
+    /// What a step's rotary coordinates are multiplied by.
+    RopeRescale = 9,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).

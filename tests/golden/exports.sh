@@ -15,13 +15,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-ask() { "$lapidary" "$@" --out "$work/out" --quiet; }
+ask() { "$lapidary" "$@" --out "$work/out" --quiet >/dev/null; }
 ask draw "$work/pile"
 ask ingest --data "$work/pile"
 for verb in fingerprint embed; do ask $verb; done
 ask curate
 ask cut --size 32
-ask plan --name tiny --preset demo
+ask plan --name tiny --preset demo --set pretrain.batch=8
 
 # NAME TARGETS SETTINGS...
 check() {

@@ -366,7 +366,7 @@ for case, kind, make, prefix, is_old in [
     ("transformers-dinov2-swiglu", "dinov2", lambda: transformers.Dinov2Model(transformers.Dinov2Config(mlp_ratio=4, use_swiglu_ffn=True, **SIZES)), 1, False),
     ("transformers-registers-old", "dinov2", lambda: transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(mlp_ratio=2, num_register_tokens=3, **SIZES)), 4, True),
     ("transformers-dinov3", "dinov3", lambda: transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(intermediate_size=2 * DIM, num_register_tokens=2, **SIZES)), 3, False),
-    ("transformers-dinov3-old", "dinov3", lambda: transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(intermediate_size=2 * DIM, num_register_tokens=2, use_gated_mlp=True, **SIZES)), 3, True),
+    ("transformers-dinov3-old", "dinov3", lambda: transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(intermediate_size=2 * DIM, num_register_tokens=2, use_gated_mlp=True, hidden_act="silu", **SIZES)), 3, True),
 ]:  # fmt: skip
     model = randomise(make())
     state = old_names(model.state_dict(), OLD[kind]) if is_old else model.state_dict()

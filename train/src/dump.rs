@@ -106,7 +106,7 @@ pub(crate) fn write<B: AutodiffBackend>(
         plan: absolute(&inputs.plan_folder),
         image_ids: batch.ids.iter().map(ImageId::to_string).collect(),
         loss: finite(report.loss),
-        metrics: report.metrics.iter().map(|(name, value)| ((*name).to_owned(), finite(*value))).collect(),
+        metrics: report.metrics.iter().map(|(name, value)| (name.clone(), finite(*value))).collect(),
     };
     Ok(write_json(&folder.join(STEP_FILE), &about)?)
 }
@@ -203,7 +203,7 @@ impl Program for Replay {
             "step": about.step,
             "is_finite": is_finite,
             "loss": told(loss),
-            "metrics": metrics.iter().map(|(name, value)| (*name, told(*value))).collect::<BTreeMap<_, _>>(),
+            "metrics": metrics.iter().map(|(name, value)| (name.clone(), told(*value))).collect::<BTreeMap<_, _>>(),
             "gradient_norm_by_part": by_part(&norms),
             "state_not_finite": state.not_finite(),
             "images_not_finite": broken_images.iter().map(ImageId::to_string).collect::<Vec<_>>(),

@@ -3,8 +3,10 @@
 //! Everything is generic over burn's backends; [`backend`] names them and nothing else does.
 
 mod augment;
+mod backbone;
 pub mod backend;
 mod checkpoint;
+mod draws;
 mod dump;
 mod encoder;
 mod error;
@@ -17,9 +19,11 @@ pub mod objective;
 pub mod optimise;
 mod pieces;
 mod pretrain;
+mod start;
 mod trainer;
 pub mod weights;
 
+pub use backbone::Backbone;
 pub use checkpoint::{Checkpoint, Skipped};
 pub use dump::{replay, said_of_replay};
 pub use encoder::{FinishedRun, VitEncoder};

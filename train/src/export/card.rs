@@ -30,17 +30,17 @@ pub(super) fn card(model: &ModelConfig, to: ExportTo, about: &About) -> String {
     let [mean, std] = normalisation();
     format!(
         "---\n{library}tags:\n- image-feature-extraction\n- self-supervised\n---\n\
-         # {run}\n\n\
+         # {title}\n\n\
          A {name} with patches of {patch} px for images of {px} px: width {dim}, {depth} blocks, {heads} heads, {parts}. \
-         Self-supervised by Lapidary {version}: {objective}, {steps} steps on `{source}`. Its features are the class token's \
-         after the final norm; there is no classifier.\n\n\
-         Run `{run}`, digest `{digest}`.\n\n\
+         {origin} Its features are the class token's after the final norm; there is no classifier.\n\n\
+         Written by Lapidary {version} from `{title}`, digest `{digest}`.\n\n\
          ## Use\n\n```{language}\n{usage}```\n\n\
          Images: RGB, the short side resized bicubically to {short_side} px{crop}; values from 0 to 1, less {mean:?}, over \
          {std:?}.\n\n\
          ## Licence\n\n\
          None was chosen yet: that is for whoever publishes these weights, and depends on the images they were trained on.\n",
-        run = about.run,
+        title = about.name,
+        origin = about.origin,
         patch = model.patch_px,
         px = model.image_px,
         dim = model.dim,
@@ -48,9 +48,6 @@ pub(super) fn card(model: &ModelConfig, to: ExportTo, about: &About) -> String {
         heads = model.heads,
         parts = parts.join(", "),
         version = env!("CARGO_PKG_VERSION"),
-        objective = about.objective,
-        steps = about.steps,
-        source = about.source,
         digest = about.digest,
         language = if to == ExportTo::Safetensors { "sh" } else { "python" },
         usage = usage(to),

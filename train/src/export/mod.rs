@@ -3,6 +3,7 @@
 //! The same tensors give the same bytes. What a library cannot express is refused in words, before a file is written.
 
 mod card;
+mod command;
 mod dinov2;
 mod onnx;
 mod outgoing;
@@ -12,6 +13,8 @@ mod safetensors;
 mod tests;
 mod timm;
 mod transformers;
+
+pub use command::{default_folder, export_backbone};
 
 use crate::model::HostTensor;
 use crate::weights::shapes;
@@ -69,16 +72,12 @@ impl FromStr for ExportTo {
 /// Where a backbone comes from, for its card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
-    /// The run's name.
-    pub run: String,
-    /// The run's digest.
+    /// The run's name, or the file's.
+    pub name: String,
+    /// The run's digest, or the file's.
     pub digest: String,
-    /// The source that it was trained on.
-    pub source: String,
-    /// What it minimised.
-    pub objective: String,
-    /// Steps that it was trained for.
-    pub steps: u64,
+    /// How it came to be, in a sentence.
+    pub origin: String,
 }
 
 /// Writes a backbone into a folder and says which files it wrote, the weights first.

@@ -2,17 +2,13 @@
 //! holds them against the libraries themselves.
 
 use super::*;
+use crate::backbone::Backbone;
 use crate::weights;
-use lapidary_schemas::config::{FeedForward, Positions};
+use lapidary_schemas::Digest;
+use lapidary_schemas::config::{FeedForward, PositionResize, Positions};
 
 fn about() -> About {
-    About {
-        run: "a-run".to_owned(),
-        digest: "00ff".to_owned(),
-        source: "pile".to_owned(),
-        objective: "dino".to_owned(),
-        steps: 7,
-    }
+    About { name: "a-run".to_owned(), digest: "00ff".to_owned(), origin: "Drawn.".to_owned() }
 }
 
 /// Networks that differ in all that exports tell apart.
@@ -29,9 +25,17 @@ pub(crate) fn networks() -> Vec<(&'static str, ModelConfig)> {
     };
     let registers = ModelConfig { registers: 3, layer_scale: 0.1, ..plain.clone() };
     let swiglu = ModelConfig { feed_forward: FeedForward::Swiglu, mlp_ratio: 4, ..plain.clone() };
+    let antialiased = ModelConfig { position_resize: PositionResize::Antialiased, ..plain.clone() };
     let rope = ModelConfig { positions: Positions::Rope, norm_epsilon: 1e-5, ..plain.clone() };
     let rope_whole = ModelConfig { positions: Positions::Rope, layer_scale: 0.1, registers: 2, ..swiglu.clone() };
-    vec![("plain", plain), ("registers", registers), ("swiglu", swiglu), ("rope", rope), ("rope-whole", rope_whole)]
+    vec![
+        ("plain", plain),
+        ("registers", registers),
+        ("swiglu", swiglu),
+        ("antialiased", antialiased),
+        ("rope", rope),
+        ("rope-whole", rope_whole),
+    ]
 }
 
 /// Tensors of a network with values that differ everywhere.
@@ -75,6 +79,9 @@ fn what_is_exported_reads_back_the_same_and_has_the_same_bytes_each_time() {
             let back = weights::read(&first).unwrap_or_else(|e| panic!("{name}: {e}"));
             let is_timm_eva = to == ExportTo::Timm && model.positions == Positions::Rope;
             assert_eq!((back.model.heads, back.model.dim), (model.heads, model.dim));
+            if model.positions == Positions::Learned {
+                assert_eq!(back.position_resize, model.position_resize, "{name} {to:?}");
+            }
             for (tensor, values) in &tensors {
                 if to == ExportTo::Timm && tensor == "mask_token" {
                     assert!(!back.tensors.contains_key(tensor), "timm has none");
@@ -142,9 +149,24 @@ fn the_card_says_where_it_comes_from() {
 fn exports_for_the_check_in_python() {
     let Ok(folder) = std::env::var("LAPIDARY_EXPORTS") else { return };
     for (name, model) in networks() {
-        for to in targets(&model) {
-            export(&tensors(&model), &model, to, &Path::new(&folder).join(name).join(to.name()), &about())
-                .expect("exports");
+        let weights = weights::Weights {
+            path: PathBuf::new(),
+            tensors: tensors(&model),
+            layout: weights::Layout::Lapidary,
+            position_resize: model.position_resize,
+            model,
+            ignored: Vec::new(),
+            notes: Vec::new(),
+        };
+        for to in targets(&weights.model) {
+            let backbone = Backbone {
+                name: name.to_owned(),
+                digest: Digest("00ff".to_owned()),
+                input: String::new(),
+                weights: weights.clone(),
+                manifest: None,
+            };
+            export_backbone(&backbone, to, &Path::new(&folder).join(name).join(to.name()), true).expect("exports");
         }
     }
 }

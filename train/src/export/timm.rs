@@ -35,6 +35,8 @@ pub(super) fn plan(out: Outgoing) -> Result<Planned, String> {
         "num_features": dim,
         "global_pool": "token",
         "model_args": arguments,
+        // Not timm's: for Lapidary itself.
+        "position_resize": model.position_resize,
         "pretrained_cfg": {
             "tag": "lapidary",
             "custom_load": false,

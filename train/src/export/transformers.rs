@@ -41,6 +41,8 @@ pub(super) fn plan(out: Outgoing) -> Result<Planned, String> {
         "hidden_dropout_prob": 0.0,
         "qkv_bias": true,
         "dtype": "float32",
+        // Not transformers': for Lapidary itself.
+        "position_resize": model.position_resize,
     });
     let mut say = |key: &str, value: Value| config[key] = value;
     match layout {

@@ -1,5 +1,6 @@
 //! What a `config.json` beside weights says of them, of timm's or transformers' making.
 
+use lapidary_schemas::config::PositionResize;
 use serde_json::Value;
 use std::path::Path;
 
@@ -14,6 +15,8 @@ pub(super) struct Described {
     /// RoPE's base.
     pub(super) rope_base: Option<f64>,
     pub(super) activation: Option<String>,
+    /// How positions were resized in training: our exports say it, and DINOv2's arguments do.
+    pub(super) position_resize: Option<PositionResize>,
     /// timm's name of the weights' training, e.g. `dino`, `augreg_in21k`.
     pub(super) tag: Option<String>,
     /// Mean and standard deviation that images are normalised by.
@@ -52,6 +55,10 @@ fn from_json(whole: &Value) -> Described {
         layer_scale: first(&[(whole, "layerscale_value"), (arguments, "init_values")]).and_then(|v| v.as_f64()),
         rope_base: whole["rope_theta"].as_f64(),
         activation: whole["hidden_act"].as_str().map(str::to_owned),
+        position_resize: serde_json::from_value(whole["position_resize"].clone()).ok().or_else(|| {
+            let is_antialiased = whole["interpolate_antialias"].as_bool()?;
+            Some(if is_antialiased { PositionResize::Antialiased } else { PositionResize::Offset })
+        }),
         tag: pretrained["tag"].as_str().map(str::to_owned),
         normalisation: numbers(&pretrained["mean"]).zip(numbers(&pretrained["std"])).map(|(mean, std)| [mean, std]),
         is_there: true,

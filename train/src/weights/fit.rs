@@ -55,11 +55,12 @@ pub fn fit(weights: &Weights, model: &ModelConfig) -> Result<BTreeMap<String, Ho
     }
     if faults.is_empty() {
         if own.norm_epsilon != model.norm_epsilon {
-            tracing::warn!(
-                "the weights were made with model.norm_epsilon = {:e}, not {:e}",
-                own.norm_epsilon,
-                model.norm_epsilon
-            );
+            let (made, here) = (own.norm_epsilon, model.norm_epsilon);
+            tracing::warn!("the weights were made with model.norm_epsilon = {made:e}, not {here:e}");
+        }
+        if own.positions == Positions::Learned && weights.position_resize != model.position_resize {
+            let (made, here) = (weights.position_resize, model.position_resize);
+            tracing::warn!("the weights were made with model.position_resize = {made:?}, not {here:?}");
         }
         return Ok(tensors);
     }

@@ -83,7 +83,7 @@ pub(super) fn infer(file: &StateDict, found: &mut Found, described: &Described) 
         Layout::Dinov3 | Layout::TransformersDinov3 | Layout::TimmEva => 1e-5,
         _ => 1e-6,
     });
-    check_activation(described, feed_forward)?;
+    check_activation(described, found.naming.layout, feed_forward)?;
     let name = NAMED_MODELS.iter().find(|(_, numbers)| *numbers == [dim, depth, heads]).map_or("", |(name, _)| name);
     let position_resize = position_resize(found, described, registers, &mut notes);
     if let Some([mean, std]) = &described.normalisation
@@ -193,15 +193,23 @@ fn heads(
     Ok(heads)
 }
 
-fn check_activation(described: &Described, feed_forward: FeedForward) -> Result<(), String> {
-    match (described.activation.as_deref(), feed_forward) {
-        (None | Some("gelu"), _) | (Some("silu" | "swish"), FeedForward::Swiglu) => Ok(()),
-        (Some(other), _) => Err(format!("its activation is `{other}`; `gelu` (exact) was expected")),
+/// The activation must be ours. transformers' Dinov2 gates by SiLU whatever it says, its DINOv3ViT by what it says.
+fn check_activation(described: &Described, layout: Layout, feed_forward: FeedForward) -> Result<(), String> {
+    let is_gated = feed_forward == FeedForward::Swiglu;
+    let expected = if is_gated { "silu" } else { "gelu" };
+    match described.activation.as_deref() {
+        None => Ok(()),
+        Some(said) if said == expected => Ok(()),
+        Some("gelu") if is_gated && layout != Layout::TransformersDinov3 => Ok(()),
+        Some(other) => Err(format!("its activation is `{other}`; `{expected}` was expected")),
     }
 }
 
 /// How the weights' positions were resized in their training.
 fn position_resize(found: &Found, described: &Described, registers: usize, notes: &mut Vec<String>) -> PositionResize {
+    if let Some(said) = described.position_resize {
+        return said;
+    }
     if registers > 0 {
         return PositionResize::Antialiased;
     }
@@ -231,5 +239,18 @@ mod tests {
         // 9 are 3 x 3 patches alone, or 2 x 2 with a class token and 4 registers.
         assert!(grid_of(9, 4, Layout::Timm, None).is_err());
         assert_eq!(grid_of(9, 4, Layout::Timm, Some(3)), Ok(3));
+    }
+
+    #[test]
+    fn activations_that_are_not_ours_are_refused() {
+        let check = |activation: &str, layout, feed_forward| {
+            let described = Described { activation: Some(activation.to_owned()), ..Described::default() };
+            check_activation(&described, layout, feed_forward)
+        };
+        assert_eq!(check("gelu", Layout::TransformersVit, FeedForward::Mlp), Ok(()));
+        assert_eq!(check("gelu", Layout::TransformersDinov2, FeedForward::Swiglu), Ok(()));
+        assert_eq!(check("silu", Layout::TransformersDinov3, FeedForward::Swiglu), Ok(()));
+        assert!(check("gelu", Layout::TransformersDinov3, FeedForward::Swiglu).is_err());
+        assert!(check("quick_gelu", Layout::TransformersVit, FeedForward::Mlp).is_err());
     }
 }

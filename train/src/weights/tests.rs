@@ -239,3 +239,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn features_are_the_librarys() {
+    use crate::model::{Draws, Vit, load};
+    use burn::tensor::{Tensor, TensorData};
+    use burn_flex::Flex;
+    for (case, expected) in &cases() {
+        let weights = read(&file(case)).expect("reads");
+        let device = Default::default();
+        let has_mask = weights.tensors.contains_key("mask_token");
+        let vit = load(Vit::<Flex>::new(&weights.model, has_mask, &device), &weights.tensors, &device).expect("loads");
+        let values: Vec<f32> = (0..3 * 16 * 16).map(|i| (f64::from(i) * 0.37).sin() as f32).collect();
+        let images = Tensor::from_data(TensorData::new(values, [1, 3, 16, 16]), &device);
+        let tokens = vit.tokens(images, &Draws::default(), true);
+        let patches = tokens.patches.expect("asked for").into_data().to_vec::<f32>().expect("f32");
+        for (name, found) in [("class", tokens.class.into_data().to_vec::<f32>().expect("f32")), ("patches", patches)] {
+            let expected = expected[name].as_array().expect("numbers");
+            assert_eq!(found.len(), expected.len(), "{case}: {name}");
+            let largest = expected.iter().map(|v| v.as_f64().expect("a number").abs()).fold(1.0, f64::max);
+            for (found, expected) in found.iter().zip(expected) {
+                let difference = (f64::from(*found) - expected.as_f64().expect("a number")).abs();
+                assert!(difference < 1e-5 * largest, "{case}: {name} differ by {difference:e} of {largest}");
+            }
+        }
+    }
+}

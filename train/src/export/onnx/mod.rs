@@ -70,7 +70,7 @@ pub(super) fn write(
         .text(2, "lapidary")
         .text(3, env!("CARGO_PKG_VERSION"))
         .message(8, &Message::default().text(1, "").int(2, OPSET))
-        .message(14, &property("run", &about.run))
+        .message(14, &property("name", &about.name))
         .message(14, &property("digest", &about.digest))
         .open(7, len);
     write_whole(path, |file| {
