@@ -69,6 +69,11 @@ pub(super) fn detect(file: &StateDict) -> Result<Found, String> {
         }
     }
     let is_ours = file.about.contains_key(ABOUT);
+    if is_ours && names.contains_key("blocks.0.norm1.gamma") {
+        return Err(
+            "it is a checkpoint of version 1, whose tensors are transposed\nhint: name its run instead".to_owned()
+        );
+    }
     let layout = layout_of(&names, is_ours, !chosen.is_empty());
     let has = |name: &str| names.contains_key(name);
     let is_recent = match layout {

@@ -103,11 +103,6 @@ fn parse(path: &Path, blob: Blob) -> Result<Weights, String> {
 fn own_model(about: &BTreeMap<String, String>) -> Result<Option<ModelConfig>, String> {
     let Some(text) = about.get(ABOUT) else { return Ok(None) };
     let about: Value = serde_json::from_str(text).map_err(|e| format!("it says of itself what cannot be read: {e}"))?;
-    if about["format"] == "lapidary checkpoint 1" {
-        return Err(
-            "it is a checkpoint of version 1, whose tensors are transposed\nhint: name its run instead".to_owned()
-        );
-    }
     match &about["model"] {
         Value::Null => Ok(None),
         model => {

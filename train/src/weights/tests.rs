@@ -98,6 +98,8 @@ fn what_cannot_be_meant_is_refused_in_words() {
     assert!(said.contains("`cls_norm.bias`"), "{said}");
     let said = refusal(golden().join("cases.json"));
     assert!(said.contains("no safetensors file"), "{said}");
+    let said = refusal(golden().join("../../data/v1/step-00000005.safetensors"));
+    assert!(said.contains("checkpoint of version 1"), "{said}");
     let said = refusal(golden().join("nowhere"));
     assert!(said.contains("no such file"), "{said}");
 }
