@@ -104,6 +104,21 @@ impl<B: AutodiffBackend> Trainer<B> {
         }
     }
 
+    /// The same run with its backbone's weights replaced before its first step, the student's and the teacher's.
+    ///
+    /// # Errors
+    /// When a tensor is not of the backbone's shape.
+    pub fn start_from(mut self, backbone: &BTreeMap<String, HostTensor>) -> Result<Self> {
+        // What weights may lack, a mask token, stays as it was drawn; what the network has no use for is left.
+        let mut tensors = snapshot(&self.student.backbone);
+        for (name, tensor) in backbone {
+            tensors.entry(name.clone()).and_modify(|drawn| *drawn = tensor.clone());
+        }
+        self.student.backbone = load(self.student.backbone, &tensors, &self.device).map_err(TrainError::Model)?;
+        self.teacher = Network::teacher_of(&self.student.valid());
+        Ok(self)
+    }
+
     /// Steps done.
     pub fn step(&self) -> usize {
         self.step

@@ -18,6 +18,7 @@ pub use mlp::{Activation, Layer, Mlp, Norm};
 pub use parameters::{
     HostTensor, Seen, host_values, load, map_named, named_gradients, named_tensors, names, shapes, snapshot,
 };
+pub(crate) use position::resize_matrix;
 pub use vit::{Draws, Tokens, Vit};
 
 use burn::module::Module;
