@@ -3,6 +3,7 @@
 use crate::backend::{DeviceChoice, Program, device_name, run_on};
 use crate::checkpoint::{Checkpoint, FINAL, prune, remove_halves, step_name};
 use crate::dump::{self, Inputs};
+use crate::extension::{EXTENDED_AFTER, Extension};
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
 use crate::optimise::Schedule;
@@ -31,6 +32,8 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const CHECKPOINTS: &str = "checkpoints";
 /// So many skipped steps in a row stop a run.
 const SKIPPED_STOP: usize = 3;
+/// Keys of `pretrain` that change neither the steps nor their results: no reason to train again.
+pub(crate) const RUNNING_KEYS: [&str; 4] = ["checkpoint_steps", "keep_last", "prefetch_batches", "loader_threads"];
 
 /// Trains on a plan of a source into `OUT/SOURCE/runs/RUN`; by default the run is named by its objective, its plan and the
 /// key of all its settings, so that runs of other settings lie beside it.
@@ -46,11 +49,51 @@ pub fn pretrain(
     device: DeviceChoice,
     dry_run: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let asked = Asked { layout, source, plan, run, is_plan_named: true };
+    train(asked, config.clone(), None, device, dry_run)
+}
+
+/// Trains a finished run for so many steps more (see [`crate::extension`]), on its own plan or on another.
+///
+/// # Errors
+/// As [`pretrain`]; when there is no such run, or the configuration differs from the run's.
+pub fn extend(
+    layout: &Layout,
+    source: &str,
+    plan: Option<&str>,
+    (run, more_steps): (&str, usize),
+    config: &Config,
+    device: DeviceChoice,
+    dry_run: bool,
+) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let extension = Extension::open(layout, source, run)?;
+    let config = extension.config(config, more_steps)?;
+    let own = extension.plan(layout, source)?;
+    let asked = Asked { layout, source, plan: plan.unwrap_or(&own), run: Some(run), is_plan_named: plan.is_some() };
+    train(asked, config, Some(extension), device, dry_run)
+}
+
+/// Which run, on which plan.
+struct Asked<'a> {
+    layout: &'a Layout,
+    source: &'a str,
+    plan: &'a str,
+    run: Option<&'a str>,
+    is_plan_named: bool,
+}
+
+fn train(
+    asked: Asked<'_>,
+    mut config: Config,
+    extension: Option<Extension>,
+    device: DeviceChoice,
+    dry_run: bool,
+) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let Asked { layout, source, plan, run, is_plan_named } = asked;
     let plan_folder = layout.plan(source, plan);
     let plan_manifest = require_manifest(&plan_folder, "plan", "run `lapidary plan` first")?;
     let images = layout.images(source);
     let images_manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
-    let mut config = config.clone();
     // The views that were planned are the ones that are trained on.
     config.plan.views = serde_json::from_value(plan_manifest.config["view"].clone())
         .map_err(|e| PipelineError::format(&plan_folder, e))?;
@@ -58,25 +101,32 @@ pub fn pretrain(
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let mut pretrain = json!(config.pretrain);
-    // What changes neither the steps nor their results is no reason to train again.
-    for key in ["checkpoint_steps", "prefetch_batches", "loader_threads"] {
+    for key in RUNNING_KEYS {
         pretrain.as_object_mut().map(|table| table.remove(key));
     }
     if let Some(run) = run {
         check_name(run)?;
+    }
+    let mut settings = json!({
+        "seed": config.seed, "model": config.model, "objective": config.objective, "pretrain": pretrain,
+    });
+    let inputs = BTreeMap::from([
+        (layout.name_of(&images), images_manifest.digest),
+        (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
+    ]);
+    if let Some(extension) = &extension {
+        settings[EXTENDED_AFTER] = extension.history();
+        for (name, digest) in inputs.iter().filter(|_| !is_plan_named) {
+            extension.check_input(name, digest)?;
+        }
     }
     let mut spec = StageSpec {
         stage: "pretrain",
         version: 1,
         out: layout.out.clone(),
         folder: PathBuf::new(),
-        config: json!({
-            "seed": config.seed, "model": config.model, "objective": config.objective, "pretrain": pretrain,
-        }),
-        inputs: BTreeMap::from([
-            (layout.name_of(&images), images_manifest.digest),
-            (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
-        ]),
+        config: settings,
+        inputs,
         resumable: true,
         previous: Previous::Kept,
     };
@@ -92,7 +142,7 @@ pub fn pretrain(
     let reader = PlanReader::open(&plan_folder, &plan_manifest, &store, config.pretrain.batch)?;
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
-    let program = Run { config, reader, store, inputs, steps, device: device_name(device)?, stage };
+    let program = Run { config, reader, store, inputs, steps, extension, device: device_name(device)?, stage };
     let manifest = run_on(device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
@@ -103,6 +153,7 @@ struct Run {
     store: ImageStore,
     inputs: Inputs,
     steps: usize,
+    extension: Option<Extension>,
     device: String,
     stage: StageRun,
 }
@@ -111,15 +162,22 @@ impl Program for Run {
     type Output = Manifest;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
-        let Self { config, reader, store, inputs, steps, device: device_name, stage } = self;
+        let Self { config, reader, store, inputs, steps, extension, device: device_name, stage } = self;
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
+        let (warmup_steps, note) = (schedule.warmup_steps(), schedule.note());
+        if let Some(note) = &note {
+            tracing::warn!("{note}");
+        }
         let checkpoints = stage.path(CHECKPOINTS);
         remove_halves(&checkpoints)?;
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
         if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
             trainer = trainer.restore(&checkpoint, &checkpoints)?;
             tracing::info!("going on after step {} of {steps}", trainer.step());
+        } else if let Some(extension) = &extension {
+            trainer = trainer.restore(&extension.begin(&stage.folder())?, &checkpoints)?;
+            tracing::info!("extending a run of {} steps to {steps}", trainer.step());
         }
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
@@ -176,6 +234,8 @@ impl Program for Run {
             "epochs": steps as f64 / per_epoch as f64,
             "device": device_name,
             "last": metrics.last,
+            "warmup_steps": warmup_steps,
+            "schedule_note": note,
             "skipped_steps": trainer.skipped().steps,
             "steps_per_sec": clock.steps_per_sec(),
             "images_per_sec": clock.steps_per_sec() * config.pretrain.batch as f64,

@@ -8,9 +8,9 @@
 
 use crate::checkpoint::{Checkpoint, Skipped};
 use crate::draws::StepDraws;
-use crate::model::{Network, NetworkConfig, host_values, load, named_gradients, snapshot};
+use crate::model::{HostTensor, Network, NetworkConfig, host_values, load, named_gradients, snapshot};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build};
-use crate::optimise::{AdamW, Gradients, Schedule, StepSchedule, follow};
+use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
@@ -22,12 +22,15 @@ use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+#[cfg(test)]
+mod resume;
+
 /// A run at work.
 pub struct Trainer<B: AutodiffBackend> {
     student: Network<B>,
     teacher: Network<B::InnerBackend>,
     objective: Weighted<B>,
-    optimiser: AdamW<B::InnerBackend>,
+    optimiser: Optimiser<B::InnerBackend>,
     schedule: Schedule,
     config: Config,
     needs: Needs,
@@ -92,7 +95,7 @@ impl<B: AutodiffBackend> Trainer<B> {
             student,
             needs: objective.needs(),
             objective,
-            optimiser: AdamW::new(),
+            optimiser: Optimiser::new(&config.pretrain, network.model.depth),
             schedule,
             config: Config { model: network.model, ..config.clone() },
             device: device.clone(),
@@ -126,10 +129,9 @@ impl<B: AutodiffBackend> Trainer<B> {
         let Computed { schedule, loss, metrics, gradients, pending, feature_norms, .. } = computed;
         if !skipped {
             self.objective.commit(&pending, &feature_norms);
-            let clip_norm = self.config.pretrain.clip_norm;
-            self.student = self.optimiser.step(self.student.clone(), gradients, &schedule, clip_norm);
+            self.student = self.optimiser.step(self.student.clone(), gradients, &schedule);
             if self.needs.has_teacher() {
-                self.teacher = follow(self.teacher.clone(), &self.student.valid(), schedule.momentum);
+                self.teacher = ema_update(self.teacher.clone(), &self.student.valid(), schedule.momentum);
             }
         }
         StepReport { schedule, loss, metrics, skipped }
@@ -227,9 +229,13 @@ impl<B: AutodiffBackend> Trainer<B> {
     /// All state that makes the run.
     pub fn checkpoint(&self) -> Checkpoint {
         let mut tensors = BTreeMap::new();
+        let on_host = |(name, tensor)| {
+            let values = host_values(tensor);
+            (name, HostTensor { shape: vec![values.len()], values })
+        };
         let parts = [
             ("student", snapshot(&self.student.valid())),
-            ("adamw", self.optimiser.state()),
+            (self.optimiser.name(), self.optimiser.tensors().into_iter().map(on_host).collect()),
             ("objective", self.objective.state()),
         ];
         let teacher = self.needs.has_teacher().then(|| ("teacher", snapshot(&self.teacher)));
@@ -249,7 +255,9 @@ impl<B: AutodiffBackend> Trainer<B> {
         if self.needs.has_teacher() {
             self.teacher = load(self.teacher, &checkpoint.part("teacher."), &self.device).map_err(fault)?;
         }
-        self.optimiser = AdamW::restore(&checkpoint.part("adamw."), &self.device);
+        let state = checkpoint.part(&format!("{}.", self.optimiser.name()));
+        let state = state.into_iter().map(|(name, tensor)| (name, tensor.values)).collect();
+        self.optimiser.restore(&state, &self.device);
         self.objective.restore(&checkpoint.part("objective."));
         (self.step, self.skipped) = (checkpoint.step, checkpoint.skipped);
         Ok(self)
@@ -260,7 +268,6 @@ impl<B: AutodiffBackend> Trainer<B> {
 mod tests {
     use super::*;
     use crate::backend::Cpu;
-    use crate::model::HostTensor;
     use lapidary_pipeline::loader::{Pixels, ViewGroup};
     use lapidary_schemas::ImageId;
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewSpec};

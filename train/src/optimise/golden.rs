@@ -3,7 +3,9 @@
 
 use super::{Gradients, Optimiser, Schedule, ema_update};
 use crate::backend::Cpu;
-use crate::model::{HostTensor, Network, NetworkConfig, Seen, from_disk, load, map_named, shapes, snapshot};
+use crate::model::{
+    HostTensor, Network, NetworkConfig, Seen, from_disk, host_values, load, map_named, shapes, snapshot,
+};
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::Flex;
@@ -103,7 +105,7 @@ fn train(config: PretrainConfig, mut student: Network<Cpu>) -> [BTreeMap<String,
     for step in 0..STEPS {
         // Through the host half-way, as a run that is resumed.
         if step == STEPS / 2 {
-            let state = optimiser.state();
+            let state = optimiser.tensors().into_iter().map(|(key, tensor)| (key, host_values(tensor))).collect();
             optimiser = Optimiser::new(&config, 2);
             optimiser.restore(&state, &Default::default());
         }

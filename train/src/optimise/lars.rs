@@ -8,7 +8,6 @@
 //! Then `m = 0.9 m + g; p -= lr m`. Where either norm is 0 the ratio is 1 (solo-learn: and nothing is decayed).
 
 use super::optimiser::Update;
-use crate::model::{HostTensor, host_values};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_schemas::config::PretrainConfig;
@@ -62,19 +61,15 @@ impl<B: Backend> Lars<B> {
         }
     }
 
-    /// The state on the host: `momentum.NAME`.
-    pub fn state(&self) -> BTreeMap<String, HostTensor> {
-        let host = |(name, momentum): (&String, &Tensor<B, 1>)| {
-            let values = host_values(momentum.clone());
-            (format!("momentum.{name}"), HostTensor { shape: vec![values.len()], values })
-        };
-        self.momentum.iter().map(host).collect()
+    /// The state, flat: `momentum.NAME`.
+    pub fn tensors(&self) -> Vec<(String, Tensor<B, 1>)> {
+        self.momentum.iter().map(|(name, momentum)| (format!("momentum.{name}"), momentum.clone())).collect()
     }
 
-    /// Resumes from what [`Lars::state`] gave.
-    pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>, device: &B::Device) {
-        let device_tensor = |(key, tensor): (&String, &HostTensor)| {
-            let data = TensorData::new(tensor.values.clone(), [tensor.values.len()]);
+    /// Resumes from the values of what [`Lars::tensors`] gave.
+    pub fn restore(&mut self, state: &BTreeMap<String, Vec<f32>>, device: &B::Device) {
+        let device_tensor = |(key, values): (&String, &Vec<f32>)| {
+            let data = TensorData::new(values.clone(), [values.len()]);
             key.strip_prefix("momentum.").map(|name| (name.to_owned(), Tensor::from_data(data, device)))
         };
         self.momentum = state.iter().filter_map(device_tensor).collect();

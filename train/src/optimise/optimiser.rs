@@ -6,7 +6,7 @@ use super::gradients::Gradients;
 use super::groups::Groups;
 use super::lars::Lars;
 use super::schedule::StepSchedule;
-use crate::model::{HostTensor, Seen, map_named};
+use crate::model::{Seen, map_named};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -85,16 +85,16 @@ impl<B: Backend> Optimiser<B> {
         }
     }
 
-    /// The state on the host; values of a parameter are flat, in the order that they have in memory.
-    pub fn state(&self) -> BTreeMap<String, HostTensor> {
+    /// The state, each tensor flat, in the order that its parameter has in memory.
+    pub fn tensors(&self) -> Vec<(String, Tensor<B, 1>)> {
         match &self.rule {
-            Rule::Adamw(adamw) => adamw.state(),
-            Rule::Lars(lars) => lars.state(),
+            Rule::Adamw(adamw) => adamw.tensors(),
+            Rule::Lars(lars) => lars.tensors(),
         }
     }
 
-    /// Resumes from what [`Optimiser::state`] gave.
-    pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>, device: &B::Device) {
+    /// Resumes from the values of what [`Optimiser::tensors`] gave.
+    pub fn restore(&mut self, state: &BTreeMap<String, Vec<f32>>, device: &B::Device) {
         match &mut self.rule {
             Rule::Adamw(adamw) => *adamw = AdamW::restore(state, device),
             Rule::Lars(lars) => lars.restore(state, device),
