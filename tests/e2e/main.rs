@@ -5,6 +5,7 @@
 mod chain;
 mod curation;
 mod explained;
+mod extended;
 mod faults;
 mod formats;
 #[path = "../fuzz/mod.rs"]

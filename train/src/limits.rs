@@ -74,6 +74,12 @@ fn pretrain(config: &PretrainConfig, ranges: &mut Ranges) {
     ranges.at_least("pretrain.final_learning_rate", config.final_learning_rate, 0.0);
     ranges.at_least("pretrain.weight_decay", config.weight_decay, 0.0);
     ranges.at_least("pretrain.final_weight_decay", config.final_weight_decay, 0.0);
+    ranges.at_least("pretrain.warmup_epochs", config.warmup_epochs, 0.0);
+    ranges.at_least("pretrain.freeze_last_layer_epochs", config.freeze_last_layer_epochs, 0.0);
+    ranges.within("pretrain.layer_decay", config.layer_decay, f64::MIN_POSITIVE..=1.0);
+    ranges.positive("pretrain.patch_embed_rate", config.patch_embed_rate);
+    ranges.positive("pretrain.lars_trust", config.lars_trust);
+    ranges.at_least("pretrain.lars_bias_rate", config.lars_bias_rate, 0.0);
     ranges.within("pretrain.momentum", config.momentum, 0.0..=1.0);
     ranges.at_least("pretrain.clip_norm", config.clip_norm, 0.0);
     ranges.within("pretrain.checkpoint_steps", config.checkpoint_steps, 1..=usize::MAX);
@@ -223,6 +229,13 @@ mod tests {
             "pretrain.final_learning_rate=-1.0",
             "pretrain.weight_decay=-1.0",
             "pretrain.final_weight_decay=nan",
+            "pretrain.warmup_epochs=-1.0",
+            "pretrain.freeze_last_layer_epochs=nan",
+            "pretrain.layer_decay=0.0",
+            "pretrain.layer_decay=1.1",
+            "pretrain.patch_embed_rate=-0.2",
+            "pretrain.lars_trust=0.0",
+            "pretrain.lars_bias_rate=-1.0",
             "pretrain.momentum=1.5",
             "pretrain.clip_norm=-3.0",
             "pretrain.checkpoint_steps=0",

@@ -6,10 +6,13 @@ use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
-use lapidary_schemas::Manifest;
+use lapidary_schemas::{Config, Manifest};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
 use lapidary_train::export::{ExportTo, default_folder, export_backbone};
-use lapidary_train::{Backbone, Result, VitEncoder, gpu_facts, pretrain, replay, said_of_replay};
+use lapidary_train::{
+    Backbone, Result, VitEncoder, extend, gpu_facts, parameter_groups, pretrain, replay, said_of_groups, said_of_replay,
+};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,6 +26,9 @@ enum Verb {
         /// The run's name [default: objective, plan and the key of all settings, so that each has its own]
         #[arg(long)]
         run: Option<String>,
+        /// Train a finished run for so many steps more, under the schedules of a run of all its steps
+        #[arg(long, value_name = "STEPS", requires = "run", conflicts_with = "replay")]
+        extend_steps: Option<usize>,
         /// Compute the step of a dump again, which a run leaves that stops at numbers that are not finite, and train nothing
         #[arg(long, value_name = "DUMP")]
         replay: Option<PathBuf>,
@@ -70,18 +76,25 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
     }
     let layout = common.layout();
     match verb {
-        Verb::Pretrain { plan, run, device, replay: _ } => {
+        Verb::Pretrain { plan, run, extend_steps, device, replay: _ } => {
             let (source, config) = (common.source()?, common.resolve()?);
-            let plan = plan.unwrap_or_else(|| layout.current().plan);
-            if plan.is_empty() {
-                let hint = "run `lapidary plan` first, or name one with --plan".to_owned();
-                return Err(PipelineError::Missing { what: "plan", path: common.out.clone(), hint }.into());
-            }
-            let (outcome, folder, manifest) =
-                pretrain(&layout, &source, &plan, run.as_deref(), &config, device, common.dry_run)?;
+            let (outcome, folder, manifest) = if let Some((run, more)) = run.as_deref().zip(extend_steps) {
+                extend(&layout, &source, plan.as_deref(), (run, more), &config, device, common.dry_run)?
+            } else {
+                let plan = plan.unwrap_or_else(|| layout.current().plan);
+                if plan.is_empty() {
+                    let hint = "run `lapidary plan` first, or name one with --plan".to_owned();
+                    return Err(PipelineError::Missing { what: "plan", path: common.out.clone(), hint }.into());
+                }
+                pretrain(&layout, &source, &plan, run.as_deref(), &config, device, common.dry_run)?
+            };
             if outcome != Outcome::WouldRun {
                 let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 layout.remember(|current| current.run = name)?;
+            }
+            if common.dry_run && extend_steps.is_none() {
+                say_groups(common, &folder, outcome, &config);
+                return Ok(());
             }
             announce(common, "pretrain", &folder, outcome, manifest.as_ref());
             if let Some(manifest) = manifest.filter(|_| !common.json) {
@@ -180,6 +193,18 @@ fn say_machine(common: &CommonArgs) -> std::result::Result<(), Failure> {
         lines
     });
     Ok(())
+}
+
+/// What would become of a run, and how its parameters would be grouped.
+fn say_groups(common: &CommonArgs, folder: &Path, outcome: Outcome, config: &Config) {
+    let groups = parameter_groups(config);
+    let name = common.layout().name_of(folder);
+    say(common, &json!({ "stage": "pretrain", "folder": name, "outcome": outcome, "groups": groups }), || {
+        let would = if outcome == Outcome::UpToDate { "up to date:" } else { "would run, into" };
+        let mut lines = vec![format!("pretrain  {would} {}", folder.display())];
+        lines.extend(said_of_groups(&groups));
+        lines
+    });
 }
 
 fn say_training(manifest: &Manifest) {

@@ -3,6 +3,7 @@
 use crate::backend::{DeviceChoice, Program, device_name, run_on};
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
+use crate::extension::{EXTENDED_AFTER, Extension};
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
 use crate::optimise::Schedule;
@@ -33,6 +34,10 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const CHECKPOINTS: &str = "checkpoints";
 /// So many skipped steps in a row stop a run.
 const SKIPPED_STOP: usize = 3;
+/// Keys of `pretrain` that change neither the steps nor their results: no reason to train again. What a run starts from is an
+/// input.
+pub(crate) const RUNNING_KEYS: [&str; 5] =
+    ["init_from", "checkpoint_steps", "keep_last", "prefetch_batches", "loader_threads"];
 
 /// Trains on a plan of a source into `OUT/SOURCE/runs/RUN`; by default the run is named by its objective, its plan and the
 /// key of all its settings, so that runs of other settings lie beside it.
@@ -48,11 +53,51 @@ pub fn pretrain(
     device: DeviceChoice,
     dry_run: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let asked = Asked { layout, source, plan, run, is_plan_named: true };
+    train(asked, config.clone(), None, device, dry_run)
+}
+
+/// Trains a finished run for so many steps more (see [`crate::extension`]), on its own plan or on another.
+///
+/// # Errors
+/// As [`pretrain`]; when there is no such run, or the configuration differs from the run's.
+pub fn extend(
+    layout: &Layout,
+    source: &str,
+    plan: Option<&str>,
+    (run, more_steps): (&str, usize),
+    config: &Config,
+    device: DeviceChoice,
+    dry_run: bool,
+) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let extension = Extension::open(layout, source, run)?;
+    let config = extension.config(config, more_steps)?;
+    let own = extension.plan(layout, source)?;
+    let asked = Asked { layout, source, plan: plan.unwrap_or(&own), run: Some(run), is_plan_named: plan.is_some() };
+    train(asked, config, Some(extension), device, dry_run)
+}
+
+/// Which run, on which plan.
+struct Asked<'a> {
+    layout: &'a Layout,
+    source: &'a str,
+    plan: &'a str,
+    run: Option<&'a str>,
+    is_plan_named: bool,
+}
+
+fn train(
+    asked: Asked<'_>,
+    mut config: Config,
+    extension: Option<Extension>,
+    device: DeviceChoice,
+    dry_run: bool,
+) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    let Asked { layout, source, plan, run, is_plan_named } = asked;
     let plan_folder = layout.plan(source, plan);
     let plan_manifest = require_manifest(&plan_folder, "plan", "run `lapidary plan` first")?;
     let images = layout.images(source);
     let images_manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
-    let mut config = config.clone();
     // The views that were planned are the ones that are trained on.
     config.plan.views = serde_json::from_value(plan_manifest.config["view"].clone())
         .map_err(|e| PipelineError::format(&plan_folder, e))?;
@@ -61,29 +106,33 @@ pub fn pretrain(
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
     let mut pretrain = json!(config.pretrain);
-    // What changes neither the steps nor their results is no reason to train again; what a run starts from is an input.
-    for key in ["init_from", "checkpoint_steps", "keep_last", "prefetch_batches", "loader_threads"] {
+    for key in RUNNING_KEYS {
         pretrain.as_object_mut().map(|table| table.remove(key));
     }
     if let Some(run) = run {
         check_name(run)?;
+    }
+    let mut settings = json!({
+        "seed": config.seed, "model": config.model, "objective": config.objective, "pretrain": pretrain,
+    });
+    let mut inputs = BTreeMap::from([
+        (layout.name_of(&images), images_manifest.digest),
+        (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
+    ]);
+    inputs.extend(start.iter().map(|start| start.input.clone()));
+    if let Some(extension) = &extension {
+        settings[EXTENDED_AFTER] = extension.history();
+        for (name, digest) in inputs.iter().filter(|_| !is_plan_named) {
+            extension.check_input(name, digest)?;
+        }
     }
     let mut spec = StageSpec {
         stage: "pretrain",
         version: 1,
         out: layout.out.clone(),
         folder: PathBuf::new(),
-        config: json!({
-            "seed": config.seed, "model": config.model, "objective": config.objective, "pretrain": pretrain,
-        }),
-        inputs: BTreeMap::from_iter(
-            [
-                (layout.name_of(&images), images_manifest.digest),
-                (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
-            ]
-            .into_iter()
-            .chain(start.iter().map(|start| start.input.clone())),
-        ),
+        config: settings,
+        inputs,
         resumable: true,
         previous: Previous::Kept,
     };
@@ -99,7 +148,7 @@ pub fn pretrain(
     let reader = PlanReader::open(&plan_folder, &plan_manifest, &store, config.pretrain.batch)?;
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
-    let program = Run { config, reader, store, inputs, start, steps, device: device_name(device)?, stage };
+    let program = Run { config, reader, store, inputs, start, steps, extension, device: device_name(device)?, stage };
     let manifest = run_on(device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
@@ -111,6 +160,7 @@ struct Run {
     inputs: Inputs,
     start: Option<Start>,
     steps: usize,
+    extension: Option<Extension>,
     device: String,
     stage: StageRun,
 }
@@ -119,15 +169,22 @@ impl Program for Run {
     type Output = Manifest;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
-        let Self { config, reader, store, inputs, start, steps, device: device_name, stage } = self;
+        let Self { config, reader, store, inputs, start, steps, extension, device: device_name, stage } = self;
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
+        let (warmup_steps, note) = (schedule.warmup_steps(), schedule.note());
+        if let Some(note) = &note {
+            tracing::warn!("{note}");
+        }
         let checkpoints = stage.path(CHECKPOINTS);
         remove_halves(&checkpoints)?;
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
         if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
             trainer = trainer.restore(&checkpoint, &checkpoints)?;
             tracing::info!("resuming after step {} of {steps}", trainer.step());
+        } else if let Some(extension) = &extension {
+            trainer = trainer.restore(&extension.begin(&stage.folder())?, &checkpoints)?;
+            tracing::info!("extending a run of {} steps to {steps}", trainer.step());
         } else if let Some(start) = &start {
             trainer = trainer.start_from(&start.tensors)?;
             tracing::info!("the backbone starts from `{}`", start.name);
@@ -191,6 +248,8 @@ impl Program for Run {
             "device": device_name,
             "init_from": started_from,
             "last": metrics.last,
+            "warmup_steps": warmup_steps,
+            "schedule_note": note,
             "skipped_steps": trainer.skipped().steps,
             "steps_per_sec": clock.steps_per_sec(),
             "images_per_sec": clock.steps_per_sec() * config.pretrain.batch as f64,

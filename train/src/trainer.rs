@@ -10,10 +10,10 @@ use crate::checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 use crate::draws::StepDraws;
 use crate::model::{
     HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
-    shapes, to_disk,
+    shapes, snapshot, to_disk,
 };
 use crate::objective::{Needs, Pending, StepInput, Weighted, build};
-use crate::optimise::{AdamW, Gradients, Schedule, StepSchedule, follow};
+use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
@@ -25,12 +25,15 @@ use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+#[cfg(test)]
+mod resume;
+
 /// A run at work.
 pub struct Trainer<B: AutodiffBackend> {
     student: Network<B>,
     teacher: Network<B::InnerBackend>,
     objective: Weighted<B>,
-    optimiser: AdamW<B::InnerBackend>,
+    optimiser: Optimiser<B::InnerBackend>,
     schedule: Schedule,
     config: Config,
     needs: Needs,
@@ -95,7 +98,7 @@ impl<B: AutodiffBackend> Trainer<B> {
             student,
             needs: objective.needs(),
             objective,
-            optimiser: AdamW::new(),
+            optimiser: Optimiser::new(&config.pretrain, network.model.depth),
             schedule,
             config: Config { model: network.model, ..config.clone() },
             device: device.clone(),
@@ -117,6 +120,11 @@ impl<B: AutodiffBackend> Trainer<B> {
         self.student.backbone = load(self.student.backbone, &tensors, &self.device).map_err(TrainError::Model)?;
         self.teacher = Network::teacher_of(&self.student.valid());
         Ok(self)
+    }
+
+    /// The network that is trained.
+    pub(crate) fn student(&self) -> &Network<B> {
+        &self.student
     }
 
     /// Steps done.
@@ -144,10 +152,9 @@ impl<B: AutodiffBackend> Trainer<B> {
         let Computed { schedule, loss, metrics, gradients, pending, feature_norms, .. } = computed;
         if !skipped {
             self.objective.commit(&pending, &feature_norms);
-            let clip_norm = self.config.pretrain.clip_norm;
-            self.student = self.optimiser.step(self.student.clone(), gradients, &schedule, clip_norm);
+            self.student = self.optimiser.step(self.student.clone(), gradients, &schedule);
             if self.needs.has_teacher() {
-                self.teacher = follow(self.teacher.clone(), &self.student.valid(), schedule.momentum);
+                self.teacher = ema_update(self.teacher.clone(), &self.student.valid(), schedule.momentum);
             }
         }
         StepReport { schedule, loss, metrics, skipped }
@@ -293,7 +300,7 @@ impl<B: AutodiffBackend> Trainer<B> {
             };
             state.insert(key, values);
         }
-        self.optimiser = AdamW::restore(&state, &self.device);
+        self.optimiser.restore(&state, &self.device);
         self.objective.restore(&checkpoint.part("objective."));
         (self.step, self.skipped) = (checkpoint.step, checkpoint.skipped);
         Ok(self)
@@ -322,7 +329,7 @@ fn entry<B: Backend>(key: String, name: &str, shape: Vec<usize>, tensor: Tensor<
 mod tests {
     use super::*;
     use crate::backend::Cpu;
-    use crate::model::snapshot;
+
     use lapidary_pipeline::loader::{Pixels, ViewGroup};
     use lapidary_schemas::ImageId;
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewSpec};

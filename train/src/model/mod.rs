@@ -16,7 +16,8 @@ pub(crate) use layout::{disk_shape, from_disk, to_disk};
 pub(crate) use mlp::standardise;
 pub use mlp::{Activation, Layer, Mlp, Norm};
 pub use parameters::{
-    HostTensor, Seen, host_values, load, map_named, named_gradients, named_tensors, names, shapes, snapshot,
+    HostTensor, Seen, host_values, load, map_named, named_gradients, named_tensors, names, parameter_shapes, shapes,
+    snapshot,
 };
 pub(crate) use position::resize_matrix;
 pub use vit::{Draws, Tokens, Vit};
@@ -57,6 +58,11 @@ impl NetworkConfig {
 impl<B: Backend> Network<B> {
     /// A student with weights drawn from `seed`, the same on every backend.
     pub fn student(config: &NetworkConfig, seed: u64, device: &B::Device) -> Self {
+        initialise(Self::undrawn(config, device), seed)
+    }
+
+    /// The same, whose weights are yet to be drawn.
+    pub fn undrawn(config: &NetworkConfig, device: &B::Device) -> Self {
         let NetworkConfig { model, masks, objective } = config;
         let (dim, kind) = (model.dim, objective.kind);
         let head = matches!(kind, ObjectiveKind::Dino | ObjectiveKind::Hybrid);
@@ -64,12 +70,11 @@ impl<B: Backend> Network<B> {
             ObjectiveKind::BarlowTwins | ObjectiveKind::Hybrid => Some(barlow_projector(objective.barlow_dim)),
             ObjectiveKind::Dino => None,
         };
-        let network = Self {
+        Self {
             backbone: Vit::new(model, *masks, device),
             head: head.then(|| DinoHead::new(dim, objective, device)),
             projector: projector.map(|layers| Mlp::new(dim, &layers, device)),
-        };
-        initialise(network, seed)
+        }
     }
 
     /// The teacher of a student, equal to it at first.

@@ -135,6 +135,14 @@ pub fn names<B: Backend, M: Module<B>>(module: &M) -> Vec<String> {
     found
 }
 
+/// The name and the shape in memory of all parameters, in the module's order.
+pub fn parameter_shapes<B: Backend, M: Module<B>>(module: &M) -> Vec<(String, Vec<usize>)> {
+    let mut found = Vec::new();
+    let see = |(name, shape, _): Seen<'_, B>| found.push((name.to_owned(), shape));
+    module.visit(&mut Visitor { path: Path::default(), see });
+    found
+}
+
 /// The gradient of every parameter that has one, flat, by name.
 pub fn named_gradients<B: AutodiffBackend, M: Module<B>>(
     module: &M,

@@ -1,11 +1,8 @@
-//! AdamW (Loshchilov and Hutter 2019) as DINO uses it (spec/pretraining.md 1.7): each parameter's gradient is clipped to a
-//! norm of its own, biases and 1-D parameters are not decayed, a frozen parameter keeps no state.
+//! AdamW (Loshchilov and Hutter 2019) as PyTorch has it (spec/pretraining.md 1.7). A parameter without a gradient, or frozen,
+//! keeps no state and counts no step.
 
-use super::StepSchedule;
-use super::gradients::{Gradient, Gradients};
-use crate::model::{Seen, map_named};
-use burn::module::AutodiffModule;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use super::optimiser::Update;
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use std::collections::BTreeMap;
 
@@ -32,36 +29,9 @@ impl<B: Backend> AdamW<B> {
         Self { moments: BTreeMap::new() }
     }
 
-    /// Changes a network by its gradients. `clip_norm` 0 means no clipping.
-    pub fn step<A, M>(&mut self, network: M, mut gradients: Gradients<B>, schedule: &StepSchedule, clip_norm: f64) -> M
-    where
-        A: AutodiffBackend<InnerBackend = B>,
-        M: AutodiffModule<A>,
-    {
-        map_named(network, |(name, shape, value): Seen<'_, A>| {
-            let frozen = schedule.freeze_last_layer && name.contains("last_layer.");
-            let Some(Gradient { gradient, square }) = gradients.take(name).filter(|_| !frozen) else { return value };
-            let gradient = if clip_norm > 0.0 {
-                let scale = ((square.sqrt() + 1e-6) / clip_norm).clamp_min(1.0);
-                gradient / scale
-            } else {
-                gradient
-            };
-            // Biases, norms and other 1-D parameters; what is 2-D or more is decayed, whatever its name.
-            let decay = if shape.len() > 1 { schedule.weight_decay } else { 0.0 };
-            let updated = self.update(name, value.inner(), gradient, schedule.learning_rate, decay);
-            Tensor::from_inner(updated)
-        })
-    }
-
-    fn update(
-        &mut self,
-        name: &str,
-        value: Tensor<B, 1>,
-        gradient: Tensor<B, 1>,
-        rate: f64,
-        decay: f64,
-    ) -> Tensor<B, 1> {
+    /// A parameter's values after a step.
+    pub(crate) fn update(&mut self, update: Update<'_, B>) -> Tensor<B, 1> {
+        let Update { name, value, gradient, rate, decay, scaled: _ } = update;
         let square = gradient.clone() * gradient.clone();
         let moments = match self.moments.remove(name) {
             Some(old) => Moments {
@@ -78,11 +48,6 @@ impl<B: Backend> AdamW<B> {
         let updated = value * (1.0 - rate * decay) - moments.mean.clone() / denominator * (rate / correction_1);
         self.moments.insert(name.to_owned(), moments);
         updated
-    }
-
-    /// The name of its state in checkpoints.
-    pub fn name(&self) -> &'static str {
-        "adamw"
     }
 
     /// The state, flat: `mean.NAME`, `square.NAME`, `steps.NAME`.
@@ -120,8 +85,10 @@ mod tests {
     use super::*;
     use crate::backend::Cpu;
     use crate::model::{host_values, named_gradients};
+    use crate::optimise::{Gradients, Optimiser, StepSchedule};
     use burn::module::{Module, Param};
     use burn_flex::Flex;
+    use lapidary_schemas::config::PretrainConfig;
 
     #[derive(Module, Debug)]
     struct Two<B: Backend> {
@@ -135,12 +102,13 @@ mod tests {
             weight: Param::from_tensor(Tensor::from_data([[1.0, -2.0]], &device)),
             bias: Param::from_tensor(Tensor::from_data([0.5], &device)),
         };
-        let mut optimiser = AdamW::<Flex>::new();
+        let config = PretrainConfig { clip_norm, ..PretrainConfig::default() };
+        let mut optimiser = Optimiser::<Flex>::new(&config, 0);
         for _ in 0..steps {
             let loss = (network.weight.val() * network.weight.val()).sum() * 3.0 + network.bias.val().sum() * 2.0;
             let gradients = named_gradients::<Cpu, _>(&network, &loss.backward());
             let gradients = Gradients::of::<Cpu, _>(&network, gradients);
-            network = optimiser.step::<Cpu, _>(network, gradients, schedule, clip_norm);
+            network = optimiser.step::<Cpu, _>(network, gradients, schedule);
         }
         let host = |t: Tensor<Cpu, 1>| host_values(t);
         (host(network.weight.val().reshape([2])), host(network.bias.val()))

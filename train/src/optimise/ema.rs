@@ -1,10 +1,11 @@
 //! The teacher: an exponential moving average of the student, parameter by parameter.
 
-use crate::model::{Network, Seen, map_named, named_tensors};
+use crate::model::{Seen, map_named, named_tensors};
+use burn::module::Module;
 use burn::tensor::backend::Backend;
 
 /// The teacher after a step: `momentum * teacher + (1 - momentum) * student`, for every parameter the teacher has.
-pub fn follow<B: Backend>(teacher: Network<B>, student: &Network<B>, momentum: f64) -> Network<B> {
+pub fn ema_update<B: Backend, M: Module<B>>(teacher: M, student: &M, momentum: f64) -> M {
     let student = named_tensors(student);
     map_named(teacher, |(name, _, old): Seen<'_, B>| match student.get(name) {
         Some(new) => old * momentum + new.clone() * (1.0 - momentum),

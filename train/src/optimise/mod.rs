@@ -1,11 +1,20 @@
-//! How a network is changed: AdamW, the schedules, the teacher's moving average.
+//! How a network is changed: parameter groups, clipping, AdamW and LARS, the schedules, the teacher's moving average.
 
 mod adamw;
+mod clip;
 mod ema;
+#[cfg(test)]
+mod golden;
 mod gradients;
+mod groups;
+mod lars;
+mod optimiser;
 mod schedule;
 
 pub use adamw::AdamW;
-pub use ema::follow;
+pub use ema::ema_update;
 pub use gradients::Gradients;
+pub use groups::{Group, GroupRow, Groups, describe};
+pub use lars::Lars;
+pub use optimiser::Optimiser;
 pub use schedule::{Schedule, StepSchedule};

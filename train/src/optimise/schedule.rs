@@ -25,20 +25,56 @@ pub struct Schedule {
     objective: ObjectiveConfig,
     steps: usize,
     steps_per_epoch: usize,
+    /// Steps of warm-up.
+    warmup: usize,
+    /// As configured, where it was cut.
+    warmup_cut_from: Option<usize>,
+    /// Steps during which the last layer is frozen.
+    freeze: usize,
 }
 
 impl Schedule {
     /// The schedules over `steps` steps.
     pub fn new(pretrain: &PretrainConfig, objective: &ObjectiveConfig, steps: usize, steps_per_epoch: usize) -> Self {
-        Self { pretrain: pretrain.clone(), objective: objective.clone(), steps, steps_per_epoch }
+        // Epochs, where given, take precedence.
+        let either = |epochs: f64, or_steps: usize| {
+            if epochs > 0.0 { (epochs * steps_per_epoch as f64).round() as usize } else { or_steps }
+        };
+        let configured = either(pretrain.warmup_epochs, pretrain.warmup_steps);
+        // A run shorter than its warm-up still leaves room for the cosine.
+        let warmup = configured.min(steps / 2);
+        Self {
+            pretrain: pretrain.clone(),
+            objective: objective.clone(),
+            steps,
+            steps_per_epoch,
+            warmup,
+            warmup_cut_from: (warmup < configured).then_some(configured),
+            freeze: either(pretrain.freeze_last_layer_epochs, pretrain.freeze_last_layer_steps),
+        }
+    }
+
+    /// Steps of warm-up.
+    pub fn warmup_steps(&self) -> usize {
+        self.warmup
+    }
+
+    /// What differs from the configuration, in words.
+    pub fn note(&self) -> Option<String> {
+        let configured = self.warmup_cut_from?;
+        let key = match self.pretrain.warmup_epochs {
+            epochs if epochs > 0.0 => format!("pretrain.warmup_epochs = {epochs}, {configured} steps"),
+            _ => format!("pretrain.warmup_steps = {configured}"),
+        };
+        let Self { warmup, steps, .. } = self;
+        Some(format!("the warm-up ({key}) is cut to {warmup} steps, half of the run's {steps}"))
     }
 
     /// What holds at a step, from 0.
     pub fn at(&self, step: usize) -> StepSchedule {
         let config = &self.pretrain;
         let peak = config.base_learning_rate * config.batch as f64 / 256.0;
-        // A run shorter than its warm-up still leaves room for the cosine.
-        let warmup = config.warmup_steps.min(self.steps / 2);
+        let warmup = self.warmup;
         let learning_rate = if step < warmup {
             // As numpy's linspace has it, both ends included.
             peak * step as f64 / (warmup.max(2) - 1) as f64
@@ -50,7 +86,7 @@ impl Schedule {
             weight_decay: cosine(config.weight_decay, config.final_weight_decay, step, self.steps),
             momentum: cosine(config.momentum, 1.0, step, self.steps),
             teacher_temperature: self.teacher_temperature(step / self.steps_per_epoch.max(1)),
-            freeze_last_layer: step < config.freeze_last_layer_steps,
+            freeze_last_layer: step < self.freeze,
         }
     }
 
@@ -94,5 +130,21 @@ mod tests {
         for (found, expected) in temperatures.iter().zip([0.02, 0.03, 0.04, 0.04]) {
             assert!((found - expected).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn epochs_take_precedence_and_a_cut_is_said() {
+        let pretrain =
+            PretrainConfig { warmup_epochs: 1.5, freeze_last_layer_epochs: 0.5, ..PretrainConfig::default() };
+        let objective = ObjectiveConfig::default();
+        let schedule = Schedule::new(&pretrain, &objective, 100, 20);
+        assert_eq!((schedule.warmup_steps(), schedule.note()), (30, None));
+        assert!(schedule.at(9).freeze_last_layer && !schedule.at(10).freeze_last_layer);
+        let cut = Schedule::new(&pretrain, &objective, 40, 20);
+        let note = cut.note().expect("it is cut");
+        assert_eq!(cut.warmup_steps(), 20);
+        assert!(note.contains("pretrain.warmup_epochs = 1.5, 30 steps") && note.contains("cut to 20 steps"), "{note}");
+        let by_steps = Schedule::new(&PretrainConfig::default(), &objective, 150, 20);
+        assert!(by_steps.note().expect("it is cut").contains("pretrain.warmup_steps = 100"));
     }
 }
