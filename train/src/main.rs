@@ -8,7 +8,8 @@ use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::Manifest;
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
-use lapidary_train::{FinishedRun, Result, VitEncoder, gpu_facts, pretrain, replay, said_of_replay};
+use lapidary_train::health::OnCollapse;
+use lapidary_train::{FinishedRun, Result, RunOptions, VitEncoder, gpu_facts, pretrain, replay, said_of_replay};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +26,9 @@ enum Verb {
         /// Compute the step of a dump again, which a run leaves that stops at numbers that are not finite, and train nothing
         #[arg(long, value_name = "DUMP")]
         replay: Option<PathBuf>,
+        /// What to do when the run collapses: warn, or stop after a checkpoint
+        #[arg(long, default_value = "warn", value_name = "warn|stop")]
+        on_collapse: OnCollapse,
         /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
@@ -55,15 +59,15 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
     }
     let layout = common.layout();
     match verb {
-        Verb::Pretrain { plan, run, device, replay: _ } => {
+        Verb::Pretrain { plan, run, on_collapse, device, replay: _ } => {
             let (source, config) = (common.source()?, common.resolve()?);
             let plan = plan.unwrap_or_else(|| layout.current().plan);
             if plan.is_empty() {
                 let hint = "run `lapidary plan` first, or name one with --plan".to_owned();
                 return Err(PipelineError::Missing { what: "plan", path: common.out.clone(), hint }.into());
             }
-            let (outcome, folder, manifest) =
-                pretrain(&layout, &source, &plan, run.as_deref(), &config, device, common.dry_run)?;
+            let options = RunOptions { device, dry_run: common.dry_run, on_collapse };
+            let (outcome, folder, manifest) = pretrain(&layout, &source, &plan, run.as_deref(), &config, options)?;
             if outcome != Outcome::WouldRun {
                 let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 layout.remember(|current| current.run = name)?;
