@@ -47,6 +47,14 @@ pub enum TrainError {
         /// What is needed to compute the last one again.
         dump: PathBuf,
     },
+    /// The run collapsed, and was to stop then.
+    #[error("stopped after step {step}, whose checkpoint is written: {verdict}; `--on-collapse warn` trains on")]
+    Collapsed {
+        /// The last step.
+        step: usize,
+        /// What went wrong and what to change.
+        verdict: String,
+    },
     /// A checkpoint would hold, or holds, a value that is not finite.
     #[error("checkpoint `{}`: tensor `{tensor}` holds a value that is not finite; it is not used, and those before it stay\nhint: lower pretrain.base_learning_rate", path.display())]
     BrokenState {

@@ -9,8 +9,10 @@ use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::{Config, Manifest};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
 use lapidary_train::export::{ExportTo, default_folder, export_backbone};
+use lapidary_train::health::OnCollapse;
 use lapidary_train::{
-    Backbone, Result, VitEncoder, extend, gpu_facts, parameter_groups, pretrain, replay, said_of_groups, said_of_replay,
+    Backbone, Result, RunOptions, VitEncoder, extend, gpu_facts, parameter_groups, pretrain, replay, said_of_groups,
+    said_of_replay,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,9 @@ enum Verb {
         /// Compute the step of a dump again, which a run leaves that stops at numbers that are not finite, and train nothing
         #[arg(long, value_name = "DUMP")]
         replay: Option<PathBuf>,
+        /// What to do when the run collapses: warn, or stop after a checkpoint
+        #[arg(long, default_value = "warn", value_name = "warn|stop")]
+        on_collapse: OnCollapse,
         /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
@@ -76,17 +81,18 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
     }
     let layout = common.layout();
     match verb {
-        Verb::Pretrain { plan, run, extend_steps, device, replay: _ } => {
+        Verb::Pretrain { plan, run, extend_steps, on_collapse, device, replay: _ } => {
             let (source, config) = (common.source()?, common.resolve()?);
+            let options = RunOptions { device, dry_run: common.dry_run, on_collapse };
             let (outcome, folder, manifest) = if let Some((run, more)) = run.as_deref().zip(extend_steps) {
-                extend(&layout, &source, plan.as_deref(), (run, more), &config, device, common.dry_run)?
+                extend(&layout, &source, plan.as_deref(), (run, more), &config, options)?
             } else {
                 let plan = plan.unwrap_or_else(|| layout.current().plan);
                 if plan.is_empty() {
                     let hint = "run `lapidary plan` first, or name one with --plan".to_owned();
                     return Err(PipelineError::Missing { what: "plan", path: common.out.clone(), hint }.into());
                 }
-                pretrain(&layout, &source, &plan, run.as_deref(), &config, device, common.dry_run)?
+                pretrain(&layout, &source, &plan, run.as_deref(), &config, options)?
             };
             if outcome != Outcome::WouldRun {
                 let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

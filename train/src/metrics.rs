@@ -1,6 +1,7 @@
 //! `metrics.jsonl`: a line a step, in order, each step once, however often the run was cut off.
 
 use crate::Result;
+use crate::health::names::PEAK_MEMORY_MIB;
 use crate::trainer::StepReport;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::write_synced;
@@ -52,7 +53,7 @@ impl Metrics {
         Ok(Self { path: path.to_owned(), file, last })
     }
 
-    /// Appends the line of a step.
+    /// Appends the line of a step, and returns it.
     pub(crate) fn write(
         &mut self,
         step: usize,
@@ -60,7 +61,7 @@ impl Metrics {
         report: &StepReport,
         batch: usize,
         took: Took,
-    ) -> Result<()> {
+    ) -> Result<Value> {
         let mut line = json!({
             "step": step,
             "epoch": epoch,
@@ -81,9 +82,13 @@ impl Metrics {
         line["images_per_sec"] = json!(batch as f64 / took.secs.max(1e-9));
         line["data_wait_secs"] = json!(took.waited_secs);
         line["step_secs"] = json!(took.secs);
+        if let Some(mib) = peak_memory_mib() {
+            line[PEAK_MEMORY_MIB] = json!(mib);
+        }
         // In one write: what is read meanwhile ends with a whole line.
-        let line = format!("{line}\n");
-        Ok(self.file.write_all(line.as_bytes()).map_err(PipelineError::io("write", &self.path))?)
+        let text = format!("{line}\n");
+        self.file.write_all(text.as_bytes()).map_err(PipelineError::io("write", &self.path))?;
+        Ok(line)
     }
 
     /// Makes the lines so far last through a power cut: before a checkpoint that is beyond them is written.
@@ -92,9 +97,19 @@ impl Metrics {
     }
 }
 
+/// The most memory that the process has held, as Linux counts it (VmHWM); none elsewhere.
+fn peak_memory_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
 fn without_times(mut line: Value) -> Value {
     if let Some(fields) = line.as_object_mut() {
-        ["images_per_sec", "data_wait_secs", "step_secs"].iter().for_each(|name| drop(fields.remove(*name)));
+        ["images_per_sec", "data_wait_secs", "step_secs", PEAK_MEMORY_MIB]
+            .iter()
+            .for_each(|name| drop(fields.remove(*name)));
     }
     line
 }
@@ -196,6 +211,7 @@ mod tests {
         let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
         assert_eq!((&lines[1]["skipped"], &lines[1]["loss"]), (&json!(true), &Value::Null));
         assert!(lines[0].get("skipped").is_none());
+        assert!(lines[0][PEAK_MEMORY_MIB].as_f64().expect("of this process") > 1.0);
         assert_eq!(metrics.last["loss"], 2.5);
         assert_eq!(Metrics::open(&path, 2).expect("opens").last, metrics.last);
     }

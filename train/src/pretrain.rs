@@ -4,10 +4,12 @@ use crate::backend::{DeviceChoice, Program, device_name, run_on};
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::extension::{EXTENDED_AFTER, Extension};
+use crate::health::{Monitor, OnCollapse, Watch};
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
 use crate::optimise::Schedule;
 use crate::start::Start;
+use crate::tensorboard::EVENTS_FILE;
 use crate::trainer::Trainer;
 use crate::writer::Writer;
 use crate::{Result, TrainError};
@@ -36,8 +38,19 @@ pub const CHECKPOINTS: &str = "checkpoints";
 const SKIPPED_STOP: usize = 3;
 /// Keys of `pretrain` that change neither the steps nor their results: no reason to train again. What a run starts from is an
 /// input.
-pub(crate) const RUNNING_KEYS: [&str; 5] =
-    ["init_from", "checkpoint_steps", "keep_last", "prefetch_batches", "loader_threads"];
+pub(crate) const RUNNING_KEYS: [&str; 6] =
+    ["init_from", "checkpoint_steps", "keep_last", "health_steps", "prefetch_batches", "loader_threads"];
+
+/// How a run is run, which changes none of its results.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOptions {
+    /// Where.
+    pub device: DeviceChoice,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// What to do when it collapses.
+    pub on_collapse: OnCollapse,
+}
 
 /// Trains on a plan of a source into `OUT/SOURCE/runs/RUN`; by default the run is named by its objective, its plan and the
 /// key of all its settings, so that runs of other settings lie beside it.
@@ -50,11 +63,10 @@ pub fn pretrain(
     plan: &str,
     run: Option<&str>,
     config: &Config,
-    device: DeviceChoice,
-    dry_run: bool,
+    options: RunOptions,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let asked = Asked { layout, source, plan, run, is_plan_named: true };
-    train(asked, config.clone(), None, device, dry_run)
+    train(asked, config.clone(), None, options)
 }
 
 /// Trains a finished run for so many steps more (see [`crate::extension`]), on its own plan or on another.
@@ -67,14 +79,13 @@ pub fn extend(
     plan: Option<&str>,
     (run, more_steps): (&str, usize),
     config: &Config,
-    device: DeviceChoice,
-    dry_run: bool,
+    options: RunOptions,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let extension = Extension::open(layout, source, run)?;
     let config = extension.config(config, more_steps)?;
     let own = extension.plan(layout, source)?;
     let asked = Asked { layout, source, plan: plan.unwrap_or(&own), run: Some(run), is_plan_named: plan.is_some() };
-    train(asked, config, Some(extension), device, dry_run)
+    train(asked, config, Some(extension), options)
 }
 
 /// Which run, on which plan.
@@ -90,8 +101,7 @@ fn train(
     asked: Asked<'_>,
     mut config: Config,
     extension: Option<Extension>,
-    device: DeviceChoice,
-    dry_run: bool,
+    options: RunOptions,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let Asked { layout, source, plan, run, is_plan_named } = asked;
     let plan_folder = layout.plan(source, plan);
@@ -139,7 +149,7 @@ fn train(
     let default = || format!("{}-{plan}-{}", config.objective.kind.name(), short_key(&spec.key()));
     let folder = layout.run(source, &run.map_or_else(default, str::to_owned));
     spec.folder = folder.clone();
-    let stage = match spec.open(dry_run)? {
+    let stage = match spec.open(options.dry_run)? {
         Opened::UpToDate(manifest) => return Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => return Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(stage) => stage,
@@ -148,8 +158,9 @@ fn train(
     let reader = PlanReader::open(&plan_folder, &plan_manifest, &store, config.pretrain.batch)?;
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
-    let program = Run { config, reader, store, inputs, start, steps, extension, device: device_name(device)?, stage };
-    let manifest = run_on(device, program)?;
+    let (device, on_collapse) = (device_name(options.device)?, options.on_collapse);
+    let program = Run { config, reader, store, inputs, start, steps, extension, device, on_collapse, stage };
+    let manifest = run_on(options.device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
 
@@ -162,6 +173,7 @@ struct Run {
     steps: usize,
     extension: Option<Extension>,
     device: String,
+    on_collapse: OnCollapse,
     stage: StageRun,
 }
 
@@ -169,7 +181,8 @@ impl Program for Run {
     type Output = Manifest;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
-        let Self { config, reader, store, inputs, start, steps, extension, device: device_name, stage } = self;
+        let Self { config, reader, store, inputs, start, steps, extension, device: device_name, on_collapse, stage } =
+            self;
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
         let (warmup_steps, note) = (schedule.warmup_steps(), schedule.note());
@@ -193,12 +206,14 @@ impl Program for Run {
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
         let mut metrics = Metrics::open(&stage.path(METRICS_FILE), first)?;
+        let watch = Watch::new(&config, steps, per_epoch);
+        let mut monitor = Monitor::open(&stage.folder(), &stage.path(METRICS_FILE), watch, on_collapse)?;
         let options = loader_options(&config.pretrain);
         let mut loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;
         let every_steps = config.pretrain.keep_every_epochs * per_epoch;
         let mut writer = Writer::new(&checkpoints, Keep { last: config.pretrain.keep_last, every_steps });
         let progress = Progress::new("pretrain", steps as u64, "steps");
-        progress.add(first as u64);
+        progress.begin_at(first as u64);
         let mut clock = Clock::default();
         let mut is_due = false;
         while trainer.step() < steps {
@@ -217,8 +232,16 @@ impl Program for Run {
             let report = trainer.train(batch);
             let took = Took { secs: begun.elapsed().as_secs_f64(), waited_secs };
             clock.note(step - first, took);
-            metrics.write(step, step / per_epoch, &report, config.pretrain.batch, took)?;
-            progress.add_with(1, || format!("loss {:.4}", report.loss));
+            let batch = config.pretrain.batch;
+            monitor.note(&metrics.write(step, step / per_epoch, &report, batch, took)?)?;
+            let images_per_sec = clock.steps_per_sec() * batch as f64;
+            progress.add_with(1, || format!("loss {:.4}, {images_per_sec:.0} images/s", report.loss));
+            if let Some(stop) = monitor.stop(step) {
+                metrics.sync()?;
+                writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
+                writer.finish()?;
+                return Err(stop);
+            }
             if report.skipped {
                 tracing::warn!("step {step} is skipped: its loss or its gradients are not finite");
                 let in_a_row = trainer.skipped().in_a_row;
@@ -254,10 +277,12 @@ impl Program for Run {
             "steps_per_sec": clock.steps_per_sec(),
             "images_per_sec": clock.steps_per_sec() * config.pretrain.batch as f64,
             "data_wait_share": clock.wait_share(),
+            "verdicts": monitor.verdicts(),
         });
         let rows = Rows { input: images, output: images, rejected: 0 };
         // A dump is of a stop that the run has come past since.
         let mut varying = vec![METRICS_FILE.to_owned(), "environment.json".to_owned(), "config.toml".to_owned()];
+        varying.push(EVENTS_FILE.to_owned());
         varying.extend(dump::files(&stage.folder())?);
         Ok(stage.finish(rows, facts, &varying.iter().map(String::as_str).collect::<Vec<_>>())?)
     }

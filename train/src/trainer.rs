@@ -8,11 +8,12 @@
 
 use crate::checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 use crate::draws::StepDraws;
+use crate::health::look;
 use crate::model::{
     HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
     shapes, snapshot, to_disk,
 };
-use crate::objective::{Needs, Pending, StepInput, Weighted, build};
+use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
@@ -145,11 +146,18 @@ impl<B: AutodiffBackend> Trainer<B> {
 
     /// Trains on a batch, unless its loss or its gradients are not finite.
     pub fn train(&mut self, batch: Batch) -> StepReport {
+        let images = batch.ids.len();
         let computed = self.compute(batch);
+        let is_look = self.is_look() && computed.is_finite();
         self.step += 1;
         let skipped = !computed.is_finite();
         self.skipped = self.skipped.and(skipped);
-        let Computed { schedule, loss, metrics, gradients, pending, feature_norms, .. } = computed;
+        let Computed { schedule, loss, mut metrics, gradients, outputs, pending, feature_norms } = computed;
+        if is_look {
+            for (name, value) in look(&outputs, images, metrics.get("loss_dino").copied()) {
+                metrics.entry(name.to_owned()).or_insert(value);
+            }
+        }
         if !skipped {
             self.objective.commit(&pending, &feature_norms);
             self.student = self.optimiser.step(self.student.clone(), gradients, &schedule);
@@ -158,6 +166,12 @@ impl<B: AutodiffBackend> Trainer<B> {
             }
         }
         StepReport { schedule, loss, metrics, skipped }
+    }
+
+    /// Whether the run's health is looked at at the step at hand.
+    fn is_look(&self) -> bool {
+        let every = self.config.pretrain.health_steps;
+        every > 0 && self.step.is_multiple_of(every)
     }
 
     /// The loss and the gradients of a batch at the step at hand.
@@ -210,6 +224,11 @@ impl<B: AutodiffBackend> Trainer<B> {
             scalars.extend(loss.metrics);
             pending.extend(loss.pending);
             outputs.extend(loss.outputs);
+        }
+        if self.is_look() {
+            let is_global = self.needs.student.contains(&ViewKind::Global);
+            let kind = if is_global { ViewKind::Global } else { ViewKind::Barlow };
+            outputs.insert(outputs::FEATURES, features.student_class(&[kind]).inner());
         }
         drop(features);
         let (total, of_features) = total.zip(of_features).expect("an objective has a part: made in build");
@@ -326,15 +345,14 @@ fn entry<B: Backend>(key: String, name: &str, shape: Vec<usize>, tensor: Tensor<
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::backend::Cpu;
-
     use lapidary_pipeline::loader::{Pixels, ViewGroup};
     use lapidary_schemas::ImageId;
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewSpec};
 
-    fn config(kind: ObjectiveKind, pieces: usize) -> Config {
+    pub(crate) fn config(kind: ObjectiveKind, pieces: usize) -> Config {
         let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
         let mut config = Config {
             model: ModelConfig {
@@ -373,7 +391,7 @@ mod tests {
     }
 
     /// Images that are waves of their own, each view with a little noise.
-    fn batch() -> Batch {
+    pub(crate) fn batch() -> Batch {
         let group = |kind, size_px: usize, views: usize| {
             let value = |i: usize| {
                 let plane = 3 * size_px * size_px;

@@ -29,6 +29,8 @@ pub struct Progress {
 #[derive(Debug)]
 struct Plain {
     done: u64,
+    /// What was done before it started, and says nothing of its speed.
+    done_before: u64,
     started: Instant,
     last_line: Instant,
 }
@@ -48,8 +50,18 @@ impl Progress {
             BARS.add(ProgressBar::new(total).with_style(style).with_prefix(label.to_owned()))
         });
         let now = Instant::now();
-        let plain = Mutex::new(Plain { done: 0, started: now, last_line: now });
+        let plain = Mutex::new(Plain { done: 0, done_before: 0, started: now, last_line: now });
         Self { label: label.to_owned(), total, unit, bar, plain }
+    }
+
+    /// Notes that `done` was done by an earlier session: what is left is estimated from this one's speed.
+    pub fn begin_at(&self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+        let mut plain = self.plain.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (plain.done, plain.done_before) = (done, done);
     }
 
     /// Notes `n` more done.
@@ -68,7 +80,7 @@ impl Progress {
         plain.done += n;
         if plain.last_line.elapsed() >= LINE_EVERY {
             plain.last_line = Instant::now();
-            let rate = plain.done as f64 / plain.started.elapsed().as_secs_f64();
+            let rate = (plain.done - plain.done_before) as f64 / plain.started.elapsed().as_secs_f64();
             let left = self.total.saturating_sub(plain.done) as f64 / rate.max(1e-9);
             eprintln!(
                 "{}: {}/{} {}, {rate:.1}/s, {left:.0} s left {}",

@@ -89,6 +89,9 @@ pub mod outputs {
     pub const STUDENT: &str = "student_log_distributions";
     /// The running centre, `[1, K]`.
     pub const CENTER: &str = "center";
+    /// The student's class features of its global views, else of its Barlow Twins views, `[views * batch, dim]`; from the
+    /// trainer.
+    pub const FEATURES: &str = "student_features";
     /// Embeddings of two views, `[2 * batch, width]`.
     pub const EMBEDDINGS: &str = "embeddings";
 }
