@@ -4,7 +4,9 @@
 use crate::Result;
 use lapidary_pipeline::Ranges;
 use lapidary_schemas::Config;
-use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewKind, ViewSpec};
+use lapidary_schemas::config::{
+    ModelConfig, NAMED_MODELS, ObjectiveConfig, ObjectiveKind, Positions, PretrainConfig, ViewKind, ViewSpec,
+};
 use std::collections::BTreeSet;
 
 /// Values of a layer across at most, and of what has one a pixel.
@@ -40,6 +42,18 @@ pub(crate) fn check(config: &Config, planned: Planned<'_>) -> Result<()> {
 }
 
 fn model(config: &ModelConfig, ranges: &mut Ranges) {
+    let named = NAMED_MODELS.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    if config.dim * config.depth * config.heads == 0 && !named.contains(&config.name.as_str()) {
+        let (name, known) = (&config.name, named.join(", "));
+        ranges
+            .refuse(format!("model.name = `{name}` is not known: {known}, or model.dim, model.depth and model.heads"));
+        return;
+    }
+    ranges.within("model.drop_path", config.drop_path, 0.0..=0.99);
+    ranges.at_least("model.layer_scale", config.layer_scale, 0.0);
+    ranges.within("model.registers", config.registers, 0..=WIDTH_MAX);
+    ranges.within("model.rope_rescale", config.rope_rescale, 1.0..=100.0);
+    ranges.positive("model.norm_epsilon", config.norm_epsilon);
     ranges.within("model.image_px", config.image_px, 1..=usize::from(u16::MAX));
     ranges.within("model.patch_px", config.patch_px, 1..=usize::from(u16::MAX));
     ranges.within("model.dim", config.dim, 1..=WIDTH_MAX);
@@ -55,6 +69,7 @@ fn objective(config: &ObjectiveConfig, ranges: &mut Ranges) {
         ranges.at_least("objective.dino_weight", config.dino_weight, 0.0);
     }
     ranges.at_least("objective.barlow_scale", config.barlow_scale, 0.0);
+    ranges.positive("objective.barlow_gradient_ratio", config.barlow_gradient_ratio);
     ranges.at_least("objective.barlow_off_diagonal", config.barlow_off_diagonal, 0.0);
     // Of one dimension there is no redundancy, and over one prototype every distribution is the same.
     ranges.within("objective.barlow_dim", config.barlow_dim, 2..=WIDTH_MAX);
@@ -70,6 +85,8 @@ fn objective(config: &ObjectiveConfig, ranges: &mut Ranges) {
 fn pretrain(config: &PretrainConfig, ranges: &mut Ranges) {
     ranges.within("pretrain.batch", config.batch, 1..=BATCH_MAX);
     ranges.within("pretrain.pieces", config.pieces, 1..=THREADS_MAX);
+    ranges.within("pretrain.accumulate", config.accumulate, 1..=BATCH_MAX);
+    ranges.within("pretrain.keep_last", config.keep_last, 1..=usize::MAX);
     ranges.at_least("pretrain.base_learning_rate", config.base_learning_rate, 0.0);
     ranges.at_least("pretrain.final_learning_rate", config.final_learning_rate, 0.0);
     ranges.at_least("pretrain.weight_decay", config.weight_decay, 0.0);
@@ -92,6 +109,12 @@ fn together(config: &Config, planned: Planned<'_>, ranges: &mut Ranges) {
     let Config { model, objective, pretrain, .. } = config;
     if !model.dim.is_multiple_of(model.heads) {
         ranges.refuse(format!("model.dim = {} is no multiple of model.heads = {}", model.dim, model.heads));
+    }
+    if model.positions == Positions::Rope && !(model.dim / model.heads).is_multiple_of(4) {
+        let width = model.dim / model.heads;
+        ranges.refuse(format!(
+            "model.positions = rope needs heads of a multiple of 4; model.dim / model.heads = {width}"
+        ));
     }
     let sides: BTreeSet<usize> =
         config.plan.views.iter().map(|view| usize::from(view.size_px)).chain([model.image_px]).collect();
@@ -211,6 +234,14 @@ mod tests {
             "model.patch_px=0",
             "model.dim=1000000000000",
             "model.mlp_ratio=0",
+            "model.name=vit-x",
+            "model.drop_path=1.0",
+            "model.layer_scale=-1.0",
+            "model.rope_rescale=0.5",
+            "model.norm_epsilon=0.0",
+            "pretrain.accumulate=0",
+            "pretrain.keep_last=0",
+            "objective.barlow_gradient_ratio=0.0",
             "objective.dino_weight=-0.1",
             "objective.dino_weight=nan",
             "objective.barlow_scale=-1.0",
@@ -250,6 +281,7 @@ mod tests {
             assert!(told.contains(key), "{change}: {told}");
         }
         assert!(refusal(&["model.heads=5"]).contains("model.dim = 384 is no multiple of model.heads = 5"));
+        assert!(refusal(&["model.positions=rope", "model.dim=36", "model.heads=6"]).contains("a multiple of 4"));
         assert!(refusal(&["model.patch_px=15"]).contains("no multiple of model.patch_px = 15"));
         assert!(refusal(&["objective.kind=dino", "objective.dino_weight=0.0"]).contains("objective.dino_weight"));
     }

@@ -34,16 +34,6 @@ pub enum ClipBy {
     Global,
 }
 
-/// The numbers that networks compute in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// 32 bits throughout.
-    F32,
-    /// Matrix products of the backbone in bfloat16; weights, norms, softmax, statistics and losses in 32 bits. A GPU only.
-    Bf16,
-}
-
 /// Optimiser, schedules, checkpoints and loader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -61,8 +51,6 @@ pub struct PretrainConfig {
     pub accumulate: usize,
     /// Keep each block's input alone and compute the rest again in the backward pass: memory for one more forward pass.
     pub recompute_blocks: bool,
-    /// `f32` or `bf16`.
-    pub precision: Precision,
     /// Steps after which the run ends; 0 means all epochs of the plan. Schedules span these steps.
     pub steps: usize,
     /// `adamw` or `lars`.
@@ -133,7 +121,6 @@ impl Default for PretrainConfig {
             pieces: 2,
             accumulate: 1,
             recompute_blocks: false,
-            precision: Precision::F32,
             steps: 0,
             optimiser: OptimiserKind::Adamw,
             base_learning_rate: 5e-4,
