@@ -44,7 +44,7 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-seeds gpu-check check clean
+.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-seeds gpu-check check-exports check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -142,6 +142,9 @@ bench-seeds: build ## trained against untrained on the built-in data, over 3 see
 gpu-check: ## 50 steps of coco-vits16 on a GPU, beside 10 on the CPU
 	@$(MAKE) --no-print-directory build CUDA=1
 	@tests/bench/gpu.sh $(LAPIDARY)
+
+check-exports: build ## trained networks in timm, transformers, DINOv2's code and onnxruntime (LAPIDARY_PYTHON)
+	@tests/golden/exports.sh $(LAPIDARY)
 
 clean: ## remove what was built; OUT stays
 	@cargo clean --quiet
