@@ -151,7 +151,6 @@ def train(barlow_scale, dino_weight, clip, epochs, per_epoch, rounds, seed):
             crops = [pixels(step, 0, v, SIDE) for v in range(2)] + [pixels(step, 1, v, SMALL) for v in range(2)]
             with torch.no_grad():
                 targets = teacher(crops[:2])
-            state["temperature"] = float(loss_of_dino.teacher_temp_schedule[step // per_epoch])
             parts["loss_dino"] = loss_of_dino(dino_student(crops), targets, step // per_epoch)
             loss = loss + dino_weight * parts["loss_dino"]
         if barlow_scale > 0:
@@ -170,8 +169,8 @@ def train(barlow_scale, dino_weight, clip, epochs, per_epoch, rounds, seed):
         state["scalars"] = {
             "loss": loss.item(), **{name: part.item() for name, part in parts.items()},
             "learning_rate": rates[step], "weight_decay": decays[step], "momentum": momenta[step],
-            "teacher_temperature": state.pop("temperature", 0.07), "clipped": sum(norm > clip for norm in norms),
-            "tensors": len(norms),
+            "teacher_temperature": float(loss_of_dino.teacher_temp_schedule[step // per_epoch]),
+            "clipped": sum(norm > clip for norm in norms), "tensors": len(norms),
         }
         yield state
 

@@ -11,6 +11,8 @@ mod dump;
 mod encoder;
 mod error;
 pub mod export;
+#[cfg(test)]
+mod golden;
 mod gpu;
 mod limits;
 mod metrics;

@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 use crate::draws::StepDraws;
 use crate::model::{
     HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
-    shapes, to_disk,
+    shapes, snapshot, to_disk,
 };
 use crate::objective::{Needs, Pending, StepInput, Weighted, build};
 use crate::optimise::{AdamW, Gradients, Schedule, StepSchedule, follow};
@@ -322,7 +322,6 @@ fn entry<B: Backend>(key: String, name: &str, shape: Vec<usize>, tensor: Tensor<
 mod tests {
     use super::*;
     use crate::backend::Cpu;
-    use crate::model::snapshot;
     use lapidary_pipeline::loader::{Pixels, ViewGroup};
     use lapidary_schemas::ImageId;
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewSpec};
