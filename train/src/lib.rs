@@ -12,6 +12,8 @@ mod encoder;
 mod error;
 pub mod export;
 mod extension;
+#[cfg(test)]
+mod golden;
 mod gpu;
 mod group_table;
 pub mod health;

@@ -25,7 +25,7 @@ impl BarlowTwins {
 ///
 /// # Shapes
 /// - first, second: embeddings of the two views, `[batch, width]`
-pub(super) fn redundancy<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
+pub(crate) fn redundancy<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
     let [batch, _] = first.dims();
     let (first, second) = (standardise(first), standardise(second));
     let diagonal = (first.clone() * second.clone()).sum_dim(0) / batch as f64;

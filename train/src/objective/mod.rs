@@ -8,6 +8,8 @@ mod features;
 
 pub use balance::Balance;
 pub use barlow::BarlowTwins;
+#[cfg(test)]
+pub(crate) use barlow::redundancy;
 pub use dino::Dino;
 pub use features::{Features, Views};
 

@@ -53,12 +53,6 @@ impl<B: Backend> Gradients<B> {
         self.by_name.iter().map(|(name, gradient)| (name.clone(), norm(gradient))).collect()
     }
 
-    /// The values of each parameter's, flat, by name.
-    #[cfg(test)]
-    pub(crate) fn values(&self) -> BTreeMap<String, Vec<f32>> {
-        self.by_name.iter().map(|(name, gradient)| (name.clone(), host_values(gradient.gradient.clone()))).collect()
-    }
-
     /// The squared norm of each parameter's, by name.
     pub(crate) fn squares(&self) -> impl Iterator<Item = (&str, &Tensor<B, 1>)> {
         self.by_name.iter().map(|(name, gradient)| (name.as_str(), &gradient.square))
