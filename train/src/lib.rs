@@ -2,6 +2,7 @@
 //!
 //! Everything is generic over burn's backends; [`backend`] names them and nothing else does.
 
+mod accuracy;
 mod augment;
 pub mod backend;
 mod checkpoint;
@@ -11,6 +12,7 @@ mod encoder;
 mod error;
 mod gpu;
 pub mod health;
+pub mod knn;
 mod limits;
 mod metrics;
 pub mod model;
