@@ -4,48 +4,8 @@ use crate::Result;
 use crate::probe::Labelled;
 use lapidary_pipeline::stage::Progress;
 use lapidary_pipeline::{Encoder, ImageStore, PipelineError, decode, interrupt};
+pub use lapidary_train::knn::Features;
 use rayon::prelude::*;
-
-/// Features and classes, image by image.
-#[derive(Debug, Clone)]
-pub struct Features {
-    /// Values an image.
-    pub dim: usize,
-    /// The features, shape `[classes.len(), dim]`.
-    pub values: Vec<f32>,
-    /// The class of each image.
-    pub classes: Vec<u32>,
-}
-
-impl Features {
-    /// Images.
-    pub fn len(&self) -> usize {
-        self.classes.len()
-    }
-
-    /// The features of an image.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.dim..(index + 1) * self.dim]
-    }
-
-    /// The features of some images.
-    pub fn select(&self, indices: &[usize]) -> Self {
-        Self {
-            dim: self.dim,
-            values: indices.iter().flat_map(|index| self.row(*index)).copied().collect(),
-            classes: indices.iter().map(|index| self.classes[*index]).collect(),
-        }
-    }
-
-    /// Each image's features at unit length.
-    pub fn normalised(mut self) -> Self {
-        for row in self.values.chunks_exact_mut(self.dim) {
-            let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-            row.iter_mut().for_each(|v| *v /= norm);
-        }
-        self
-    }
-}
 
 /// Computes the features of labelled images.
 ///

@@ -6,7 +6,6 @@ mod attention;
 mod error;
 mod eval;
 mod features;
-mod knn;
 mod limits;
 mod linear;
 mod probe;

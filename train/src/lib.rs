@@ -2,6 +2,7 @@
 //!
 //! Everything is generic over burn's backends; [`backend`] names them and nothing else does.
 
+mod accuracy;
 mod augment;
 mod backbone;
 pub mod backend;
@@ -17,6 +18,7 @@ mod golden;
 mod gpu;
 mod group_table;
 pub mod health;
+pub mod knn;
 mod limits;
 mod metrics;
 pub mod model;

@@ -2,7 +2,7 @@
 
 use super::names;
 use super::verdict::thresholds::{LOOKS, STUCK_STEPS, WINDOW_STEPS};
-use super::{Symptom, Verdict, Watch};
+use super::{Monitor, OnCollapse, Symptom, Verdict, Watch};
 use crate::backend::Cpu;
 use crate::optimise::Schedule;
 use crate::trainer::Trainer;
@@ -214,4 +214,43 @@ fn what_lasts_less_long_is_not_said() {
         None,
     );
     assert!(verdicts.is_empty(), "{verdicts:?}");
+}
+
+#[test]
+fn a_collapsed_run_stops_where_that_is_asked_for_and_so_does_a_resumed_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let metrics = folder.path().join("metrics.jsonl");
+    let config = config(ObjectiveKind::Hybrid, 1);
+    let ill = |step: usize| {
+        let mut line = line(step);
+        if step >= 1200 && line[names::FEATURE_STD].is_number() {
+            line[names::FEATURE_STD] = json!(0.02);
+        }
+        line
+    };
+    let text: String = (0..1290).map(|step| format!("{}\n", ill(step))).collect();
+    std::fs::write(&metrics, text).expect("writes");
+    let open = |on_collapse| {
+        Monitor::open(folder.path(), &metrics, Watch::new(&config, 3000, 100), on_collapse).expect("opens")
+    };
+    for (on_collapse, stops) in [(OnCollapse::Warn, false), (OnCollapse::Stop, true)] {
+        let mut monitor = open(on_collapse);
+        assert!(monitor.stop(1289).is_none(), "two looks of three");
+        (1290..1301).for_each(|step| monitor.note(&ill(step)).expect("notes"));
+        assert_eq!(monitor.verdicts().len(), 1);
+        let error = monitor.stop(1300);
+        assert_eq!(error.is_some(), stops);
+        if let Some(error) = error {
+            let failure = lapidary_pipeline::cli::Failure::from(error);
+            let text = failure.error.to_string();
+            assert_eq!(failure.exit_code, 1);
+            for part in ["step 1300", "features collapsed to a point since step 1,200", "pretrain.base_learning_rate"] {
+                assert!(text.contains(part), "{text}");
+            }
+        }
+    }
+    let text: String = (0..1305).map(|step| format!("{}\n", ill(step))).collect();
+    std::fs::write(&metrics, text).expect("writes");
+    assert!(open(OnCollapse::Stop).stop(1305).is_some(), "it is collapsed still");
+    assert!(open(OnCollapse::Warn).stop(1305).is_none());
 }
