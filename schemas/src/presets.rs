@@ -5,6 +5,9 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("demo", include_str!("../presets/demo.toml")),
     ("cifar-vitti4", include_str!("../presets/cifar-vitti4.toml")),
     ("coco-vits16", include_str!("../presets/coco-vits16.toml")),
+    ("paper", include_str!("../presets/paper.toml")),
+    ("small-data", include_str!("../presets/small-data.toml")),
+    ("tiny-imagenet-vitti8", include_str!("../presets/tiny-imagenet-vitti8.toml")),
 ];
 
 /// Name and TOML text of every augmentation recipe: a list of `[[view]]`.

@@ -96,11 +96,6 @@ pub struct PretrainConfig {
     pub keep_every_epochs: usize,
     /// Steps between looks at the run's health (teacher's entropy, ranks, prototypes in use); 0 means never.
     pub health_steps: usize,
-    /// A labelled source that the teacher is measured on by k-NN while it is trained, ingested beforehand with `--as-probe`;
-    /// empty means none. The best checkpoint by it is kept.
-    pub watch: String,
-    /// Epochs between those measurements.
-    pub watch_epochs: f64,
     /// Batches that the loader prepares ahead.
     pub prefetch_batches: usize,
     /// Threads that decode and augment; 0 means all cores.
@@ -143,8 +138,6 @@ impl Default for PretrainConfig {
             keep_last: 2,
             keep_every_epochs: 0,
             health_steps: 50,
-            watch: String::new(),
-            watch_epochs: 1.0,
             prefetch_batches: 3,
             loader_threads: 0,
             augment: AugmentOn::Cpu,
