@@ -25,6 +25,8 @@ pub enum Purpose {
     LeafOrder = 6,
     /// The choice of initial centroids.
     Centroids = 7,
+    /// Which patches of an image's views are masked at a training step.
+    PatchMask = 10,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).

@@ -1,7 +1,18 @@
 //! Objectives: what a step minimises. Each is a value of one trait; the hybrid is a weighted sum of its two parents.
 
 mod barlow;
+#[cfg(test)]
+mod comparison;
+pub mod contrast;
 mod dino;
+pub mod distill;
+pub mod gram;
+pub mod ibot;
+pub mod koleo;
+pub mod masks;
+pub mod simclr;
+pub mod sinkhorn;
+pub mod vicreg;
 
 pub use barlow::BarlowTwins;
 pub use dino::Dino;
