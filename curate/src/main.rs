@@ -5,10 +5,10 @@ use lapidary_curate::{
     CutFilter, Format, Size, check_limits, curate, cut, diff, duplicates, explain, export, fingerprint, in_words,
     score_csv,
 };
-use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::sources::{Options, default_name, open_source};
 use lapidary_pipeline::stage::Outcome;
+use lapidary_pipeline::{PipelineError, encoder_name};
 use lapidary_schemas::{Config, Manifest};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -143,7 +143,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             }
         }
         Verb::Explain { image } => {
-            let encoder = common.resolve()?.embed.encoder;
+            let encoder = encoder_name(&common.resolve()?.embed.encoder)?;
             let (mut facts, page) = explain(&layout, &common.source()?, &encoder, &image)?;
             let mut words = in_words(&facts);
             if let Some(page) = page {
@@ -169,7 +169,9 @@ fn text_of(path: &Path) -> Result<String, PipelineError> {
 
 /// The configuration, within what can be asked for.
 fn resolved(common: &CommonArgs) -> Result<Config, Failure> {
-    let config = common.resolve()?;
+    let mut config = common.resolve()?;
+    // A file of weights is meant as what its embeddings are called.
+    config.embed.encoder = encoder_name(&config.embed.encoder)?;
     check_limits(&config)?;
     Ok(config)
 }

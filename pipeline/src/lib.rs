@@ -29,6 +29,7 @@ mod shard_rows;
 pub mod sources;
 pub mod stage;
 pub mod upkeep;
+mod weights_file;
 
 pub use allocator::keep_pages;
 pub use check::{Checked, check};
@@ -46,3 +47,4 @@ pub use pictures::Pictures;
 pub use ranges::Ranges;
 pub use shard_rows::ShardRows;
 pub use stage::Layout;
+pub use weights_file::{WEIGHTS_FILES, encoder_name, weights_file};

@@ -47,7 +47,7 @@ enum Verb {
     },
     /// Turn images into embeddings, with the built-in descriptor or a run's checkpoint
     Embed {
-        /// `descriptor` or a run's name [default: embed.encoder]
+        /// `descriptor`, a run's name, or a file or folder of weights [default: embed.encoder]
         #[arg(long)]
         encoder: Option<String>,
         /// cpu, cuda, cuda:N or auto, for a checkpoint
@@ -90,6 +90,9 @@ enum Verb {
     /// Pretrain a Vision Transformer on a plan (lapidary-train)
     #[command(disable_help_flag = true)]
     Pretrain(Rest),
+    /// Write a run's backbone for timm, transformers, DINOv2 or ONNX (lapidary-train)
+    #[command(disable_help_flag = true)]
+    Export(Rest),
     /// Measure a run on a probe (lapidary-evaluate)
     #[command(disable_help_flag = true)]
     Eval(Rest),
@@ -141,7 +144,7 @@ struct Rest {
 fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
         "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
-        "pretrain" | "doctor" => Some("lapidary-train"),
+        "pretrain" | "export" | "doctor" => Some("lapidary-train"),
         "eval" | "report" => Some("lapidary-evaluate"),
         _ => None,
     }
@@ -233,6 +236,7 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Diff(_)
         | Verb::Explain(_)
         | Verb::Pretrain(_)
+        | Verb::Export(_)
         | Verb::Doctor(_)
         | Verb::Eval(_)
         | Verb::Report(_) => {

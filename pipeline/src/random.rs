@@ -25,6 +25,10 @@ pub enum Purpose {
     LeafOrder = 6,
     /// The choice of initial centroids.
     Centroids = 7,
+    /// Which branches of a network are left out for an image at a training step.
+    StochasticDepth = 8,
+    /// What a step's rotary coordinates are multiplied by.
+    RopeRescale = 9,
     /// Which patches of an image's views are masked at a training step.
     PatchMask = 10,
 }

@@ -11,7 +11,7 @@ use lapidary_schemas::PRESETS;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The corpus of a target.
@@ -28,6 +28,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "parquet" => parquet(),
         "manifest" => texts(manifests()),
         "safetensors" => checkpoints(),
+        "weights" => weights(),
         "truth_csv" => texts(vec![
             "path,copy_of,kind\nb.jpg,a.jpg,crop\nx.jpg,,broken\n".to_owned(),
             "path,copy_of,kind\r\n\"c, d.jpg\",\"the \"\"best\"\"\n.jpg\",flip\r\na.jpg,b.jpg,exact".to_owned(),
@@ -154,6 +155,20 @@ fn checkpoints() -> Vec<Vec<u8>> {
         safetensors::serialize(two, Some(about)).expect("serialises"),
         safetensors::serialize(none, None).expect("serialises"),
     ]
+}
+
+/// Weights of other libraries (tests/golden/weights.py), those that must be refused among them.
+fn weights() -> Vec<Vec<u8>> {
+    let list = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).expect("golden data");
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        paths.sort();
+        paths
+    };
+    let cases = list(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/weights"));
+    let files = cases.iter().filter(|path| path.is_dir()).flat_map(|case| list(case));
+    let is_weights = |path: &PathBuf| path.extension().is_some_and(|extension| extension != "json");
+    files.filter(is_weights).map(|path| std::fs::read(path).expect("reads")).collect()
 }
 
 fn configurations() -> Vec<String> {

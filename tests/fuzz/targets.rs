@@ -8,8 +8,8 @@ use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::sources::{Fetcher, Options, open_source};
 use lapidary_pipeline::stage::{digest_of_bytes, read_manifest};
 use lapidary_pipeline::{DecodeRule, check, cli, decode, decode_small_into};
-use lapidary_schemas::config::IccProfiles;
-use lapidary_train::Checkpoint;
+use lapidary_schemas::config::{IccProfiles, ModelConfig};
+use lapidary_train::{Checkpoint, weights as foreign};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -29,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("parquet", parquet),
     ("manifest", manifest),
     ("safetensors", safetensors),
+    ("weights", weights),
     ("truth_csv", truth_csv),
     ("pairs_csv", pairs_csv),
     ("config_toml", config_toml),
@@ -106,6 +107,20 @@ pub fn safetensors(bytes: &[u8]) {
         for (name, tensor) in &checkpoint.tensors {
             assert_eq!(tensor.shape.iter().product::<usize>(), tensor.values.len(), "{name}");
         }
+    }
+}
+
+/// Bytes as a network's weights, of whatever format they begin like.
+pub fn weights(bytes: &[u8]) {
+    let folder = Scratch::new(&[]);
+    folder.write("weights.pth", bytes);
+    folder.write("config.json", br#"{"num_attention_heads": 2}"#);
+    if let Ok(weights) = foreign::read(&folder.path().join("weights.pth")) {
+        for (name, tensor) in &weights.tensors {
+            assert_eq!(tensor.shape.iter().product::<usize>(), tensor.values.len(), "{name}");
+        }
+        let smaller = ModelConfig { image_px: weights.model.patch_px, ..weights.model.clone() };
+        foreign::fit(&weights, &smaller).expect("a network of its own shape");
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::Result;
 use crate::backend::{DeviceChoice, Program, run_on};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Snapshot};
 use crate::optimise::Schedule;
 use crate::pretrain::loader_options;
 use crate::trainer::{Computed, StepReport, Trainer};
@@ -95,7 +95,7 @@ pub(crate) fn write<B: AutodiffBackend>(
     write_views(&folder.join(VIEWS_FILE), &views)?;
     let batch = load(&store, step, &views, &trainer.reads(), loader_options(&config.pretrain))?;
     write_pixels(&folder.join(PIXELS_FILE), &batch)?;
-    Checkpoint { step, ..trainer.checkpoint() }.save_as_it_is(folder, STATE)?;
+    Snapshot { step, ..trainer.snapshot() }.save_as_it_is(folder, STATE)?;
     write_synced(&folder.join(CONFIG_FILE), to_toml(config).as_bytes())?;
     let finite = |value: f64| value.is_finite().then_some(value);
     let about = About {
@@ -106,7 +106,7 @@ pub(crate) fn write<B: AutodiffBackend>(
         plan: absolute(&inputs.plan_folder),
         image_ids: batch.ids.iter().map(ImageId::to_string).collect(),
         loss: finite(report.loss),
-        metrics: report.metrics.iter().map(|(name, value)| ((*name).to_owned(), finite(*value))).collect(),
+        metrics: report.metrics.iter().map(|(name, value)| (name.clone(), finite(*value))).collect(),
     };
     Ok(write_json(&folder.join(STEP_FILE), &about)?)
 }
@@ -203,7 +203,7 @@ impl Program for Replay {
             "step": about.step,
             "is_finite": is_finite,
             "loss": told(loss),
-            "metrics": metrics.iter().map(|(name, value)| (*name, told(*value))).collect::<BTreeMap<_, _>>(),
+            "metrics": metrics.iter().map(|(name, value)| (name.clone(), told(*value))).collect::<BTreeMap<_, _>>(),
             "gradient_norm_by_part": by_part(&norms),
             "state_not_finite": state.not_finite(),
             "images_not_finite": broken_images.iter().map(ImageId::to_string).collect::<Vec<_>>(),

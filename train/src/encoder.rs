@@ -1,7 +1,8 @@
 //! A finished run as an encoder: features are the class token's after the final norm.
 
+use crate::backbone::Backbone;
 use crate::checkpoint::{Checkpoint, FINAL};
-use crate::model::{Network, Vit, load};
+use crate::model::{HostTensor, Network, NetworkConfig, Vit, load};
 use crate::pieces::{in_parallel, ranges};
 use crate::pretrain::CHECKPOINTS;
 use crate::{Result, TrainError};
@@ -14,6 +15,7 @@ use lapidary_pipeline::{Encoder, PipelineError};
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig};
 use lapidary_schemas::{Digest, Manifest};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Pieces that a batch is encoded in, side by side.
@@ -46,7 +48,7 @@ impl FinishedRun {
         let fault = |e: serde_json::Error| TrainError::from(PipelineError::format(&folder, e));
         Ok(Self {
             name: name.to_owned(),
-            model: serde_json::from_value(section("model")).map_err(fault)?,
+            model: serde_json::from_value::<ModelConfig>(section("model")).map_err(fault)?.resolved(),
             objective: serde_json::from_value(section("objective")).map_err(fault)?,
             seed: section("seed").as_u64().unwrap_or(0),
             manifest,
@@ -54,24 +56,29 @@ impl FinishedRun {
         })
     }
 
-    /// The trained backbone: the teacher's where there is one, else the student's.
+    /// The trained backbone's tensors, as they lie on disk: the teacher's where there is one, else the student's.
+    ///
+    /// # Errors
+    /// When the checkpoint is damaged.
+    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let checkpoint = Checkpoint::load(&self.folder.join(CHECKPOINTS), FINAL)?;
+        let teacher = checkpoint.part("teacher.backbone.");
+        Ok(if teacher.is_empty() { checkpoint.part("student.backbone.") } else { teacher })
+    }
+
+    /// The trained backbone.
     ///
     /// # Errors
     /// When the checkpoint is damaged.
     pub fn trained<B: Backend>(&self, device: &B::Device) -> Result<Vit<B>> {
-        let folder = self.folder.join(CHECKPOINTS);
-        let checkpoint = Checkpoint::load(&folder, FINAL)?;
-        let mut weights = checkpoint.part("teacher.backbone.");
-        if weights.is_empty() {
-            weights = checkpoint.part("student.backbone.");
-        }
-        load(Vit::new(&self.model, device), &weights, device)
+        let (folder, weights) = (self.folder.join(CHECKPOINTS), self.tensors()?);
+        load(Vit::new(&self.model, false, device), &weights, device)
             .map_err(|detail| TrainError::Checkpoint { path: folder, detail })
     }
 
     /// The same network as it was before its first step.
     pub fn untrained<B: Backend>(&self, device: &B::Device) -> Vit<B> {
-        Network::<B>::student(&self.model, &self.objective, self.seed, device).backbone
+        Network::<B>::student(&NetworkConfig::of(&self.model, &self.objective), self.seed, device).backbone
     }
 }
 
@@ -96,6 +103,21 @@ impl<B: Backend> VitEncoder<B> {
             digest: run.manifest.digest.clone(),
             device: device.clone(),
         }
+    }
+
+    /// The encoder of a backbone, whatever it comes from.
+    ///
+    /// # Errors
+    /// When its tensors are not its network's.
+    pub fn of_backbone(backbone: &Backbone, device: &B::Device) -> Result<Self> {
+        let (name, digest) = (backbone.name.clone(), backbone.digest.clone());
+        Ok(Self {
+            vit: backbone.vit(device)?,
+            model: backbone.weights.model.clone(),
+            name,
+            digest,
+            device: device.clone(),
+        })
     }
 
     /// Images as the network sees them, shape `[images.len(), 3, side, side]`: the short side resized to 256 / 224 of the

@@ -21,6 +21,14 @@ pub enum TrainError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A file is no weights of a network that we have, or of another than is asked for.
+    #[error("weights `{}`: {detail}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what was expected.
+        detail: String,
+    },
     /// The device cannot be used.
     #[error("device `{device}`: {detail}")]
     Device {
@@ -56,7 +64,7 @@ impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         let exit_code = match &error {
             TrainError::Pipeline(inner) => inner.exit_code(),
-            TrainError::Model(_) => 2,
+            TrainError::Model(_) | TrainError::Weights { .. } => 2,
             _ => 1,
         };
         Self { exit_code, error: error.into() }

@@ -3,11 +3,14 @@
 //! Everything is generic over burn's backends; [`backend`] names them and nothing else does.
 
 mod augment;
+mod backbone;
 pub mod backend;
 mod checkpoint;
+mod draws;
 mod dump;
 mod encoder;
 mod error;
+pub mod export;
 mod gpu;
 mod limits;
 mod metrics;
@@ -16,9 +19,13 @@ pub mod objective;
 pub mod optimise;
 mod pieces;
 mod pretrain;
+mod start;
 mod trainer;
+pub mod weights;
+mod writer;
 
-pub use checkpoint::{Checkpoint, Skipped};
+pub use backbone::Backbone;
+pub use checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 pub use dump::{replay, said_of_replay};
 pub use encoder::{FinishedRun, VitEncoder};
 pub use error::{Result, TrainError};

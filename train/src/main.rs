@@ -1,4 +1,4 @@
-//! `lapidary-train`: the verbs `pretrain` and, with a run's checkpoint, `embed`.
+//! `lapidary-train`: the verbs `pretrain`, `export` and, with a run's checkpoint or other weights, `embed`.
 
 use burn::tensor::backend::AutodiffBackend;
 use clap::Subcommand;
@@ -8,8 +8,9 @@ use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::Manifest;
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
-use lapidary_train::{FinishedRun, Result, VitEncoder, gpu_facts, pretrain, replay, said_of_replay};
-use std::path::PathBuf;
+use lapidary_train::export::{ExportTo, default_folder, export_backbone};
+use lapidary_train::{Backbone, Result, VitEncoder, gpu_facts, pretrain, replay, said_of_replay};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]
@@ -31,14 +32,28 @@ enum Verb {
     },
     /// Say what this machine gives, and what `--device auto` takes
     Doctor,
-    /// Embed all images of the source with a run's checkpoint
+    /// Embed all images of the source with a run's checkpoint or a file of weights
     Embed {
-        /// The run's name
+        /// The run's name, or a file or folder of weights
         #[arg(long)]
         encoder: String,
         /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
+    },
+    /// Write a run's backbone for timm, transformers, DINOv2 or ONNX
+    Export {
+        /// The run's name, or a file or folder of weights [default: the run last trained]
+        run: Option<String>,
+        /// timm, transformers, dinov2, safetensors or onnx
+        #[arg(long, value_name = "TARGET")]
+        to: ExportTo,
+        /// The folder to write into [default: OUT/SOURCE/exports/RUN/TARGET]
+        #[arg(long, value_name = "DIR")]
+        out_dir: Option<PathBuf>,
+        /// Also write what the network makes of drawn images, to hold other programs against
+        #[arg(long)]
+        example: bool,
     },
 }
 
@@ -76,11 +91,14 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
         Verb::Doctor => say_machine(common)?,
         Verb::Embed { encoder, device } => {
             let (source, config) = (common.source()?, common.resolve()?);
-            let run = FinishedRun::open(&layout, &source, &encoder)?;
+            let backbone = Backbone::open(&layout, &source, &encoder)?;
             let batch = config.embed.batch;
-            let program = EmbedWith { common, source: &source, run, batch };
+            let program = EmbedWith { common, source: &source, backbone, batch };
             let (outcome, folder, manifest) = run_on(device, program)?;
             announce(common, "embed", &folder, outcome, manifest.as_ref());
+        }
+        Verb::Export { run, to, out_dir, example } => {
+            run_export(common, run, to, out_dir, example)?;
         }
     }
     Ok(())
@@ -89,7 +107,7 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
 struct EmbedWith<'a> {
     common: &'a CommonArgs,
     source: &'a str,
-    run: FinishedRun,
+    backbone: Backbone,
     batch: usize,
 }
 
@@ -97,10 +115,39 @@ impl Program for EmbedWith<'_> {
     type Output = (Outcome, PathBuf, Option<Manifest>);
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Self::Output> {
-        let vit = self.run.trained::<B::InnerBackend>(&device)?;
-        let mut encoder = VitEncoder::new(vit, &self.run, &device);
+        let mut encoder = VitEncoder::<B::InnerBackend>::of_backbone(&self.backbone, &device)?;
         Ok(embed(&self.common.layout(), self.source, &mut encoder, self.batch, self.common.dry_run)?)
     }
+}
+
+/// Writes a backbone for another program.
+fn run_export(
+    common: &CommonArgs,
+    run: Option<String>,
+    to: ExportTo,
+    out_dir: Option<PathBuf>,
+    example: bool,
+) -> std::result::Result<(), Failure> {
+    let layout = common.layout();
+    let named = run.unwrap_or_else(|| layout.current().run);
+    if named.is_empty() {
+        let hint = "run `lapidary pretrain` first, or name a run or a file of weights".to_owned();
+        return Err(PipelineError::Missing { what: "run", path: common.out.clone(), hint }.into());
+    }
+    // A file needs no source, unless the export is to lie in its folder.
+    let source = match (Path::new(&named).exists(), &out_dir) {
+        (true, Some(_)) => common.source().unwrap_or_default(),
+        _ => common.source()?,
+    };
+    let backbone = Backbone::open(&layout, &source, &named)?;
+    let folder = out_dir.unwrap_or_else(|| default_folder(&layout, &source, &backbone, to));
+    let written = if common.dry_run { Vec::new() } else { export_backbone(&backbone, to, &folder, example)? };
+    let facts = serde_json::json!({"stage": "export", "to": to.name(), "of": backbone.name, "folder": folder, "files": written});
+    say(common, &facts, || {
+        let state = if common.dry_run { "would be written" } else { "written" };
+        vec![format!("{:>8}  `{}` for {} {state}: {}", "export", backbone.name, to.name(), folder.display())]
+    });
+    Ok(())
 }
 
 /// What the machine gives, in lines or as JSON.

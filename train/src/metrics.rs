@@ -71,7 +71,7 @@ impl Metrics {
             "teacher_temperature": report.schedule.teacher_temperature,
         });
         for (name, value) in &report.metrics {
-            line[*name] = json!(value);
+            line[name] = json!(value);
         }
         if report.skipped {
             line["skipped"] = json!(true);
@@ -142,7 +142,12 @@ mod tests {
             teacher_temperature: 0.04,
             freeze_last_layer: false,
         };
-        StepReport { schedule, loss, metrics: BTreeMap::from([("gradient_norm", 1.0)]), skipped: !loss.is_finite() }
+        StepReport {
+            schedule,
+            loss,
+            metrics: BTreeMap::from([("gradient_norm".to_owned(), 1.0)]),
+            skipped: !loss.is_finite(),
+        }
     }
 
     const TOOK: Took = Took { secs: 1.0, waited_secs: 0.1 };

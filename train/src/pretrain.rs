@@ -1,12 +1,14 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
 use crate::backend::{DeviceChoice, Program, device_name, run_on};
-use crate::checkpoint::{Checkpoint, FINAL, prune, remove_halves, step_name};
+use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
 use crate::optimise::Schedule;
+use crate::start::Start;
 use crate::trainer::Trainer;
+use crate::writer::Writer;
 use crate::{Result, TrainError};
 use burn::tensor::backend::AutodiffBackend;
 use lapidary_pipeline::cli::to_toml;
@@ -57,9 +59,10 @@ pub fn pretrain(
     config.model = config.model.resolved();
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
+    let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
     let mut pretrain = json!(config.pretrain);
-    // What changes neither the steps nor their results is no reason to train again.
-    for key in ["checkpoint_steps", "prefetch_batches", "loader_threads"] {
+    // What changes neither the steps nor their results is no reason to train again; what a run starts from is an input.
+    for key in ["init_from", "checkpoint_steps", "keep_last", "prefetch_batches", "loader_threads"] {
         pretrain.as_object_mut().map(|table| table.remove(key));
     }
     if let Some(run) = run {
@@ -73,10 +76,14 @@ pub fn pretrain(
         config: json!({
             "seed": config.seed, "model": config.model, "objective": config.objective, "pretrain": pretrain,
         }),
-        inputs: BTreeMap::from([
-            (layout.name_of(&images), images_manifest.digest),
-            (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
-        ]),
+        inputs: BTreeMap::from_iter(
+            [
+                (layout.name_of(&images), images_manifest.digest),
+                (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
+            ]
+            .into_iter()
+            .chain(start.iter().map(|start| start.input.clone())),
+        ),
         resumable: true,
         previous: Previous::Kept,
     };
@@ -92,7 +99,7 @@ pub fn pretrain(
     let reader = PlanReader::open(&plan_folder, &plan_manifest, &store, config.pretrain.batch)?;
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
-    let program = Run { config, reader, store, inputs, steps, device: device_name(device)?, stage };
+    let program = Run { config, reader, store, inputs, start, steps, device: device_name(device)?, stage };
     let manifest = run_on(device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
@@ -102,6 +109,7 @@ struct Run {
     reader: PlanReader,
     store: ImageStore,
     inputs: Inputs,
+    start: Option<Start>,
     steps: usize,
     device: String,
     stage: StageRun,
@@ -111,7 +119,7 @@ impl Program for Run {
     type Output = Manifest;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
-        let Self { config, reader, store, inputs, steps, device: device_name, stage } = self;
+        let Self { config, reader, store, inputs, start, steps, device: device_name, stage } = self;
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
         let checkpoints = stage.path(CHECKPOINTS);
@@ -119,13 +127,19 @@ impl Program for Run {
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
         if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
             trainer = trainer.restore(&checkpoint, &checkpoints)?;
-            tracing::info!("going on after step {} of {steps}", trainer.step());
+            tracing::info!("resuming after step {} of {steps}", trainer.step());
+        } else if let Some(start) = &start {
+            trainer = trainer.start_from(&start.tensors)?;
+            tracing::info!("the backbone starts from `{}`", start.name);
         }
+        let started_from = start.map(|start| start.name);
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
         let mut metrics = Metrics::open(&stage.path(METRICS_FILE), first)?;
         let options = loader_options(&config.pretrain);
         let mut loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;
+        let every_steps = config.pretrain.keep_every_epochs * per_epoch;
+        let mut writer = Writer::new(&checkpoints, Keep { last: config.pretrain.keep_last, every_steps });
         let progress = Progress::new("pretrain", steps as u64, "steps");
         progress.add(first as u64);
         let mut clock = Clock::default();
@@ -133,7 +147,8 @@ impl Program for Run {
         while trainer.step() < steps {
             if let Err(interrupted) = interrupt::check() {
                 metrics.sync()?;
-                trainer.checkpoint().save(&checkpoints, &step_name(trainer.step()))?;
+                writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
+                writer.finish()?;
                 return Err(interrupted.into());
             }
             let begun = Instant::now();
@@ -162,19 +177,19 @@ impl Program for Run {
             if is_due && !report.skipped && trainer.step() < steps {
                 is_due = false;
                 metrics.sync()?;
-                trainer.checkpoint().save(&checkpoints, &step_name(trainer.step()))?;
-                prune(&checkpoints)?;
+                writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
             }
         }
         drop((progress, loader));
         metrics.sync()?;
-        trainer.checkpoint().save(&checkpoints, FINAL)?;
-        prune(&checkpoints)?;
+        writer.write(trainer.snapshot(), FINAL.to_owned(), None)?;
+        writer.finish()?;
         let images = (steps * config.pretrain.batch) as u64;
         let facts = json!({
             "steps": steps,
             "epochs": steps as f64 / per_epoch as f64,
             "device": device_name,
+            "init_from": started_from,
             "last": metrics.last,
             "skipped_steps": trainer.skipped().steps,
             "steps_per_sec": clock.steps_per_sec(),

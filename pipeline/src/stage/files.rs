@@ -65,6 +65,29 @@ pub fn digest_of_bytes(bytes: &[u8]) -> Digest {
     Digest(blake3::hash(bytes).to_hex().to_string())
 }
 
+/// Writes a file by `write`, which is given a temporary name; it is hashed, synced to disk and renamed. Until then, and when
+/// any of it fails, what was there before stays.
+///
+/// # Errors
+/// What `write` says; when the file cannot be read back or renamed.
+pub fn write_hashed<E: From<PipelineError>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<Digest, E> {
+    let temporary = temporary_name(path);
+    let written = write(&temporary).and_then(|()| Ok(digest_of_file(&temporary)?));
+    fault_point("file:written");
+    let renamed = written.and_then(|(digest, _)| {
+        fs::rename(&temporary, path).map_err(PipelineError::io("rename", &temporary))?;
+        Ok(digest)
+    });
+    if renamed.is_err() {
+        // A full disk is not made fuller.
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed
+}
+
 /// BLAKE3 and length of a file, which is synced to disk on the way.
 ///
 /// # Errors

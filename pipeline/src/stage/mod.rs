@@ -33,7 +33,7 @@ pub use extend::ShardsLeft;
 pub(crate) use extend::rows_among;
 pub use fault::fault_point;
 pub(crate) use files::remove_tree;
-pub use files::{digest_of_bytes, digest_of_file, write_json, write_synced};
+pub use files::{digest_of_bytes, digest_of_file, write_hashed, write_json, write_synced};
 pub use layout::{Current, Layout};
 pub use lineage::{StageState, StageStatus, ancestor, status};
 pub(crate) use manifest::is_sealed;

@@ -96,7 +96,7 @@ pub enum IccProfiles {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmbedConfig {
-    /// `descriptor` (built in, no weights) or the name of a finished run under `runs/`.
+    /// `descriptor` (built in, no weights), the name of a finished run under `runs/`, or a file or folder of weights.
     pub encoder: String,
     /// Images a batch.
     pub batch: usize,

@@ -12,6 +12,10 @@ pub enum ObjectiveKind {
     BarlowTwins,
     /// Both on one network (Podsiadly and Lay 2025): `scale * L_BT + dino_weight * L_DINO`.
     Hybrid,
+    /// Variance, invariance and covariance of two views (Bardes et al. 2022).
+    Vicreg,
+    /// Contrast of two views (Chen et al. 2020).
+    Simclr,
 }
 
 impl ObjectiveKind {
@@ -21,7 +25,19 @@ impl ObjectiveKind {
             Self::Dino => "dino",
             Self::BarlowTwins => "barlow-twins",
             Self::Hybrid => "hybrid",
+            Self::Vicreg => "vicreg",
+            Self::Simclr => "simclr",
         }
+    }
+
+    /// Whether a student predicts a teacher's distributions over prototypes (DINO's loss).
+    pub fn has_prototypes(self) -> bool {
+        matches!(self, Self::Dino | Self::Hybrid)
+    }
+
+    /// Whether two views of an image are compared without a teacher.
+    pub fn compares_two_views(self) -> bool {
+        self != Self::Dino
     }
 }
 
@@ -52,7 +68,7 @@ pub enum Targets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
-    /// `dino`, `barlow-twins` or `hybrid`.
+    /// `dino`, `barlow-twins`, `hybrid`, `vicreg` or `simclr`.
     pub kind: ObjectiveKind,
     /// Weight of the DINO loss in the hybrid (alpha).
     pub dino_weight: f64,

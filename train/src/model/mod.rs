@@ -1,45 +1,105 @@
-//! The networks: a Vision Transformer, DINO's head, Barlow Twins' projector, and what is common to all parameters.
+//! The networks: a Vision Transformer, the heads that objectives read it through, and what is common to all parameters.
 
+mod block;
 mod head;
+mod initial;
+mod layout;
+mod mlp;
 mod parameters;
 mod position;
-mod projector;
+mod rope;
 mod vit;
 
 pub use head::DinoHead;
+pub use initial::initialise;
+pub(crate) use layout::{disk_shape, from_disk, to_disk};
+pub(crate) use mlp::standardise;
+pub use mlp::{Activation, Layer, Mlp, Norm};
 pub use parameters::{
-    HostTensor, Seen, host_values, initialise, load, map_named, named_gradients, named_tensors, names, snapshot,
+    HostTensor, Seen, host_values, load, map_named, named_gradients, named_tensors, names, shapes, snapshot,
 };
-pub use projector::BarlowProjector;
-pub(crate) use projector::standardise;
-pub use vit::Vit;
+pub(crate) use position::resize_matrix;
+pub use vit::{Draws, Tokens, Vit};
 
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind};
 
-/// A student: backbone and the heads its objective needs. The teacher is one without the projector.
+/// A student: backbone and the heads its objectives need. The teacher has those of them that make targets.
 #[derive(Module, Debug)]
 pub struct Network<B: Backend> {
     /// Images to features.
     pub backbone: Vit<B>,
-    /// Features to prototypes, for DINO.
+    /// Class features to prototypes, for DINO.
     pub head: Option<DinoHead<B>>,
-    /// Features to embeddings, for Barlow Twins.
-    pub projector: Option<BarlowProjector<B>>,
+    /// Patch features to prototypes, for iBOT with a head of its own.
+    pub patch_head: Option<DinoHead<B>>,
+    /// Features to embeddings, for objectives that compare two views without a teacher.
+    pub projector: Option<Mlp<B>>,
+}
+
+/// What a student is made of.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// The backbone.
+    pub model: ModelConfig,
+    /// Whether it sees masked views.
+    pub masks: bool,
+    /// Widths of the heads.
+    pub objective: ObjectiveConfig,
+}
+
+impl NetworkConfig {
+    /// The student of an objective.
+    pub fn of(model: &ModelConfig, objective: &ObjectiveConfig) -> Self {
+        Self { model: model.clone(), masks: objective.ibot_weight > 0.0, objective: objective.clone() }
+    }
 }
 
 impl<B: Backend> Network<B> {
     /// A student with weights drawn from `seed`, the same on every backend.
-    pub fn student(model: &ModelConfig, objective: &ObjectiveConfig, seed: u64, device: &B::Device) -> Self {
-        let head = (objective.kind != ObjectiveKind::BarlowTwins).then(|| DinoHead::new(model.dim, objective, device));
-        let projector = (objective.kind != ObjectiveKind::Dino)
-            .then(|| BarlowProjector::new(model.dim, objective.barlow_dim, device));
-        initialise(Self { backbone: Vit::new(model, device), head, projector }, seed)
+    pub fn student(config: &NetworkConfig, seed: u64, device: &B::Device) -> Self {
+        let NetworkConfig { model, masks, objective } = config;
+        let (dim, kind) = (model.dim, objective.kind);
+        let head = kind.has_prototypes();
+        let patch_head = head && objective.ibot_weight > 0.0 && objective.ibot_separate_head;
+        let projector = match kind {
+            ObjectiveKind::BarlowTwins | ObjectiveKind::Hybrid => Some(barlow_projector(objective.barlow_dim)),
+            ObjectiveKind::Vicreg => Some(vicreg_projector(objective.barlow_dim)),
+            ObjectiveKind::Simclr => Some(simclr_projector(dim, objective.simclr_dim)),
+            ObjectiveKind::Dino => None,
+        };
+        let network = Self {
+            backbone: Vit::new(model, *masks, device),
+            head: head.then(|| DinoHead::new(dim, objective, device)),
+            patch_head: patch_head.then(|| DinoHead::new(dim, objective, device)),
+            projector: projector.map(|layers| Mlp::new(dim, &layers, device)),
+        };
+        initialise(network, seed)
     }
 
     /// The teacher of a student, equal to it at first.
     pub fn teacher_of(student: &Self) -> Self {
         Self { projector: None, ..student.clone() }.no_grad()
     }
+}
+
+/// Barlow Twins' projector: Linear, BatchNorm, ReLU twice, then Linear; no biases (spec/pretraining.md 1.4;
+/// facebookresearch/barlowtwins main.py).
+fn barlow_projector(width: usize) -> Vec<Layer> {
+    let hidden = Layer { width, bias: false, norm: Norm::Affine, activation: Activation::Relu };
+    vec![hidden, hidden, Layer { norm: Norm::None, activation: Activation::None, ..hidden }]
+}
+
+/// VICReg's: the same, but for biases in the hidden layers (facebookresearch/vicreg main_vicreg.py).
+fn vicreg_projector(width: usize) -> Vec<Layer> {
+    let hidden = Layer { width, bias: true, norm: Norm::Affine, activation: Activation::Relu };
+    vec![hidden, hidden, Layer { width, bias: false, norm: Norm::None, activation: Activation::None }]
+}
+
+/// SimCLR's (version 1): a hidden layer of the backbone's width, no biases, BatchNorm after both. The last one's is without its
+/// learned scale, which google-research/simclr keeps.
+fn simclr_projector(dim: usize, width: usize) -> Vec<Layer> {
+    let hidden = Layer { width: dim, bias: false, norm: Norm::Affine, activation: Activation::Relu };
+    vec![hidden, Layer { width, norm: Norm::Plain, activation: Activation::None, ..hidden }]
 }

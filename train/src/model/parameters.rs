@@ -1,19 +1,18 @@
-//! Parameters by name: their path through the modules, joined by dots, as in PyTorch's state dicts.
+//! Parameters by name: their path through the modules, joined by dots, with timm's names.
 //!
-//! Initial weights are drawn on the host, each parameter from a stream keyed by its name, so that they are equal on every
-//! backend and untouched by what else the network has.
+//! In memory a matrix is `[inputs, outputs]`, as burn multiplies it; on the host and on disk it has PyTorch's shape (see
+//! [`super::layout`]).
 
+use super::layout::{from_disk, to_disk};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use lapidary_pipeline::random::{Purpose, Rng, RngExt, keyed};
-use lapidary_pipeline::stage::digest_of_bytes;
 use std::collections::BTreeMap;
 
 /// A parameter's values on the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
-    /// Its shape.
+    /// Its shape, PyTorch's.
     pub shape: Vec<usize>,
     /// Its values, row-major.
     pub values: Vec<f32>,
@@ -24,8 +23,19 @@ pub struct HostTensor {
 struct Path(Vec<String>);
 
 impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        let name = match (container, name) {
+            ("Struct:LayerNorm", "gamma") => "weight",
+            ("Struct:LayerNorm", "beta") => "bias",
+            // A head's MLP is its list of layers.
+            ("Struct:Mlp", "layers") => "",
+            _ => name,
+        };
+        self.0.push(name.to_owned());
+    }
+
     fn name(&self) -> String {
-        self.0.join(".")
+        self.0.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(".")
     }
 }
 
@@ -38,8 +48,8 @@ struct Visitor<F> {
 pub type Seen<'a, B> = (&'a str, Vec<usize>, Tensor<B, 1>);
 
 impl<B: Backend, F: FnMut(Seen<'_, B>)> ModuleVisitor<B> for Visitor<F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.0.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
@@ -60,8 +70,8 @@ struct Mapper<F> {
 }
 
 impl<B: Backend, F: FnMut(Seen<'_, B>) -> Tensor<B, 1>> ModuleMapper<B> for Mapper<F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.0.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
@@ -86,8 +96,8 @@ struct GradientVisitor<'a, B: AutodiffBackend> {
 }
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for GradientVisitor<'_, B> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.0.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
@@ -135,11 +145,21 @@ pub fn named_gradients<B: AutodiffBackend, M: Module<B>>(
     visitor.found
 }
 
+/// The shape in memory of every parameter, by name.
+pub fn shapes<B: Backend, M: Module<B>>(module: &M) -> BTreeMap<String, Vec<usize>> {
+    let mut found = BTreeMap::new();
+    let see = |(name, shape, _): Seen<'_, B>| {
+        found.insert(name.to_owned(), shape);
+    };
+    module.visit(&mut Visitor { path: Path::default(), see });
+    found
+}
+
 /// Copies every parameter to the host, by name.
 pub fn snapshot<B: Backend, M: Module<B>>(module: &M) -> BTreeMap<String, HostTensor> {
     let mut found = BTreeMap::new();
     let see = |(name, shape, tensor): Seen<'_, B>| {
-        found.insert(name.to_owned(), HostTensor { shape, values: host_values(tensor) });
+        found.insert(name.to_owned(), to_disk(name, &shape, host_values(tensor)));
     };
     module.visit(&mut Visitor { path: Path::default(), see });
     found
@@ -160,68 +180,21 @@ pub fn load<B: Backend, M: Module<B>>(
     device: &B::Device,
 ) -> Result<M, String> {
     let mut fault = None;
-    let module = map_named(module, |(name, shape, old): Seen<'_, B>| match tensors.get(name) {
-        Some(tensor) if tensor.shape == shape => {
-            let count = tensor.values.len();
-            Tensor::from_data(TensorData::new(tensor.values.clone(), [count]), device)
-        }
-        found => {
-            let found = found.map_or_else(|| "missing".to_owned(), |t| format!("of shape {:?}", t.shape));
-            fault.get_or_insert(format!("parameter `{name}` of shape {shape:?} is {found}"));
-            old
-        }
-    });
+    let module =
+        map_named(module, |(name, shape, old): Seen<'_, B>| match from_disk(name, &shape, tensors.get(name)) {
+            Ok(values) => Tensor::from_data(TensorData::new(values, [shape.iter().product::<usize>()]), device),
+            Err(detail) => {
+                fault.get_or_insert(detail);
+                old
+            }
+        });
     fault.map_or(Ok(module), Err)
-}
-
-/// Draws the initial weights of a network from `seed`.
-///
-/// As the references do (spec/pretraining.md 1.3, 1.4, 1.8): norms 1 and 0, biases 0, the patch projection and what
-/// PyTorch leaves at its defaults uniform within 1 / sqrt(inputs), everything else normal with standard deviation 0.02.
-pub fn initialise<B: Backend, M: Module<B>>(module: M, seed: u64) -> M {
-    map_named(module, |(name, shape, tensor): Seen<'_, B>| {
-        let stream = u64::from_str_radix(&digest_of_bytes(name.as_bytes()).0[..16], 16).unwrap_or_default();
-        let mut rng = keyed(seed, Purpose::Weights, stream, 0);
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = match initial_law(name, shape[0]) {
-            Law::Constant(value) => vec![value; count],
-            Law::Uniform(bound) => (0..count).map(|_| bound * (2.0 * rng.random::<f32>() - 1.0)).collect(),
-            Law::Normal(deviation) => (0..count).map(|_| deviation * standard_normal(&mut rng)).collect(),
-        };
-        Tensor::from_data(TensorData::new(values, [count]), &tensor.device())
-    })
-}
-
-#[derive(Debug, PartialEq)]
-enum Law {
-    Constant(f32),
-    Uniform(f32),
-    Normal(f32),
-}
-
-/// The law of a parameter's initial values, by its name and its number of inputs.
-fn initial_law(name: &str, inputs: usize) -> Law {
-    if name.ends_with("gamma") || name.ends_with("weight_g") {
-        Law::Constant(1.0)
-    } else if name.ends_with("beta") || name.ends_with("bias") {
-        Law::Constant(0.0)
-    } else if name.contains("patch_embed.") || name.contains("last_layer.") || name.contains("projector.") {
-        Law::Uniform((inputs as f32).powf(-0.5))
-    } else {
-        Law::Normal(0.02)
-    }
-}
-
-/// A draw from the standard normal distribution (Box and Muller 1958).
-fn standard_normal(rng: &mut impl Rng) -> f32 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    (radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()) as f32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Network;
+    use crate::model::{Network, NetworkConfig};
     use burn_flex::Flex;
     use lapidary_schemas::config::{ModelConfig, ObjectiveConfig};
 
@@ -243,7 +216,7 @@ mod tests {
             norm_last_layer: false,
             ..ObjectiveConfig::default()
         };
-        Network::student(&model, &objective, seed, &Default::default())
+        Network::student(&NetworkConfig::of(&model, &objective), seed, &Default::default())
     }
 
     #[test]
@@ -255,15 +228,21 @@ mod tests {
             "backbone.patch_embed.proj.weight",
             "backbone.blocks.0.attn.qkv.weight",
             "backbone.blocks.0.mlp.fc2.bias",
-            "backbone.norm.gamma",
+            "backbone.norm.weight",
             "head.last_layer.weight_v",
             "head.last_layer.weight_g",
-            "projector.bn1.gamma",
+            "head.mlp.0.linear.bias",
+            "projector.1.norm.weight",
         ] {
             assert!(weights.contains_key(name), "{name} in {:?}", weights.keys());
         }
         assert_eq!(weights, snapshot(&network(1)));
         assert_ne!(weights, snapshot(&network(2)));
+        assert_eq!(weights["backbone.patch_embed.proj.weight"].shape, [8, 3, 4, 4]);
+        assert_eq!(weights["backbone.blocks.0.mlp.fc1.weight"].shape, [16, 8]);
+        assert_eq!(weights["head.last_layer.weight_v"].shape, [16, 4]);
+        let bias = &weights["backbone.patch_embed.proj.bias"].values;
+        assert!(bias.iter().any(|v| *v != 0.0) && bias.iter().all(|v| v.abs() <= 48f32.powf(-0.5)));
         let prototypes = &weights["head.last_layer.weight_v"].values;
         assert!(prototypes.iter().all(|v| v.abs() <= 0.5) && prototypes.iter().any(|v| v.abs() > 0.25));
     }
@@ -273,8 +252,8 @@ mod tests {
         let mut weights = snapshot(&network(1));
         let loaded = load(network(2), &weights, &Default::default()).expect("loads");
         assert_eq!(snapshot(&loaded), weights);
-        weights.remove("backbone.norm.beta");
+        weights.remove("backbone.norm.bias");
         let fault = load(network(2), &weights, &Default::default()).expect_err("one is missing");
-        assert!(fault.contains("backbone.norm.beta"), "{fault}");
+        assert!(fault.contains("backbone.norm.bias"), "{fault}");
     }
 }

@@ -1,25 +1,35 @@
-//! The Vision Transformer (Dosovitskiy et al. 2021) as DINO has it: pre-norm blocks, LayerNorm with eps 1e-6, exact GELU,
-//! the class token's output after a final norm. Fields carry timm's names, so that parameter paths are its keys.
+//! The Vision Transformer (Dosovitskiy et al. 2021) as DINO has it: pre-norm blocks, exact GELU, the class token's output after
+//! a final norm; with registers, LayerScale, SwiGLU and rotary positions where DINOv2 and DINOv3 have them. Fields carry
+//! timm's names, so that parameter paths are its keys.
 
+use super::block::{Block, Keep, layer_norm};
 use super::position::resize_matrix;
+use super::rope::Rotation;
 use burn::module::{Module, Param};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, softmax};
+use burn::nn::{LayerNorm, Linear, LinearConfig};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use lapidary_schemas::config::ModelConfig;
+use lapidary_schemas::config::{ModelConfig, PositionResize, Positions};
 
 /// A Vision Transformer.
 #[derive(Module, Debug)]
 pub struct Vit<B: Backend> {
     patch_embed: PatchEmbed<B>,
     cls_token: Param<Tensor<B, 3>>,
-    pos_embed: Param<Tensor<B, 3>>,
+    /// Register tokens, shape `[1, registers, dim]`.
+    reg_token: Option<Param<Tensor<B, 3>>>,
+    /// What stands for a masked patch, shape `[1, 1, dim]`; in networks that see masked views.
+    mask_token: Option<Param<Tensor<B, 3>>>,
+    pos_embed: Option<Param<Tensor<B, 3>>>,
     blocks: Vec<Block<B>>,
     norm: LayerNorm<B>,
     patch_px: usize,
     /// Patches across the images that the position embedding was made for.
     grid: usize,
+    registers: usize,
+    head_width: usize,
+    #[module(skip)]
+    position_resize: PositionResize,
 }
 
 #[derive(Module, Debug)]
@@ -28,71 +38,89 @@ struct PatchEmbed<B: Backend> {
     proj: Linear<B>,
 }
 
-#[derive(Module, Debug)]
-struct Block<B: Backend> {
-    norm1: LayerNorm<B>,
-    attn: Attention<B>,
-    norm2: LayerNorm<B>,
-    mlp: Mlp<B>,
+/// What a forward pass leaves to chance, drawn beforehand; by default nothing is.
+#[derive(Debug, Clone)]
+pub struct Draws<B: Backend> {
+    /// Stochastic depth of each block; empty for none.
+    pub(crate) keep: Vec<Keep<B>>,
+    /// 1 where a patch is masked, shape `[batch, patches, 1]`.
+    pub(crate) mask: Option<Tensor<B, 3>>,
+    /// What RoPE's coordinates are multiplied by.
+    pub(crate) rope_rescale: f64,
 }
 
-#[derive(Module, Debug)]
-struct Attention<B: Backend> {
-    qkv: Linear<B>,
-    proj: Linear<B>,
-    heads: usize,
+impl<B: Backend> Default for Draws<B> {
+    fn default() -> Self {
+        Self { keep: Vec::new(), mask: None, rope_rescale: 1.0 }
+    }
 }
 
-#[derive(Module, Debug)]
-struct Mlp<B: Backend> {
-    fc1: Linear<B>,
-    fc2: Linear<B>,
-}
-
-fn layer_norm<B: Backend>(dim: usize, device: &B::Device) -> LayerNorm<B> {
-    LayerNormConfig::new(dim).with_epsilon(1e-6).init(device)
+/// A network's output after its final norm.
+#[derive(Debug, Clone)]
+pub struct Tokens<B: Backend> {
+    /// The class token's, shape `[batch, dim]`.
+    pub class: Tensor<B, 2>,
+    /// The patches', row by row, shape `[batch, patches, dim]`; where they were asked for.
+    pub patches: Option<Tensor<B, 3>>,
 }
 
 impl<B: Backend> Vit<B> {
-    /// A network whose weights are yet to be initialised (see [`super::initialise`]).
-    pub fn new(config: &ModelConfig, device: &B::Device) -> Self {
-        let (dim, patch) = (config.dim, config.patch_px);
-        let grid = config.image_px / patch;
-        let blocks = (0..config.depth).map(|_| Block {
-            norm1: layer_norm(dim, device),
-            attn: Attention {
-                qkv: LinearConfig::new(dim, 3 * dim).init(device),
-                proj: LinearConfig::new(dim, dim).init(device),
-                heads: config.heads,
-            },
-            norm2: layer_norm(dim, device),
-            mlp: Mlp {
-                fc1: LinearConfig::new(dim, dim * config.mlp_ratio).init(device),
-                fc2: LinearConfig::new(dim * config.mlp_ratio, dim).init(device),
-            },
-        });
+    /// A network of a resolved configuration whose weights are yet to be initialised (see [`super::initialise`]).
+    pub fn new(config: &ModelConfig, masks: bool, device: &B::Device) -> Self {
+        let (dim, patch, grid) = (config.dim, config.patch_px, config.grid());
+        let token = |count: usize| Param::from_tensor(Tensor::zeros([1, count, dim], device));
+        let learned = config.positions == Positions::Learned;
         Self {
             patch_embed: PatchEmbed { proj: LinearConfig::new(3 * patch * patch, dim).init(device) },
-            cls_token: Param::from_tensor(Tensor::zeros([1, 1, dim], device)),
-            pos_embed: Param::from_tensor(Tensor::zeros([1, grid * grid + 1, dim], device)),
-            blocks: blocks.collect(),
-            norm: layer_norm(dim, device),
+            cls_token: token(1),
+            reg_token: (config.registers > 0).then(|| token(config.registers)),
+            mask_token: masks.then(|| token(1)),
+            pos_embed: learned.then(|| token(grid * grid + 1)),
+            blocks: (0..config.depth).map(|_| Block::new(config, device)).collect(),
+            norm: layer_norm(config, device),
             patch_px: patch,
             grid,
+            registers: config.registers,
+            head_width: dim / config.heads,
+            position_resize: config.position_resize,
         }
     }
 
-    /// The class token's feature after the final norm.
+    /// The class token's feature after the final norm, with nothing left to chance.
     ///
     /// # Shapes
     /// - images: `[batch, 3, side, side]`, normalised
     /// - output: `[batch, dim]`
     pub fn forward(&self, images: Tensor<B, 4>) -> Tensor<B, 2> {
-        let mut tokens = self.embed(images);
-        for block in &self.blocks {
-            tokens = block.forward(tokens).0;
+        self.tokens(images, &Draws::default(), false).class
+    }
+
+    /// The class token and, where they are asked for, the patches after the final norm.
+    ///
+    /// # Shapes
+    /// - images: `[batch, 3, side, side]`, normalised
+    pub fn tokens(&self, images: Tensor<B, 4>, draws: &Draws<B>, patches: bool) -> Tokens<B> {
+        let rotation = self.rotation(self.side(&images), draws, &images.device());
+        let mut tokens = self.embed(images, draws.mask.as_ref());
+        for index in 0..self.depth() {
+            tokens = self.block(index, tokens, rotation.as_ref(), draws);
         }
-        self.class_feature(tokens)
+        self.finish(tokens, patches)
+    }
+
+    /// Every block's output, and the tokens before the first, all before the final norm: class, registers, patches.
+    ///
+    /// # Shapes
+    /// - images: `[batch, 3, side, side]`, normalised
+    /// - output: depth + 1 of `[batch, 1 + registers + patches, dim]`
+    pub fn block_outputs(&self, images: Tensor<B, 4>) -> Vec<Tensor<B, 3>> {
+        let draws = Draws::default();
+        let rotation = self.rotation(self.side(&images), &draws, &images.device());
+        let mut outputs = vec![self.embed(images, None)];
+        for index in 0..self.depth() {
+            outputs.push(self.block(index, outputs[index].clone(), rotation.as_ref(), &draws));
+        }
+        outputs
     }
 
     /// The last block's attention of the class token to each patch.
@@ -101,88 +129,100 @@ impl<B: Backend> Vit<B> {
     /// - images: `[batch, 3, side, side]`, normalised
     /// - output: `[batch, heads, patches]`
     pub fn class_attention(&self, images: Tensor<B, 4>) -> Tensor<B, 3> {
-        let mut tokens = self.embed(images);
+        let draws = Draws::default();
+        let rotation = self.rotation(self.side(&images), &draws, &images.device());
+        let mut tokens = self.embed(images, None);
         let mut weights = None;
         for block in &self.blocks {
-            let (next, attention) = block.forward(tokens);
+            let (next, attention) = block.forward(tokens, rotation.as_ref(), None);
             tokens = next;
             weights = Some(attention);
         }
         let weights = weights.expect("a network has a block: checked in limits::check");
         let [batch, heads, count, _] = weights.dims();
-        weights.slice([0..batch, 0..heads, 0..1, 1..count]).reshape([batch, heads, count - 1])
+        let patches = count - self.prefix();
+        weights.slice([0..batch, 0..heads, 0..1, self.prefix()..count]).reshape([batch, heads, patches])
     }
 
-    fn class_feature(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
-        let [batch, _, dim] = tokens.dims();
-        // LayerNorm acts on each token alone, so only the class token needs it.
-        let class = tokens.slice([0..batch, 0..1, 0..dim]).reshape([batch, dim]);
-        self.norm.forward(class)
+    /// Blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
     }
 
-    /// Patches, class token and positions: `[batch, patches + 1, dim]`.
-    fn embed(&self, images: Tensor<B, 4>) -> Tensor<B, 3> {
+    /// Tokens before the first patch.
+    fn prefix(&self) -> usize {
+        1 + self.registers
+    }
+
+    /// Patches along a side of images.
+    pub(crate) fn side(&self, images: &Tensor<B, 4>) -> usize {
+        images.dims()[2] / self.patch_px
+    }
+
+    /// The rotation of a grid's patches, in networks that have it.
+    pub(crate) fn rotation(&self, side: usize, draws: &Draws<B>, device: &B::Device) -> Option<Rotation<B>> {
+        let rotation = || Rotation::new(side, self.head_width, self.prefix(), draws.rope_rescale, device);
+        self.pos_embed.is_none().then(rotation)
+    }
+
+    /// The tokens after block `index`.
+    pub(crate) fn block(
+        &self,
+        index: usize,
+        tokens: Tensor<B, 3>,
+        rotation: Option<&Rotation<B>>,
+        draws: &Draws<B>,
+    ) -> Tensor<B, 3> {
+        self.blocks[index].forward(tokens, rotation, draws.keep.get(index)).0
+    }
+
+    /// The final norm.
+    pub(crate) fn finish(&self, tokens: Tensor<B, 3>, patches: bool) -> Tokens<B> {
+        let [batch, count, dim] = tokens.dims();
+        // LayerNorm acts on each token alone, so only those that are read need it.
+        let class = tokens.clone().slice([0..batch, 0..1, 0..dim]).reshape([batch, dim]);
+        let of_patches = || self.norm.forward(tokens.slice([0..batch, self.prefix()..count, 0..dim]));
+        Tokens { class: self.norm.forward(class), patches: patches.then(of_patches) }
+    }
+
+    /// Class token, registers, patches: `[batch, 1 + registers + patches, dim]`. Masked patches become the mask token before
+    /// positions are added; registers get no position.
+    pub(crate) fn embed(&self, images: Tensor<B, 4>, mask: Option<&Tensor<B, 3>>) -> Tensor<B, 3> {
         let [batch, channels, height, width] = images.dims();
         let (patch, down, across) = (self.patch_px, height / self.patch_px, width / self.patch_px);
         let patches = images
             .reshape([batch, channels, down, patch, across, patch])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, down * across, channels * patch * patch]);
-        let patches = self.patch_embed.proj.forward(patches);
+        let mut patches = self.patch_embed.proj.forward(patches);
+        if let (Some(mask), Some(token)) = (mask, &self.mask_token) {
+            patches = patches * (mask.clone() * -1.0 + 1.0) + token.val() * mask.clone();
+        }
         let class = self.cls_token.val().expand([batch as i64, -1, -1]);
-        Tensor::cat(vec![class, patches], 1) + self.positions(down)
+        let mut tokens = Tensor::cat(vec![class, patches], 1);
+        if let Some(positions) = &self.pos_embed {
+            tokens = tokens + self.positions(positions.val(), down);
+        }
+        let Some(registers) = &self.reg_token else { return tokens };
+        let [_, count, dim] = tokens.dims();
+        let part = |from: usize, to: usize| tokens.clone().slice([0..batch, from..to, 0..dim]);
+        let registers = registers.val().expand([batch as i64, -1, -1]);
+        Tensor::cat(vec![part(0, 1), registers, part(1, count)], 1)
     }
 
-    /// The position embedding for a grid of `side` patches: as it is, or its grid resized bicubically. The class token's is
-    /// left alone.
-    fn positions(&self, side: usize) -> Tensor<B, 3> {
-        let positions = self.pos_embed.val();
+    /// The position embedding for a grid of `side` patches: as it is, or its grid resized. The class token's is left alone.
+    fn positions(&self, positions: Tensor<B, 3>, side: usize) -> Tensor<B, 3> {
         if side == self.grid {
             return positions;
         }
         let [_, count, dim] = positions.dims();
-        let matrix = resize_matrix(self.grid, side);
+        let matrix = resize_matrix(self.grid, side, self.position_resize);
         let matrix: Tensor<B, 2> =
             Tensor::from_data(TensorData::new(matrix, [side * side, self.grid * self.grid]), &positions.device());
         let class = positions.clone().slice([0..1, 0..1, 0..dim]);
         let grid = positions.slice([0..1, 1..count, 0..dim]).reshape([count - 1, dim]);
         let grid = matrix.matmul(grid).reshape([1, side * side, dim]);
         Tensor::cat(vec![class, grid], 1)
-    }
-}
-
-impl<B: Backend> Block<B> {
-    /// The next tokens and the attention weights, `[batch, heads, tokens, tokens]`.
-    fn forward(&self, tokens: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let (attended, weights) = self.attn.forward(self.norm1.forward(tokens.clone()));
-        let tokens = tokens + attended;
-        let tokens = tokens.clone() + self.mlp.forward(self.norm2.forward(tokens));
-        (tokens, weights)
-    }
-}
-
-impl<B: Backend> Attention<B> {
-    fn forward(&self, tokens: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let [batch, count, dim] = tokens.dims();
-        let per_head = dim / self.heads;
-        let qkv = self.qkv.forward(tokens);
-        let part = |index: usize| -> Tensor<B, 4> {
-            qkv.clone()
-                .slice([0..batch, 0..count, index * dim..(index + 1) * dim])
-                .reshape([batch, count, self.heads, per_head])
-                .swap_dims(1, 2)
-        };
-        // Scaling the queries touches fewer values than scaling the scores.
-        let queries = part(0) * (per_head as f64).powf(-0.5);
-        let weights = softmax(queries.matmul(part(1).swap_dims(2, 3)), 3);
-        let mixed = weights.clone().matmul(part(2)).swap_dims(1, 2).reshape([batch, count, dim]);
-        (self.proj.forward(mixed), weights)
-    }
-}
-
-impl<B: Backend> Mlp<B> {
-    fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.fc2.forward(gelu(self.fc1.forward(tokens)))
     }
 }
 
@@ -202,7 +242,7 @@ mod tests {
             mlp_ratio: 2,
             ..ModelConfig::default()
         };
-        initialise(Vit::new(&config, &Default::default()), 5)
+        initialise(Vit::new(&config, false, &Default::default()), 5)
     }
 
     fn images(batch: usize, side: usize) -> Tensor<Flex, 4> {
@@ -243,14 +283,14 @@ mod tests {
             mlp_ratio: 1,
             ..ModelConfig::default()
         };
-        let mut vit = Vit::<Flex>::new(&config, &device);
+        let mut vit = Vit::<Flex>::new(&config, false, &device);
         let mut weight = vec![0f32; 48];
         weight[16 + 4 + 2] = 1.0;
         vit.patch_embed.proj.weight = Param::from_tensor(Tensor::from_data(TensorData::new(weight, [48, 1]), &device));
         vit.patch_embed.proj.bias = None;
         let values: Vec<f32> = (0..3 * 64).map(|i| i as f32).collect();
         let image = Tensor::from_data(TensorData::new(values, [1, 3, 8, 8]), &device);
-        let tokens = vit.embed(image).into_data().to_vec::<f32>().expect("f32");
+        let tokens = vit.embed(image, None).into_data().to_vec::<f32>().expect("f32");
         // Row 1 or 5, column 2 or 6, of the green plane that starts at 64.
         assert_eq!(tokens[1..], [64.0 + 10.0, 64.0 + 14.0, 64.0 + 42.0, 64.0 + 46.0]);
     }

@@ -1,13 +1,11 @@
 //! Barlow Twins' loss (Zbontar et al. 2021, eq. 1; spec/pretraining.md 1.6): the cross-correlation of two views'
 //! embeddings, each standardised over the batch, is pulled to the identity.
 
-use super::{Features, Loss, Objective, Pending};
-use crate::model::{HostTensor, Network, standardise};
-use crate::optimise::StepSchedule;
-use burn::tensor::Tensor;
+use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
+use crate::model::standardise;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Bool, Tensor};
 use lapidary_schemas::config::ViewKind;
-use std::collections::BTreeMap;
 
 /// Redundancy reduction.
 #[derive(Debug)]
@@ -32,48 +30,48 @@ pub(super) fn redundancy<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) 
     let (first, second) = (standardise(first), standardise(second));
     let diagonal = (first.clone() * second.clone()).sum_dim(0) / batch as f64;
     let correlation = first.transpose().matmul(second) / batch as f64;
-    let squares = |values: Tensor<B, 2>| (values.clone() * values).sum();
-    let off = squares(correlation) - squares(diagonal.clone());
-    (squares(diagonal - 1.0), off)
+    // Masked rather than taken from the sum of all, of which it can be a rounding error.
+    let off = off_diagonal(correlation);
+    (squares(diagonal - 1.0), squares(off))
+}
+
+/// A square matrix with zeros on its diagonal.
+fn off_diagonal<B: Backend>(matrix: Tensor<B, 2>) -> Tensor<B, 2> {
+    let [width, _] = matrix.dims();
+    let diagonal = Tensor::<B, 2, Bool>::diag_mask([width, width], 0, &matrix.device()).bool_not();
+    matrix.mask_fill(diagonal, 0.0)
+}
+
+fn squares<B: Backend>(values: Tensor<B, 2>) -> Tensor<B, 1> {
+    (values.clone() * values).sum()
 }
 
 impl<A: AutodiffBackend> Objective<A> for BarlowTwins {
-    fn reads(&self, kind: ViewKind) -> bool {
-        kind == self.kind
+    fn name(&self) -> &'static str {
+        "barlow"
     }
 
-    fn needs_teacher(&self) -> bool {
-        false
+    fn needs(&self) -> Needs {
+        Needs { student: vec![self.kind], ..Needs::default() }
     }
 
-    fn loss(
-        &self,
-        features: &Features<A>,
-        student: &Network<A>,
-        _teacher: &Network<A::InnerBackend>,
-        _schedule: &StepSchedule,
-    ) -> Loss<A> {
-        let projector = student.projector.as_ref().expect("a student of Barlow Twins has its projector");
-        let seen = features.student.get(&self.kind).expect("read because of reads").clone();
-        let (batch, dim) = (features.batch, seen.dims()[1]);
-        let view = |index: usize| projector.forward(seen.clone().slice([index * batch..(index + 1) * batch, 0..dim]));
-        let (on, off) = redundancy(view(0), view(1));
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let projector = step.student.projector.as_ref().expect("a student of Barlow Twins has its projector");
+        let class = step.features.student_class(&[self.kind]);
+        let (batch, dim) = (step.features.batch, class.dims()[1]);
+        // BatchNorm's statistics are each view's own.
+        let view = |index: usize| projector.forward(class.clone().slice([index * batch..(index + 1) * batch, 0..dim]));
+        let (first, second) = (view(0), view(1));
+        let embeddings = Tensor::cat(vec![first.clone().inner(), second.clone().inner()], 0);
+        let (on, off) = redundancy(first, second);
         let total = on.clone() + off.clone() * self.off_diagonal;
         let metrics = vec![
             ("loss_barlow", total.clone().inner()),
             ("barlow_on_diagonal", on.inner()),
             ("barlow_off_diagonal", off.inner()),
         ];
-        Loss { total, metrics, pending: Pending::new() }
+        Loss { total, metrics, pending: Pending::new(), outputs: [(outputs::EMBEDDINGS, embeddings)].into() }
     }
-
-    fn commit(&mut self, _pending: &Pending<A::InnerBackend>) {}
-
-    fn state(&self) -> BTreeMap<String, HostTensor> {
-        BTreeMap::new()
-    }
-
-    fn restore(&mut self, _state: &BTreeMap<String, HostTensor>) {}
 }
 
 #[cfg(test)]

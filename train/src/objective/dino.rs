@@ -1,22 +1,26 @@
 //! DINO's loss (Caron et al. 2021, algorithm 1; spec/pretraining.md 1.5): the student's views predict the teacher's
-//! distribution over prototypes on the other global views; the teacher is centred and sharpened.
+//! distribution over prototypes on the other global views; the teacher is sharpened, and centred or
+//! spread over the batch by Sinkhorn and Knopp's normalisation.
 
-use super::{Features, Loss, Objective, Pending};
-use crate::model::{HostTensor, Network, host_values};
-use crate::optimise::StepSchedule;
+use super::sinkhorn::{ROUNDS, sinkhorn};
+use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
+use crate::model::{HostTensor, host_values};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
+use lapidary_schemas::config::{ObjectiveConfig, Targets, ViewKind};
 use std::collections::BTreeMap;
 
 const CENTER: &str = "dino.center";
+/// The least probability that a logarithm is taken of.
+const LOG_MIN: f64 = 1e-30;
 
 /// Self-distillation with no labels.
 #[derive(Debug)]
 pub struct Dino<B: Backend> {
     student_temperature: f64,
     center_momentum: f64,
+    targets: Targets,
     /// Running mean of the teacher's logits, shape `[1, prototypes]`.
     center: Tensor<B, 2>,
 }
@@ -27,6 +31,7 @@ impl<B: Backend> Dino<B> {
         Self {
             student_temperature: config.student_temperature,
             center_momentum: config.center_momentum,
+            targets: config.targets,
             center: Tensor::zeros([1, config.prototypes], device),
         }
     }
@@ -35,14 +40,14 @@ impl<B: Backend> Dino<B> {
 /// The student's cross-entropy to the teacher's distributions, shape `[1]`.
 ///
 /// # Shapes
-/// - student: logits over temperature, `[views * batch, prototypes]`, the global views first
+/// - log_p: the student's log-distributions, `[views * batch, prototypes]`, the global views first
 /// - teacher: distributions, `[globals * batch, prototypes]`
 ///
 /// The mean over the batch and over all pairs of a teacher's view and another view of the student.
-pub(super) fn cross_entropy<B: Backend>(student: Tensor<B, 2>, teacher: Tensor<B, 2>, batch: usize) -> Tensor<B, 1> {
-    let [rows, prototypes] = student.dims();
+pub(super) fn cross_entropy<B: Backend>(log_p: Tensor<B, 2>, teacher: Tensor<B, 2>, batch: usize) -> Tensor<B, 1> {
+    let [rows, prototypes] = log_p.dims();
     let (views, globals) = (rows / batch, teacher.dims()[0] / batch);
-    let log_p = log_softmax(student, 1).reshape([views, batch, prototypes]);
+    let log_p = log_p.reshape([views, batch, prototypes]);
     let q = teacher.reshape([globals, batch, prototypes]);
     // A teacher's view is compared with all views but itself: with their sum, less its own.
     let all = log_p.clone().sum_dim(0);
@@ -52,46 +57,46 @@ pub(super) fn cross_entropy<B: Backend>(student: Tensor<B, 2>, teacher: Tensor<B
 }
 
 impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
-    fn reads(&self, kind: ViewKind) -> bool {
-        matches!(kind, ViewKind::Global | ViewKind::Local)
+    fn name(&self) -> &'static str {
+        "dino"
     }
 
-    fn needs_teacher(&self) -> bool {
-        true
+    fn needs(&self) -> Needs {
+        Needs { student: vec![ViewKind::Global, ViewKind::Local], teacher: vec![ViewKind::Global], ..Needs::default() }
     }
 
-    fn loss(
-        &self,
-        features: &Features<A>,
-        student: &Network<A>,
-        teacher: &Network<A::InnerBackend>,
-        schedule: &StepSchedule,
-    ) -> Loss<A> {
-        let head = student.head.as_ref().expect("a student of DINO has its head: made in Network::student");
-        let teacher_head = teacher.head.as_ref().expect("the teacher is a copy of the student");
-        let seen: Vec<Tensor<A, 2>> =
-            [ViewKind::Global, ViewKind::Local].iter().filter_map(|kind| features.student.get(kind).cloned()).collect();
-        let student_logits = head.forward(Tensor::cat(seen, 0)) / self.student_temperature;
-        let teacher_features = features.teacher.clone().expect("asked for by needs_teacher");
-        let teacher_logits = teacher_head.forward(teacher_features);
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let head = step.student.head.as_ref().expect("a student of DINO has its head: made in Network::student");
+        let teacher_head = step.teacher.head.as_ref().expect("the teacher is a copy of the student");
+        let class = step.features.student_class(&[ViewKind::Global, ViewKind::Local]);
+        let log_p = log_softmax(head.forward(class) / self.student_temperature, 1);
+        let teacher_logits = teacher_head.forward(step.features.teacher_class(&[ViewKind::Global]));
 
-        // The loss uses the centre of the step before.
-        let sharpened = (teacher_logits.clone() - self.center.clone()) / schedule.teacher_temperature;
-        let log_q = log_softmax(sharpened.clone(), 1);
-        let q = softmax(sharpened, 1);
-        let entropy = (q.clone() * log_q).sum_dim(1).mean().neg();
+        let temperature = step.schedule.teacher_temperature;
+        let q = match self.targets {
+            // The loss uses the centre of the step before.
+            Targets::Centre => softmax((teacher_logits.clone() - self.center.clone()) / temperature, 1),
+            Targets::Sinkhorn => sinkhorn(teacher_logits.clone(), temperature, ROUNDS),
+        };
+        // Of what underflowed to 0 the product is 0.
+        let entropy = (q.clone() * q.clone().clamp_min(LOG_MIN).log()).sum_dim(1).mean().neg();
         let confidence = q.clone().mean_dim(0).max();
-        let total = cross_entropy(student_logits, Tensor::from_inner(q), features.batch);
-        let mean = teacher_logits.mean_dim(0);
-        let center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
-        let center_norm = (center.clone() * center.clone()).sum().sqrt();
-        let metrics = vec![
+        let total = cross_entropy(log_p.clone(), Tensor::from_inner(q.clone()), step.features.batch);
+        let mut metrics = vec![
             ("loss_dino", total.clone().inner()),
             ("teacher_entropy", entropy),
             ("top_prototype_share", confidence),
-            ("center_norm", center_norm),
         ];
-        Loss { total, metrics, pending: Pending::from([(CENTER, center)]) }
+        let mut pending = Pending::new();
+        if self.targets == Targets::Centre {
+            let mean = teacher_logits.mean_dim(0);
+            let center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
+            metrics.push(("center_norm", (center.clone() * center.clone()).sum().sqrt()));
+            pending.insert(CENTER, center);
+        }
+        let outputs =
+            [(outputs::TEACHER, q), (outputs::STUDENT, log_p.inner()), (outputs::CENTER, self.center.clone())];
+        Loss { total, metrics, pending, outputs: outputs.into() }
     }
 
     fn commit(&mut self, pending: &Pending<A::InnerBackend>) {
@@ -151,7 +156,7 @@ mod tests {
         let teacher = softmax(logits(2 * batch, k, 1.1), 1);
         let host = |t: &Tensor<Flex, 2>| t.to_data().to_vec::<f32>().expect("f32");
         let expected = cross_entropy_reference(&host(&student), &host(&teacher), batch, k);
-        let loss = f64::from(cross_entropy(student, teacher, batch).into_scalar());
+        let loss = f64::from(cross_entropy(log_softmax(student, 1), teacher, batch).into_scalar());
         assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");
     }
 
@@ -159,7 +164,7 @@ mod tests {
     fn constant_logits_lose_exactly_ln_k() {
         let device = Default::default();
         let uniform = Tensor::<Flex, 2>::ones([4, 7], &device) / 7.0;
-        let loss = cross_entropy(Tensor::ones([8, 7], &device), uniform, 2).into_scalar();
+        let loss = cross_entropy(log_softmax(Tensor::ones([8, 7], &device), 1), uniform, 2).into_scalar();
         assert!((loss - 7f32.ln()).abs() < 1e-6);
     }
 }

@@ -5,9 +5,117 @@
 //! views, of which those without a mask count as 0. iBOT's (a mean over images, view by view) and DINOv2's (weights of one over
 //! the view's masked patches, summed, over the number of views) are both this.
 
+use super::masks::MaskAmount;
+use super::sinkhorn::{ROUNDS, sinkhorn};
+use super::{Loss, Needs, Objective, Pending, StepInput, Views};
+use crate::model::{HostTensor, host_values};
 use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
+use lapidary_schemas::config::{ObjectiveConfig, Targets, ViewKind};
+use std::collections::BTreeMap;
+
+const CENTER: &str = "ibot.center";
+
+/// Masked patches of the global views, against the teacher's, through DINO's head or one of their own.
+///
+/// With a centre the teacher's head sees every patch: logits of `views * batch * patches * prototypes` values.
+#[derive(Debug)]
+pub(super) struct Ibot<B: Backend> {
+    student_temperature: f64,
+    center_momentum: f64,
+    targets: Targets,
+    amount: MaskAmount,
+    /// Running mean of the teacher's logits of patches, shape `[1, prototypes]`.
+    center: Tensor<B, 2>,
+}
+
+impl<B: Backend> Ibot<B> {
+    /// The loss with a centre of zeros.
+    pub(super) fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
+        Self {
+            student_temperature: config.student_temperature,
+            center_momentum: config.center_momentum,
+            targets: config.targets,
+            amount: MaskAmount { share: config.mask_share, ratio: config.mask_ratio },
+            center: Tensor::zeros([1, config.prototypes], device),
+        }
+    }
+}
+
+/// The patches of the global views and their mask, group by group, all of one size.
+fn global_patches<B: Backend>(views: &[Views<B>]) -> (Tensor<B, 3>, Vec<u8>) {
+    let globals = || views.iter().filter(|views| views.kind == ViewKind::Global);
+    let patches = globals().filter_map(|views| views.patches.clone()).collect();
+    (Tensor::cat(patches, 0), globals().flat_map(|views| views.mask.iter().copied()).collect())
+}
+
+impl<A: AutodiffBackend> Objective<A> for Ibot<A::InnerBackend> {
+    fn name(&self) -> &'static str {
+        "ibot"
+    }
+
+    fn needs(&self) -> Needs {
+        let globals = vec![ViewKind::Global];
+        Needs { student: globals.clone(), teacher: globals, patches: true, masks: Some(self.amount) }
+    }
+
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let head = step.student.patch_head.as_ref().or(step.student.head.as_ref());
+        let head = head.expect("a student of iBOT has a head: made in Network::student");
+        let teacher_head = step.teacher.patch_head.as_ref().or(step.teacher.head.as_ref());
+        let teacher_head = teacher_head.expect("the teacher is a copy of the student");
+        let (patches, mask) = global_patches(&step.features.student);
+        let (of_teacher, _) = global_patches(&step.features.teacher);
+        let masked = MaskedPatches::new(&mask, patches.dims()[1]);
+        let temperature = step.schedule.teacher_temperature;
+        let mut pending = Pending::new();
+        let targets = match self.targets {
+            Targets::Centre => {
+                let [views, count, dim] = of_teacher.dims();
+                let logits = teacher_head.forward(of_teacher.reshape([views * count, dim]));
+                pending.insert(CENTER, next_center(self.center.clone(), logits.clone(), self.center_momentum));
+                let prototypes = logits.dims()[1];
+                (!masked.is_empty()).then(|| {
+                    let logits = masked.of(logits.reshape([views, count, prototypes]));
+                    centred_targets(logits, self.center.clone(), temperature)
+                })
+            }
+            Targets::Sinkhorn => {
+                (!masked.is_empty()).then(|| sinkhorn(teacher_head.forward(masked.of(of_teacher)), temperature, ROUNDS))
+            }
+        };
+        let total = match targets {
+            Some(targets) => {
+                let logits = head.forward(masked.of(patches)) / self.student_temperature;
+                ibot(logits, Tensor::from_inner(targets), &masked)
+            }
+            // Nothing is masked: no loss, and a gradient of zeros.
+            None => patches.sum() * 0.0,
+        };
+        let metrics = vec![("loss_ibot", total.clone().inner())];
+        Loss { total, metrics, pending, outputs: BTreeMap::new() }
+    }
+
+    fn commit(&mut self, pending: &Pending<A::InnerBackend>) {
+        if let Some(center) = pending.get(CENTER) {
+            self.center = center.clone();
+        }
+    }
+
+    fn state(&self) -> BTreeMap<String, HostTensor> {
+        let shape = self.center.dims().to_vec();
+        let values = host_values(self.center.clone().reshape([shape[1]]));
+        BTreeMap::from([(CENTER.to_owned(), HostTensor { shape, values })])
+    }
+
+    fn restore(&mut self, state: &BTreeMap<String, HostTensor>) {
+        if let Some(center) = state.get(CENTER) {
+            let shape = [1, center.values.len()];
+            self.center = Tensor::from_data(TensorData::new(center.values.clone(), shape), &self.center.device());
+        }
+    }
+}
 
 /// Which patches are masked, and what each weighs.
 #[derive(Debug, Clone, PartialEq)]

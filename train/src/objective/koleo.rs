@@ -2,8 +2,32 @@
 //! they spread over the sphere. It has no head, and is taken of each global view's class features by itself.
 
 use super::contrast::l2_normalise;
-use burn::tensor::backend::Backend;
+use super::{Loss, Needs, Objective, Pending, StepInput};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, Tensor};
+use lapidary_schemas::config::ViewKind;
+use std::collections::BTreeMap;
+
+/// The sum over an image's global views of KoLeo, each among the batch's same view.
+#[derive(Debug)]
+pub(super) struct KoLeo;
+
+impl<A: AutodiffBackend> Objective<A> for KoLeo {
+    fn name(&self) -> &'static str {
+        "koleo"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { student: vec![ViewKind::Global], ..Needs::default() }
+    }
+
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let views = step.features.student_class(&[ViewKind::Global]).split(step.features.batch, 0).into_iter();
+        let total = views.map(koleo).reduce(|sum, view| sum + view).expect("the plan has global views: see limits");
+        let metrics = vec![("loss_koleo", total.clone().inner())];
+        Loss { total, metrics, pending: Pending::new(), outputs: BTreeMap::new() }
+    }
+}
 
 /// Added to each component of a difference, and to its length.
 const DISTANCE_MIN: f64 = 1e-8;

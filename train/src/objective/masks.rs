@@ -5,6 +5,7 @@
 //! same masks, and a resumed run those of the run that was cut off.
 
 use lapidary_pipeline::random::{ChaCha8Rng, Purpose, Rng, RngExt, keyed};
+use std::ops::Range;
 
 /// Attempts at a block before a mask is left as it is.
 const ATTEMPTS: usize = 10;
@@ -106,12 +107,19 @@ pub struct MaskAmount {
 ///
 /// # Arguments
 /// - images: the batch's images by id, whose order is that of the mask
-/// - views: views an image
-pub fn step_masks(seed: u64, step: u64, images: &[u64], views: usize, grid: Grid, amount: MaskAmount) -> Vec<u8> {
-    let mut drawn: Vec<(u64, usize, ChaCha8Rng)> = (0..views * images.len())
+/// - views: the views of an image, by their number among its global views
+pub fn step_masks(
+    seed: u64,
+    step: u64,
+    images: &[u64],
+    views: Range<usize>,
+    grid: Grid,
+    amount: MaskAmount,
+) -> Vec<u8> {
+    let mut drawn: Vec<(u64, usize, ChaCha8Rng)> = (0..views.len() * images.len())
         .map(|row| {
             let mut rng = keyed(seed, Purpose::PatchMask, step, images[row % images.len()]);
-            rng.set_stream((row / images.len()) as u64);
+            rng.set_stream((views.start + row / images.len()) as u64);
             (rng.next_u64(), row, rng)
         })
         .collect();
@@ -173,7 +181,7 @@ mod tests {
     #[test]
     fn half_of_the_views_are_masked_each_in_its_part_of_the_range() {
         let images: Vec<u64> = (0..20).collect();
-        let mut sums: Vec<usize> = step_masks(3, 9, &images, 2, GRID, DINOV2)
+        let mut sums: Vec<usize> = step_masks(3, 9, &images, 0..2, GRID, DINOV2)
             .chunks(64)
             .map(|mask| mask.iter().map(|masked| usize::from(*masked)).sum())
             .collect();
@@ -186,7 +194,7 @@ mod tests {
     #[test]
     fn a_batch_in_another_order_has_the_same_masks() {
         let (images, moved) = ([5, 9, 2, 7], [7, 5, 2, 9]);
-        let masks = |images: &[u64]| step_masks(1, 4, images, 2, GRID, DINOV2);
+        let masks = |images: &[u64]| step_masks(1, 4, images, 0..2, GRID, DINOV2);
         let (first, second) = (masks(&images), masks(&moved));
         assert!(first.contains(&1));
         for view in 0..2 {
@@ -195,15 +203,15 @@ mod tests {
                 assert_eq!(second[(view * 4 + at) * 64..][..64], first[(view * 4 + before) * 64..][..64]);
             }
         }
-        assert_ne!(first, step_masks(1, 5, &images, 2, GRID, DINOV2));
-        assert_ne!(first, step_masks(2, 4, &images, 2, GRID, DINOV2));
+        assert_ne!(first, step_masks(1, 5, &images, 0..2, GRID, DINOV2));
+        assert_ne!(first, step_masks(2, 4, &images, 0..2, GRID, DINOV2));
     }
 
     #[test]
     fn nothing_is_masked_where_no_view_or_no_patch_is_to_be() {
         for (share, ratio) in [(0.0, [0.1, 0.5]), (1.0, [0.0, 0.0])] {
             let amount = MaskAmount { share, ratio };
-            assert!(step_masks(1, 1, &[1, 2, 3], 2, GRID, amount).iter().all(|masked| *masked == 0));
+            assert!(step_masks(1, 1, &[1, 2, 3], 0..2, GRID, amount).iter().all(|masked| *masked == 0));
         }
     }
 

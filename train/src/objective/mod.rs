@@ -1,38 +1,89 @@
-//! Objectives: what a step minimises. Each is a value of one trait; the hybrid is a weighted sum of its two parents.
+//! Objectives: what a step minimises. Each is a value of one trait that declares what it needs, and the trainer provides it
+//! (spec/objectives.md section 12); a run's objective is a weighted list of them.
 
+mod balance;
 mod barlow;
 #[cfg(test)]
 mod comparison;
 pub mod contrast;
 mod dino;
 pub mod distill;
+mod features;
 pub mod gram;
 pub mod ibot;
 pub mod koleo;
+#[cfg(test)]
+mod learning;
 pub mod masks;
 pub mod simclr;
 pub mod sinkhorn;
 pub mod vicreg;
 
+pub use balance::Balance;
 pub use barlow::BarlowTwins;
 pub use dino::Dino;
+pub use features::{Features, Views};
+use ibot::Ibot;
+use koleo::KoLeo;
+use masks::MaskAmount;
+use simclr::SimClr;
+use vicreg::Vicreg;
 
 use crate::model::{HostTensor, Network};
 use crate::optimise::StepSchedule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use lapidary_schemas::config::{ObjectiveConfig, ObjectiveKind, ViewKind};
+use lapidary_schemas::config::{BarlowBalance, ObjectiveConfig, ObjectiveKind, ViewKind};
 use std::collections::BTreeMap;
 
-/// Features of a step's views.
+/// What an objective needs of a step.
+#[derive(Debug, Clone, Default)]
+pub struct Needs {
+    /// Kinds of views that it reads the student's features of.
+    pub student: Vec<ViewKind>,
+    /// Kinds of views that it reads the teacher's features of; where there are some, a teacher follows the student.
+    pub teacher: Vec<ViewKind>,
+    /// Patch tokens of the global views besides class tokens.
+    pub patches: bool,
+    /// How much of the student's global views is masked.
+    pub masks: Option<MaskAmount>,
+}
+
+impl Needs {
+    /// What two objectives need together.
+    fn and(mut self, other: Self) -> Self {
+        for (all, more) in [(&mut self.student, other.student), (&mut self.teacher, other.teacher)] {
+            all.extend(more);
+            all.sort();
+            all.dedup();
+        }
+        self.patches |= other.patches;
+        self.masks = self.masks.or(other.masks);
+        self
+    }
+
+    /// Whether views of this kind are read.
+    pub fn reads(&self, kind: ViewKind) -> bool {
+        self.student.contains(&kind) || self.teacher.contains(&kind)
+    }
+
+    /// Whether a teacher follows the student.
+    pub fn has_teacher(&self) -> bool {
+        !self.teacher.is_empty()
+    }
+}
+
+/// What a step gives to an objective.
 #[derive(Debug)]
-pub struct Features<B: AutodiffBackend> {
-    /// Images in the batch.
-    pub batch: usize,
-    /// The student's features of each kind of view, shape `[views * batch, dim]`, view by view.
-    pub student: BTreeMap<ViewKind, Tensor<B, 2>>,
-    /// The teacher's features of the global views, shape `[views * batch, dim]`; none when no objective asks for them.
-    pub teacher: Option<Tensor<B::InnerBackend, 2>>,
+pub struct StepInput<'a, B: AutodiffBackend> {
+    /// Both networks' features.
+    pub features: &'a Features<B>,
+    /// The student, for its heads.
+    pub student: &'a Network<B>,
+    /// The teacher, for its heads.
+    pub teacher: &'a Network<B::InnerBackend>,
+    /// What holds at the step.
+    pub schedule: &'a StepSchedule,
 }
 
 /// What an objective will remember once a step is taken, by name.
@@ -47,88 +98,114 @@ pub struct Loss<B: AutodiffBackend> {
     pub metrics: Vec<(&'static str, Tensor<B::InnerBackend, 1>)>,
     /// For [`Objective::commit`], when the step is taken.
     pub pending: Pending<B::InnerBackend>,
+    /// What a look at the run's health reads, by the names of [`outputs`].
+    pub outputs: BTreeMap<&'static str, Tensor<B::InnerBackend, 2>>,
+}
+
+/// Names in [`Loss::outputs`].
+pub mod outputs {
+    /// The teacher's distributions over prototypes, `[globals * batch, K]`.
+    pub const TEACHER: &str = "teacher_distributions";
+    /// The student's log-distributions, `[views * batch, K]`, the global views first.
+    pub const STUDENT: &str = "student_log_distributions";
+    /// The running centre, `[1, K]`.
+    pub const CENTER: &str = "center";
+    /// Embeddings of two views, `[2 * batch, width]`.
+    pub const EMBEDDINGS: &str = "embeddings";
 }
 
 /// What a step minimises.
 pub trait Objective<B: AutodiffBackend>: Send + Sync {
-    /// Whether it reads views of this kind.
-    fn reads(&self, kind: ViewKind) -> bool;
-    /// Whether it needs the teacher's features.
-    fn needs_teacher(&self) -> bool;
+    /// Its name in metrics: `loss_NAME`, `gradient_norm_NAME`.
+    fn name(&self) -> &'static str;
+    /// What it needs.
+    fn needs(&self) -> Needs;
     /// The loss of a step, which changes nothing: what the objective would remember is pending.
-    fn loss(
-        &self,
-        features: &Features<B>,
-        student: &Network<B>,
-        teacher: &Network<B::InnerBackend>,
-        schedule: &StepSchedule,
-    ) -> Loss<B>;
+    fn loss(&self, step: &StepInput<'_, B>) -> Loss<B>;
     /// Remembers what was pending in a loss whose step is taken (DINO's centre).
-    fn commit(&mut self, pending: &Pending<B::InnerBackend>);
+    fn commit(&mut self, _pending: &Pending<B::InnerBackend>) {}
     /// What it remembers from step to step, for checkpoints.
-    fn state(&self) -> BTreeMap<String, HostTensor>;
-    /// Goes on from what [`Objective::state`] gave.
-    fn restore(&mut self, state: &BTreeMap<String, HostTensor>);
+    fn state(&self) -> BTreeMap<String, HostTensor> {
+        BTreeMap::new()
+    }
+    /// Resumes from what [`Objective::state`] gave.
+    fn restore(&mut self, _state: &BTreeMap<String, HostTensor>) {}
 }
 
 /// A weighted sum of objectives: L = sum of weight * part (the hybrid of Podsiadly and Lay 2025, eq. for L_total).
 pub struct Weighted<B: AutodiffBackend> {
+    /// Weights as configured, and their objectives.
     parts: Vec<(f64, Box<dyn Objective<B>>)>,
+    /// Holds the first part's gradient norm to the second's.
+    balance: Option<Balance>,
 }
 
-impl<B: AutodiffBackend> Objective<B> for Weighted<B> {
-    fn reads(&self, kind: ViewKind) -> bool {
-        self.parts.iter().any(|(_, part)| part.reads(kind))
+impl<B: AutodiffBackend> Weighted<B> {
+    /// What all parts need.
+    pub fn needs(&self) -> Needs {
+        self.parts.iter().fold(Needs::default(), |needs, (_, part)| needs.and(part.needs()))
     }
 
-    fn needs_teacher(&self) -> bool {
-        self.parts.iter().any(|(_, part)| part.needs_teacher())
+    /// Each part with the weight that it has at the step at hand.
+    pub fn parts(&self) -> impl Iterator<Item = (f64, &dyn Objective<B>)> {
+        let balanced = self.balance.as_ref().and_then(|balance| balance.scale());
+        self.parts
+            .iter()
+            .enumerate()
+            .map(move |(index, (weight, part))| (balanced.filter(|_| index == 0).unwrap_or(*weight), part.as_ref()))
     }
 
-    fn loss(
-        &self,
-        features: &Features<B>,
-        student: &Network<B>,
-        teacher: &Network<B::InnerBackend>,
-        schedule: &StepSchedule,
-    ) -> Loss<B> {
-        let (mut metrics, mut pending) = (Vec::new(), Pending::new());
-        let mut total: Option<Tensor<B, 1>> = None;
-        for (weight, part) in &self.parts {
-            let loss = part.loss(features, student, teacher, schedule);
-            let weighted = loss.total * *weight;
-            total = Some(total.map_or(weighted.clone(), |sum| sum + weighted));
-            metrics.extend(loss.metrics);
-            pending.extend(loss.pending);
-        }
-        Loss { total: total.expect("an objective has a part: made in build"), metrics, pending }
-    }
-
-    fn commit(&mut self, pending: &Pending<B::InnerBackend>) {
+    /// Remembers what was pending, and the parts' gradient norms before their weights, of a step that is taken.
+    pub fn commit(&mut self, pending: &Pending<B::InnerBackend>, gradient_norms: &[f64]) {
         self.parts.iter_mut().for_each(|(_, part)| part.commit(pending));
+        if let (Some(balance), [first, second, ..]) = (&mut self.balance, gradient_norms) {
+            balance.note(*first, *second * self.parts[1].0);
+        }
     }
 
-    fn state(&self) -> BTreeMap<String, HostTensor> {
-        self.parts.iter().flat_map(|(_, part)| part.state()).collect()
+    /// What is remembered from step to step.
+    pub fn state(&self) -> BTreeMap<String, HostTensor> {
+        let balance = self.balance.iter().flat_map(Balance::state);
+        self.parts.iter().flat_map(|(_, part)| part.state()).chain(balance).collect()
     }
 
-    fn restore(&mut self, state: &BTreeMap<String, HostTensor>) {
+    /// Resumes from what [`Weighted::state`] gave.
+    pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>) {
         self.parts.iter_mut().for_each(|(_, part)| part.restore(state));
+        self.balance.iter_mut().for_each(|balance| balance.restore(state));
     }
 }
+
+/// The scale that the paper's table of final losses comes to: the hybrid's less DINO's over Barlow Twins' (Podsiadly and Lay
+/// 2025; the text gives none).
+const PAPER_SCALE: f64 = (7.720 - 2.297) / 384.425;
 
 /// The objective of a configuration; `kinds` are those that the plan holds.
 pub fn build<B: AutodiffBackend>(config: &ObjectiveConfig, kinds: &[ViewKind], device: &B::Device) -> Weighted<B> {
-    let barlow_scale = if config.barlow_scale > 0.0 { config.barlow_scale } else { 1.0 / config.barlow_dim as f64 };
-    let dino = || Box::new(Dino::<B::InnerBackend>::new(config, device)) as Box<dyn Objective<B>>;
-    let barlow = || {
-        let kind = if kinds.contains(&ViewKind::Barlow) { ViewKind::Barlow } else { ViewKind::Global };
-        Box::new(BarlowTwins::new(config.barlow_off_diagonal, kind)) as Box<dyn Objective<B>>
+    let barlow_scale = match config.barlow_balance {
+        _ if config.barlow_scale > 0.0 => config.barlow_scale,
+        BarlowBalance::Paper => PAPER_SCALE,
+        BarlowBalance::Width | BarlowBalance::Matched => 1.0 / config.barlow_dim as f64,
     };
-    let parts = match config.kind {
+    let dino = || Box::new(Dino::<B::InnerBackend>::new(config, device)) as Box<dyn Objective<B>>;
+    // The views of which two are compared without a teacher.
+    let compared = if kinds.contains(&ViewKind::Barlow) { ViewKind::Barlow } else { ViewKind::Global };
+    let barlow = || Box::new(BarlowTwins::new(config.barlow_off_diagonal, compared)) as Box<dyn Objective<B>>;
+    let mut parts: Vec<(f64, Box<dyn Objective<B>>)> = match config.kind {
         ObjectiveKind::Dino => vec![(config.dino_weight, dino())],
         ObjectiveKind::BarlowTwins => vec![(barlow_scale, barlow())],
         ObjectiveKind::Hybrid => vec![(barlow_scale, barlow()), (config.dino_weight, dino())],
+        ObjectiveKind::Vicreg => vec![(1.0, Box::new(Vicreg::new(config.vicreg_weights, compared)))],
+        ObjectiveKind::Simclr => vec![(1.0, Box::new(SimClr::new(config.simclr_temperature, compared)))],
     };
-    Weighted { parts }
+    if config.ibot_weight > 0.0 {
+        parts.push((config.ibot_weight, Box::new(Ibot::<B::InnerBackend>::new(config, device))));
+    }
+    if config.koleo_weight > 0.0 {
+        parts.push((config.koleo_weight, Box::new(KoLeo)));
+    }
+    let matched = config.kind == ObjectiveKind::Hybrid
+        && config.barlow_scale == 0.0
+        && config.barlow_balance == BarlowBalance::Matched;
+    Weighted { parts, balance: matched.then(|| Balance::new(config.barlow_gradient_ratio)) }
 }

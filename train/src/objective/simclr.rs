@@ -4,8 +4,44 @@
 //! its numbers are twice these.
 
 use super::contrast::{contrast, l2_normalise};
-use burn::tensor::backend::Backend;
+use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, Tensor};
+use lapidary_schemas::config::ViewKind;
+
+/// NT-Xent of an image's first two views of a kind, through the projector.
+#[derive(Debug)]
+pub(super) struct SimClr {
+    temperature: f64,
+    kind: ViewKind,
+}
+
+impl SimClr {
+    pub(super) fn new(temperature: f64, kind: ViewKind) -> Self {
+        Self { temperature, kind }
+    }
+}
+
+impl<A: AutodiffBackend> Objective<A> for SimClr {
+    fn name(&self) -> &'static str {
+        "simclr"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { student: vec![self.kind], ..Needs::default() }
+    }
+
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let projector = step.student.projector.as_ref().expect("a student of SimCLR has its projector");
+        let class = step.features.student_class(&[self.kind]);
+        // BatchNorm's statistics are over both views at once.
+        let embeddings = projector.forward(class.slice([0..2 * step.features.batch]));
+        let total = ntxent(embeddings.clone(), self.temperature);
+        let metrics = vec![("loss_simclr", total.clone().inner())];
+        let outputs = [(outputs::EMBEDDINGS, embeddings.inner())].into();
+        Loss { total, metrics, pending: Pending::new(), outputs }
+    }
+}
 
 /// NT-Xent of two views, shape `[1]`.
 ///

@@ -5,12 +5,55 @@
 //! halved over the two views (solo-learn's is not) and the covariance term is the sum of both.
 
 use super::contrast::off_diagonal_squares;
+use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use lapidary_schemas::config::ViewKind;
 
 /// Added to a variance before its root.
 const VARIANCE_MIN: f64 = 1e-4;
+
+/// VICReg of an image's first two views of a kind, through the projector.
+#[derive(Debug)]
+pub(super) struct Vicreg {
+    weights: [f64; 3],
+    kind: ViewKind,
+}
+
+impl Vicreg {
+    pub(super) fn new(weights: [f64; 3], kind: ViewKind) -> Self {
+        Self { weights, kind }
+    }
+}
+
+impl<A: AutodiffBackend> Objective<A> for Vicreg {
+    fn name(&self) -> &'static str {
+        "vicreg"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { student: vec![self.kind], ..Needs::default() }
+    }
+
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let projector = step.student.projector.as_ref().expect("a student of VICReg has its projector");
+        let (class, batch) = (step.features.student_class(&[self.kind]), step.features.batch);
+        // BatchNorm's statistics are each view's own.
+        let view = |index: usize| projector.forward(class.clone().slice([index * batch..(index + 1) * batch]));
+        let (first, second) = (view(0), view(1));
+        let embeddings = Tensor::cat(vec![first.clone().inner(), second.clone().inner()], 0);
+        let terms = vicreg(first, second);
+        let mut metrics = vec![
+            ("vicreg_invariance", terms.invariance.clone().inner()),
+            ("vicreg_variance", terms.variance.clone().inner()),
+            ("vicreg_covariance", terms.covariance.clone().inner()),
+        ];
+        let total = terms.weighted(self.weights);
+        metrics.push(("loss_vicreg", total.clone().inner()));
+        Loss { total, metrics, pending: Pending::new(), outputs: [(outputs::EMBEDDINGS, embeddings)].into() }
+    }
+}
 
 /// The three terms before their weights, shape `[1]` each.
 #[derive(Debug, Clone)]

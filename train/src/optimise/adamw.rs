@@ -3,7 +3,7 @@
 
 use super::StepSchedule;
 use super::gradients::{Gradient, Gradients};
-use crate::model::{HostTensor, Seen, host_values, map_named};
+use crate::model::{Seen, map_named};
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
@@ -80,23 +80,25 @@ impl<B: Backend> AdamW<B> {
         updated
     }
 
-    /// The state on the host: `mean.NAME`, `square.NAME`, `steps.NAME`.
-    pub fn state(&self) -> BTreeMap<String, HostTensor> {
-        let mut state = BTreeMap::new();
-        for (name, moments) in &self.moments {
-            let mut put = |kind: &str, values: Vec<f32>| {
-                state.insert(format!("{kind}.{name}"), HostTensor { shape: vec![values.len()], values });
-            };
-            put("mean", host_values(moments.mean.clone()));
-            put("square", host_values(moments.square.clone()));
-            // Exact in f32 up to 2^24 steps.
-            put("steps", vec![moments.steps as f32]);
-        }
-        state
+    /// The name of its state in checkpoints.
+    pub fn name(&self) -> &'static str {
+        "adamw"
     }
 
-    /// Goes on from what [`AdamW::state`] gave.
-    pub fn restore(state: &BTreeMap<String, HostTensor>, device: &B::Device) -> Self {
+    /// The state, flat: `mean.NAME`, `square.NAME`, `steps.NAME`.
+    pub fn tensors(&self) -> Vec<(String, Tensor<B, 1>)> {
+        let of_parameter = |(name, moments): (&String, &Moments<B>)| {
+            let Moments { mean, square, steps } = moments;
+            // Exact in f32 up to 2^24 steps.
+            let steps = Tensor::from_floats([*steps as f32], &mean.device());
+            [("mean", mean.clone()), ("square", square.clone()), ("steps", steps)]
+                .map(|(kind, tensor)| (format!("{kind}.{name}"), tensor))
+        };
+        self.moments.iter().flat_map(of_parameter).collect()
+    }
+
+    /// Resumes from the values of what [`AdamW::tensors`] gave.
+    pub fn restore(state: &BTreeMap<String, Vec<f32>>, device: &B::Device) -> Self {
         let tensor = |values: &Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [values.len()]), device);
         let mut moments = BTreeMap::new();
         for (key, mean) in state {
@@ -106,8 +108,8 @@ impl<B: Backend> AdamW<B> {
             else {
                 continue;
             };
-            let (mean, square) = (tensor(&mean.values), tensor(&square.values));
-            moments.insert(name.to_owned(), Moments { mean, square, steps: steps.values[0] as i32 });
+            let (mean, square) = (tensor(mean), tensor(square));
+            moments.insert(name.to_owned(), Moments { mean, square, steps: steps[0] as i32 });
         }
         Self { moments }
     }
@@ -117,7 +119,7 @@ impl<B: Backend> AdamW<B> {
 mod tests {
     use super::*;
     use crate::backend::Cpu;
-    use crate::model::named_gradients;
+    use crate::model::{host_values, named_gradients};
     use burn::module::{Module, Param};
     use burn_flex::Flex;
 

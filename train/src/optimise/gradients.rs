@@ -41,10 +41,10 @@ impl<B: Backend> Gradients<B> {
         Self { by_name, norm: squares.map(Tensor::sqrt) }
     }
 
-    /// The norm of all of them; none when there are none. Not finite when a value is not, or when the squares pass f32's
-    /// range.
-    pub fn norm(&self) -> Option<f64> {
-        self.norm.clone().map(|norm| f64::from(host_values(norm)[0]))
+    /// The norm of all of them, shape `[1]`; none when there are none. Not finite when a value is not, or when the squares
+    /// pass f32's range.
+    pub(crate) fn norm_tensor(&self) -> Option<Tensor<B, 1>> {
+        self.norm.clone()
     }
 
     /// The norm of each parameter's, by name.

@@ -1,22 +1,29 @@
-//! Checkpoints: all that makes a run, in one safetensors file with its digest beside it.
+//! Checkpoints: all that makes a run, in one safetensors file with its digest in a sidecar.
 //!
-//! Written under a temporary name, synced, renamed; the digest is checked on loading, and a damaged checkpoint is passed
-//! over for the one before it. The same state gives the same bytes. A value that is not finite is neither saved nor resumed
-//! from: a run does not recover from one.
+//! Tensors have timm's names and PyTorch's shapes. A checkpoint is written tensor by tensor (see [`Snapshot`]) under a temporary
+//! name, synced, renamed; the digest is checked on loading, and a damaged checkpoint is passed over for the one before it. The
+//! same state gives the same bytes. A value that is not finite is neither saved nor resumed from: a run does not recover from
+//! one. Checkpoints of version 1 are read as well.
+
+mod keep;
+mod snapshot;
+mod version_1;
+
+pub use keep::{Keep, prune, remove_halves};
+pub use snapshot::{Entry, Snapshot};
 
 use crate::model::HostTensor;
 use crate::{Result, TrainError};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{digest_of_bytes, write_json, write_synced};
+use lapidary_pipeline::stage::{digest_of_bytes, write_json};
 use lapidary_schemas::Digest;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The checkpoint that a finished run ends with.
 pub const FINAL: &str = "final";
-const KEPT: usize = 2;
 
 /// A run's state after a number of steps.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +32,7 @@ pub struct Checkpoint {
     pub step: usize,
     /// How many of them were skipped.
     pub skipped: Skipped,
-    /// Tensors by name, prefixed `student.`, `teacher.`, `adamw.` and `objective.`.
+    /// Tensors by name, prefixed `student.`, `teacher.`, `adamw.` or `lars.`, and `objective.`.
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
@@ -47,9 +54,12 @@ impl Skipped {
 
 /// What stands beside a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
-struct Beside {
+struct Sidecar {
     step: usize,
     digest: Digest,
+    /// k-NN accuracy of the teacher, where it was measured: the best checkpoint is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
 }
 
 /// What a checkpoint says of itself, within its digest.
@@ -66,7 +76,10 @@ fn is_nothing(skipped: &Skipped) -> bool {
     *skipped == Skipped::default()
 }
 
-const FORMAT: &str = "lapidary checkpoint 1";
+/// Names and shapes are timm's and PyTorch's.
+const FORMAT: &str = "lapidary checkpoint 2";
+/// Names and shapes are burn's.
+const FORMAT_1: &str = "lapidary checkpoint 1";
 /// The key of [`About`] in the file's metadata.
 const ABOUT: &str = "lapidary";
 
@@ -79,41 +92,13 @@ impl Checkpoint {
         self.tensors.iter().filter_map(strip).collect()
     }
 
-    /// Writes the checkpoint as `NAME.safetensors`.
-    ///
-    /// # Errors
-    /// [`TrainError::BrokenState`] when a value is not finite, and nothing is written; when the disk refuses.
-    pub fn save(&self, folder: &Path, name: &str) -> Result<()> {
-        if let Some(tensor) = self.not_finite() {
-            return Err(TrainError::BrokenState { path: file(folder, name), tensor: tensor.to_owned() });
-        }
-        self.save_as_it_is(folder, name)
-    }
-
-    /// The same, finite or not: for a dump.
-    pub(crate) fn save_as_it_is(&self, folder: &Path, name: &str) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(PipelineError::io("create folder", folder))?;
-        let path = file(folder, name);
-        let fault =
-            |e: safetensors::SafeTensorError| TrainError::Checkpoint { path: path.clone(), detail: e.to_string() };
-        let bytes: BTreeMap<&String, Vec<u8>> = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name, tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let mut views = Vec::with_capacity(bytes.len());
-        for (name, bytes) in &bytes {
-            let shape = self.tensors[*name].shape.clone();
-            views.push((name.as_str(), TensorView::new(Dtype::F32, shape, bytes).map_err(fault)?));
-        }
-        // A single entry, because the order of a hash map is not repeatable.
-        let about = About { format: FORMAT.to_owned(), step: self.step, skipped: self.skipped };
-        let about = serde_json::to_string(&about).map_err(|e| PipelineError::format(&path, e))?;
-        let metadata = HashMap::from([(ABOUT.to_owned(), about)]);
-        let whole = safetensors::serialize(views, Some(metadata)).map_err(fault)?;
-        write_synced(&path, &whole)?;
-        write_json(&folder.join(format!("{name}.json")), &Beside { step: self.step, digest: digest_of_bytes(&whole) })?;
-        Ok(())
+    /// The same as a snapshot, to be written.
+    pub fn snapshot(&self) -> Snapshot {
+        let entry = |(name, tensor): (&String, &HostTensor)| {
+            let tensor = tensor.clone();
+            Entry::new(name.clone(), tensor.shape.clone(), move || tensor.values.clone())
+        };
+        Snapshot { step: self.step, skipped: self.skipped, entries: self.tensors.iter().map(entry).collect() }
     }
 
     /// The first tensor that holds a value that is not finite.
@@ -139,11 +124,9 @@ impl Checkpoint {
     pub(crate) fn load_as_it_is(folder: &Path, name: &str) -> Result<Self> {
         let path = file(folder, name);
         let fault = |detail: String| TrainError::Checkpoint { path: path.clone(), detail };
-        let beside = folder.join(format!("{name}.json"));
-        let beside = std::fs::read(&beside).map_err(PipelineError::io("read", &beside))?;
-        let beside: Beside = serde_json::from_slice(&beside).map_err(|e| fault(e.to_string()))?;
+        let sidecar = read_sidecar(folder, name)?;
         let whole = std::fs::read(&path).map_err(PipelineError::io("read", &path))?;
-        if digest_of_bytes(&whole) != beside.digest {
+        if digest_of_bytes(&whole) != sidecar.digest {
             return Err(fault("it does not match its digest; it was damaged or cut short".to_owned()));
         }
         let parsed = SafeTensors::deserialize(&whole).map_err(|e| fault(e.to_string()))?;
@@ -160,6 +143,14 @@ impl Checkpoint {
             let values = words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             tensors.insert(name, HostTensor { shape: view.shape().to_vec(), values });
         }
+        let tensors = match about.format.as_str() {
+            FORMAT => tensors,
+            FORMAT_1 => version_1::converted(tensors),
+            other => {
+                let known = format!("it is of format `{other}`; this version reads `{FORMAT_1}` and `{FORMAT}`");
+                return Err(fault(known));
+            }
+        };
         Ok(Self { step: about.step, skipped: about.skipped, tensors })
     }
 
@@ -177,46 +168,15 @@ impl Checkpoint {
     }
 }
 
-/// Removes all but the newest checkpoints, or all but the final one once there is one.
-///
-/// # Errors
-/// When a file cannot be removed.
-pub fn prune(folder: &Path) -> Result<()> {
-    let mut names = names(folder);
-    names.sort();
-    let kept = if names.iter().any(|name| name == FINAL) {
-        vec![FINAL.to_owned()]
-    } else {
-        names.iter().rev().take(KEPT).cloned().collect()
-    };
-    for name in names.iter().filter(|name| !kept.contains(name)) {
-        for extension in ["safetensors", "json"] {
-            let path: PathBuf = folder.join(format!("{name}.{extension}"));
-            std::fs::remove_file(&path).map_err(PipelineError::io("remove", &path))?;
-        }
-    }
-    Ok(())
+fn read_sidecar(folder: &Path, name: &str) -> Result<Sidecar> {
+    let path = folder.join(format!("{name}.json"));
+    let text = std::fs::read(&path).map_err(PipelineError::io("read", &path))?;
+    let fault = |e: serde_json::Error| TrainError::Checkpoint { path: path.clone(), detail: e.to_string() };
+    serde_json::from_slice(&text).map_err(fault)
 }
 
-/// Removes what a run that was cut off has left of checkpoints: files still being written, and halves of a pair.
-///
-/// # Errors
-/// When a file cannot be removed.
-pub fn remove_halves(folder: &Path) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for path in entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).filter(|path| path.is_file()) {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let is_whole = match extension {
-            Some("json") => path.with_extension("safetensors").is_file(),
-            Some("safetensors") => path.with_extension("json").is_file(),
-            _ => true,
-        };
-        if !is_whole {
-            tracing::info!("removing `{}`: it was never finished", path.display());
-            std::fs::remove_file(&path).map_err(PipelineError::io("remove", &path))?;
-        }
-    }
-    Ok(())
+fn write_sidecar(folder: &Path, name: &str, sidecar: &Sidecar) -> Result<()> {
+    Ok(write_json(&folder.join(format!("{name}.json")), sidecar)?)
 }
 
 fn file(folder: &Path, name: &str) -> PathBuf {
@@ -249,8 +209,8 @@ mod tests {
     #[test]
     fn the_same_state_gives_the_same_bytes_and_reads_back() {
         let folder = tempfile::tempdir().expect("a folder");
-        checkpoint(7).save(folder.path(), "a").expect("saves");
-        checkpoint(7).save(folder.path(), "b").expect("saves");
+        checkpoint(7).snapshot().save(folder.path(), "a", None).expect("saves");
+        checkpoint(7).snapshot().save(folder.path(), "b", None).expect("saves");
         let read = |name: &str| std::fs::read(folder.path().join(name)).expect("reads");
         assert_eq!(read("a.safetensors"), read("b.safetensors"));
         assert_eq!(Checkpoint::load(folder.path(), "a").expect("loads"), checkpoint(7));
@@ -261,9 +221,9 @@ mod tests {
     fn a_damaged_checkpoint_is_passed_over_and_old_ones_go() {
         let folder = tempfile::tempdir().expect("a folder");
         for step in [1, 2, 3] {
-            checkpoint(step).save(folder.path(), &step_name(step)).expect("saves");
+            checkpoint(step).snapshot().save(folder.path(), &step_name(step), None).expect("saves");
         }
-        prune(folder.path()).expect("prunes");
+        prune(folder.path(), Keep { last: 2, every_steps: 0 }).expect("prunes");
         assert_eq!(names(folder.path()).len(), 2);
         let newest = folder.path().join("step-00000003.safetensors");
         let mut bytes = std::fs::read(&newest).expect("reads");
@@ -271,46 +231,28 @@ mod tests {
         bytes[last] ^= 1;
         std::fs::write(&newest, bytes).expect("writes");
         assert_eq!(Checkpoint::latest(folder.path()).expect("one is whole").step, 2);
-        checkpoint(4).save(folder.path(), FINAL).expect("saves");
-        prune(folder.path()).expect("prunes");
+        checkpoint(4).snapshot().save(folder.path(), FINAL, None).expect("saves");
+        prune(folder.path(), Keep { last: 2, every_steps: 0 }).expect("prunes");
         assert_eq!(names(folder.path()), [FINAL]);
     }
     #[test]
     fn a_value_that_is_not_finite_is_neither_saved_nor_resumed_from() {
         let temporary = tempfile::tempdir().expect("a folder");
         let folder = temporary.path();
-        checkpoint(1).save(folder, &step_name(1)).expect("saves");
+        checkpoint(1).snapshot().save(folder, &step_name(1), None).expect("saves");
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut broken = checkpoint(2);
             broken.tensors.get_mut("student.a").expect("it is there").values[1] = value;
-            let error = broken.save(folder, &step_name(2)).expect_err("refuses");
+            let error = broken.snapshot().save(folder, &step_name(2), None).expect_err("refuses");
             assert!(error.to_string().contains("`student.a`"), "{error}");
             assert_eq!(names(folder), [step_name(1)], "nothing is written, and the older one stays");
             // As a version without this check could have left one.
-            broken.save_as_it_is(folder, &step_name(2)).expect("saves");
+            broken.snapshot().save_as_it_is(folder, &step_name(2)).expect("saves");
             assert!(Checkpoint::load(folder, &step_name(2)).is_err());
             assert_eq!(Checkpoint::latest(folder).expect("the older one").step, 1);
             for extension in ["json", "safetensors"] {
                 std::fs::remove_file(folder.join(step_name(2)).with_extension(extension)).expect("removes");
             }
         }
-    }
-
-    #[test]
-    fn halves_and_files_being_written_are_removed() {
-        let temporary = tempfile::tempdir().expect("a folder");
-        let folder = temporary.path();
-        remove_halves(&folder.join("not-there")).expect("nothing to do");
-        checkpoint(1).save(folder, &step_name(1)).expect("saves");
-        for half in ["step-00000002.safetensors", "step-00000003.json"] {
-            std::fs::write(folder.join(half), "half").expect("writes");
-        }
-        remove_halves(folder).expect("removes");
-        let mut left: Vec<String> = std::fs::read_dir(folder)
-            .expect("lists")
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["step-00000001.json", "step-00000001.safetensors"]);
     }
 }

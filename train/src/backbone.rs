@@ -1,0 +1,100 @@
+//! A backbone by what names it: a file of weights, a folder that holds one, or a finished run of the source. What a run starts
+//! from, what images are embedded with, what is exported.
+
+use crate::encoder::FinishedRun;
+use crate::model::{Vit, load};
+use crate::weights::{self, Layout as Names, Weights};
+use crate::{Result, TrainError};
+use burn::tensor::backend::Backend;
+use lapidary_pipeline::sources::text_of_path;
+use lapidary_pipeline::stage::{Layout, digest_of_file};
+use lapidary_pipeline::{PipelineError, encoder_name, weights_file};
+use lapidary_schemas::{Digest, Manifest};
+use std::path::Path;
+
+/// A backbone with what its users are stamped with.
+#[derive(Debug, Clone)]
+pub struct Backbone {
+    /// What embeddings by it are called: the run's name, or the file's with digits of its digest.
+    pub name: String,
+    /// The run's digest, or the file's.
+    pub digest: Digest,
+    /// As manifests name their inputs: the run's folder under `OUT`, or the file's address.
+    pub input: String,
+    /// Its tensors and its network.
+    pub weights: Weights,
+    /// The manifest of a run.
+    pub manifest: Option<Manifest>,
+}
+
+impl Backbone {
+    /// Opens what `named` names, of a run the teacher's backbone where it has one.
+    ///
+    /// # Errors
+    /// When nothing has that name, both a file and a run have it, or it cannot be read.
+    pub fn open(layout: &Layout, source: &str, named: &str) -> Result<Self> {
+        let path = Path::new(named);
+        let is_run = !named.contains('/') && layout.run(source, named).is_dir();
+        match (path.exists(), is_run) {
+            (true, true) => Err(PipelineError::Usage(format!(
+                "`{named}` is a run of `{source}` and a file or folder\nhint: `./{named}` is the latter"
+            ))
+            .into()),
+            (true, false) => Self::of_file(path),
+            (false, false) if looks_like_a_file(path) => {
+                Err(TrainError::Weights { path: path.to_owned(), detail: "there is no such file or folder".to_owned() })
+            }
+            (false, _) => Self::of_run(layout, FinishedRun::open(layout, source, named)?),
+        }
+    }
+
+    /// The network with these weights.
+    ///
+    /// # Errors
+    /// When the tensors are not the network's.
+    pub fn vit<B: Backend>(&self, device: &B::Device) -> Result<Vit<B>> {
+        let tensors = &self.weights.tensors;
+        load(Vit::new(&self.weights.model, tensors.contains_key("mask_token"), device), tensors, device)
+            .map_err(|detail| TrainError::Weights { path: self.weights.path.clone(), detail })
+    }
+
+    /// Opens a file of weights, or a folder that holds one.
+    ///
+    /// # Errors
+    /// As [`weights::read`].
+    pub fn of_file(path: &Path) -> Result<Self> {
+        let weights = weights::read(path)?;
+        for note in &weights.notes {
+            tracing::info!("`{}`: {note}", weights.path.display());
+        }
+        let file = weights_file(path).unwrap_or_else(|| path.to_owned());
+        let address = file.canonicalize().map_err(PipelineError::io("open", &file))?;
+        let (name, digest) = (encoder_name(&text_of(&file)?)?, digest_of_file(&file)?.0);
+        Ok(Self { name, digest, input: text_of_path(&address), weights, manifest: None })
+    }
+
+    fn of_run(layout: &Layout, run: FinishedRun) -> Result<Self> {
+        let weights = Weights {
+            path: run.folder.clone(),
+            tensors: run.tensors()?,
+            layout: Names::Lapidary,
+            position_resize: run.model.position_resize,
+            model: run.model,
+            ignored: Vec::new(),
+            notes: Vec::new(),
+        };
+        let digest = run.manifest.digest.clone();
+        Ok(Self { name: run.name, digest, input: layout.name_of(&run.folder), weights, manifest: Some(run.manifest) })
+    }
+}
+
+/// Whether a name that nothing has was meant as a file's.
+fn looks_like_a_file(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    path.components().count() > 1 || extension.is_some_and(|e| ["safetensors", "pth", "pt", "bin"].contains(&e))
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    Ok(text.ok_or_else(|| PipelineError::Usage(format!("`{}` is no UTF-8; rename the file", path.display())))?)
+}

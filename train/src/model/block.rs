@@ -1,0 +1,150 @@
+//! A Transformer block: attention and a feed-forward network, each after a LayerNorm, scaled where there is LayerScale, and
+//! added to the tokens unless stochastic depth leaves it out (spec/pretraining.md 1.8).
+
+use super::rope::Rotation;
+use burn::module::{Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, silu, softmax};
+use burn::tensor::backend::Backend;
+use lapidary_schemas::config::{FeedForward, ModelConfig};
+
+/// Attention, then the feed-forward network.
+#[derive(Module, Debug)]
+pub(super) struct Block<B: Backend> {
+    norm1: LayerNorm<B>,
+    attn: Attention<B>,
+    ls1: Option<LayerScale<B>>,
+    norm2: LayerNorm<B>,
+    mlp: FeedForwardNetwork<B>,
+    ls2: Option<LayerScale<B>>,
+}
+
+#[derive(Module, Debug)]
+struct Attention<B: Backend> {
+    qkv: Linear<B>,
+    proj: Linear<B>,
+    heads: usize,
+}
+
+#[derive(Module, Debug)]
+struct FeedForwardNetwork<B: Backend> {
+    /// With SwiGLU the gate's and the values' maps side by side.
+    fc1: Linear<B>,
+    fc2: Linear<B>,
+    #[module(skip)]
+    kind: FeedForward,
+}
+
+/// A learned factor for each channel of a branch (Touvron et al. 2021).
+#[derive(Module, Debug)]
+struct LayerScale<B: Backend> {
+    gamma: Param<Tensor<B, 1>>,
+}
+
+/// What a block's two branches are multiplied by for each image: 0 where stochastic depth leaves it out, else 1 over the
+/// probability that it does not. Shape `[batch, 1, 1]` each; none where nothing is left out.
+pub(crate) type Keep<B> = [Option<Tensor<B, 3>>; 2];
+
+pub(super) fn layer_norm<B: Backend>(config: &ModelConfig, device: &B::Device) -> LayerNorm<B> {
+    LayerNormConfig::new(config.dim).with_epsilon(config.norm_epsilon).init(device)
+}
+
+impl<B: Backend> Block<B> {
+    /// A block whose weights are yet to be initialised.
+    pub(super) fn new(config: &ModelConfig, device: &B::Device) -> Self {
+        let (dim, hidden) = (config.dim, config.hidden());
+        let kind = config.feed_forward;
+        let inner = if kind == FeedForward::Swiglu { 2 * hidden } else { hidden };
+        let scale = || {
+            let gamma = Param::from_tensor(Tensor::full([dim], config.layer_scale, device));
+            (config.layer_scale > 0.0).then_some(LayerScale { gamma })
+        };
+        Self {
+            norm1: layer_norm(config, device),
+            attn: Attention {
+                qkv: LinearConfig::new(dim, 3 * dim).init(device),
+                proj: LinearConfig::new(dim, dim).init(device),
+                heads: config.heads,
+            },
+            ls1: scale(),
+            norm2: layer_norm(config, device),
+            mlp: FeedForwardNetwork {
+                fc1: LinearConfig::new(dim, inner).init(device),
+                fc2: LinearConfig::new(hidden, dim).init(device),
+                kind,
+            },
+            ls2: scale(),
+        }
+    }
+
+    /// The next tokens and the attention weights.
+    ///
+    /// # Shapes
+    /// - tokens: `[batch, tokens, dim]`
+    /// - returns: the same, and `[batch, heads, tokens, tokens]`
+    pub(super) fn forward(
+        &self,
+        tokens: Tensor<B, 3>,
+        rotation: Option<&Rotation<B>>,
+        keep: Option<&Keep<B>>,
+    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
+        let (attended, weights) = self.attn.forward(self.norm1.forward(tokens.clone()), rotation);
+        let tokens = tokens + branch(attended, self.ls1.as_ref(), keep.and_then(|keep| keep[0].as_ref()));
+        let hidden = self.mlp.forward(self.norm2.forward(tokens.clone()));
+        let tokens = tokens + branch(hidden, self.ls2.as_ref(), keep.and_then(|keep| keep[1].as_ref()));
+        (tokens, weights)
+    }
+}
+
+fn branch<B: Backend>(
+    mut values: Tensor<B, 3>,
+    scale: Option<&LayerScale<B>>,
+    keep: Option<&Tensor<B, 3>>,
+) -> Tensor<B, 3> {
+    if let Some(scale) = scale {
+        values = values * scale.gamma.val().unsqueeze();
+    }
+    match keep {
+        Some(keep) => values * keep.clone(),
+        None => values,
+    }
+}
+
+impl<B: Backend> Attention<B> {
+    fn forward(&self, tokens: Tensor<B, 3>, rotation: Option<&Rotation<B>>) -> (Tensor<B, 3>, Tensor<B, 4>) {
+        let [batch, count, dim] = tokens.dims();
+        let per_head = dim / self.heads;
+        let qkv = self.qkv.forward(tokens);
+        let part = |index: usize| -> Tensor<B, 4> {
+            qkv.clone()
+                .slice([0..batch, 0..count, index * dim..(index + 1) * dim])
+                .reshape([batch, count, self.heads, per_head])
+                .swap_dims(1, 2)
+        };
+        let rotated = |values: Tensor<B, 4>| match rotation {
+            Some(rotation) => rotation.apply(values),
+            None => values,
+        };
+        // Scaling the queries touches fewer values than scaling the scores.
+        let queries = rotated(part(0)) * (per_head as f64).powf(-0.5);
+        let weights = softmax(queries.matmul(rotated(part(1)).swap_dims(2, 3)), 3);
+        let mixed = weights.clone().matmul(part(2)).swap_dims(1, 2).reshape([batch, count, dim]);
+        (self.proj.forward(mixed), weights)
+    }
+}
+
+impl<B: Backend> FeedForwardNetwork<B> {
+    fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 3> {
+        let hidden = self.fc1.forward(tokens);
+        let hidden = match self.kind {
+            FeedForward::Mlp => gelu(hidden),
+            FeedForward::Swiglu => {
+                let [batch, count, both] = hidden.dims();
+                let half = |from: usize| hidden.clone().slice([0..batch, 0..count, from..from + both / 2]);
+                silu(half(0)) * half(both / 2)
+            }
+        };
+        self.fc2.forward(hidden)
+    }
+}

@@ -1,0 +1,124 @@
+//! A head's multi-layer perceptron from a list of layers: Linear, BatchNorm where it has one, activation (spec/objectives.md
+//! section 1). BatchNorm uses the batch's own statistics alone: heads are thrown away after training, and no running mean is
+//! kept.
+
+use burn::module::{Module, Param};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::Tensor;
+use burn::tensor::activation::{gelu, relu};
+use burn::tensor::backend::Backend;
+
+/// A layer as it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer {
+    /// Its width.
+    pub width: usize,
+    /// Whether its linear map has a bias.
+    pub bias: bool,
+    /// BatchNorm after the linear map.
+    pub norm: Norm,
+    /// What follows.
+    pub activation: Activation,
+}
+
+/// BatchNorm over the batch, with eps 1e-5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norm {
+    /// None.
+    None,
+    /// With a learned scale and shift.
+    Affine,
+    /// Without.
+    Plain,
+}
+
+/// What follows a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// The exact GELU.
+    Gelu,
+    /// ReLU.
+    Relu,
+}
+
+/// Features to embeddings.
+#[derive(Module, Debug)]
+pub struct Mlp<B: Backend> {
+    layers: Vec<MlpLayer<B>>,
+}
+
+#[derive(Module, Debug)]
+struct MlpLayer<B: Backend> {
+    linear: Linear<B>,
+    norm: Option<BatchNorm<B>>,
+    #[module(skip)]
+    norm_kind: Norm,
+    #[module(skip)]
+    activation: Activation,
+}
+
+#[derive(Module, Debug)]
+struct BatchNorm<B: Backend> {
+    weight: Param<Tensor<B, 1>>,
+    bias: Param<Tensor<B, 1>>,
+}
+
+impl<B: Backend> Mlp<B> {
+    /// An MLP whose weights are yet to be initialised.
+    pub fn new(dim: usize, layers: &[Layer], device: &B::Device) -> Self {
+        let mut inputs = dim;
+        let layers = layers.iter().map(|layer| {
+            let linear = LinearConfig::new(inputs, layer.width).with_bias(layer.bias).init(device);
+            inputs = layer.width;
+            let norm = || BatchNorm {
+                weight: Param::from_tensor(Tensor::ones([layer.width], device)),
+                bias: Param::from_tensor(Tensor::zeros([layer.width], device)),
+            };
+            MlpLayer {
+                linear,
+                norm: (layer.norm == Norm::Affine).then(norm),
+                norm_kind: layer.norm,
+                activation: layer.activation,
+            }
+        });
+        Self { layers: layers.collect() }
+    }
+
+    /// The last layer's output.
+    ///
+    /// # Shapes
+    /// - features: `[batch, dim]`; where there is BatchNorm, its statistics are over all of these rows
+    /// - output: `[batch, width of the last layer]`
+    pub fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.layers.iter().fold(features, |hidden, layer| layer.forward(hidden))
+    }
+}
+
+impl<B: Backend> MlpLayer<B> {
+    fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
+        let mut hidden = self.linear.forward(features);
+        if let Some(norm) = &self.norm {
+            hidden = standardise(hidden) * norm.weight.val().unsqueeze() + norm.bias.val().unsqueeze();
+        } else if self.norm_kind == Norm::Plain {
+            hidden = standardise(hidden);
+        }
+        match self.activation {
+            Activation::Gelu => gelu(hidden),
+            Activation::Relu => relu(hidden),
+            Activation::None => hidden,
+        }
+    }
+}
+
+/// Each column less its mean, over its standard deviation in the batch (biased, eps 1e-5).
+///
+/// # Shapes
+/// - values: `[batch, width]`
+/// - returns: the same
+pub(crate) fn standardise<B: Backend>(values: Tensor<B, 2>) -> Tensor<B, 2> {
+    let centred = values.clone() - values.mean_dim(0);
+    let variance = (centred.clone() * centred.clone()).mean_dim(0);
+    centred / (variance + 1e-5).sqrt()
+}

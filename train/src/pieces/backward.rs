@@ -1,0 +1,198 @@
+//! The backward pass of a piece: from the gradients of the whole batch's features to those of the backbone's parameters.
+
+use super::forward::{Inputs, Piece, Size};
+use crate::model::{Tokens, named_gradients};
+use crate::objective::Features;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use std::collections::BTreeMap;
+
+/// The gradient of a group's features: of its class tokens and of its patches, where there are such.
+#[derive(Debug, Clone)]
+pub(crate) struct Gradient<B: Backend> {
+    pub(crate) class: Option<Tensor<B, 2>>,
+    pub(crate) patches: Option<Tensor<B, 3>>,
+}
+
+/// The gradients of the features of a batch, in the order of [`Features::student`].
+#[derive(Debug, Clone)]
+pub(crate) struct FeatureGradients<B: Backend> {
+    pub(crate) groups: Vec<Gradient<B>>,
+}
+
+impl<B: Backend> FeatureGradients<B> {
+    /// Takes what a loss's backward pass has left at the features.
+    pub(crate) fn take<A: AutodiffBackend<InnerBackend = B>>(
+        features: &Features<A>,
+        gradients: &mut A::Gradients,
+    ) -> Self {
+        let groups = features.student.iter().map(|views| Gradient {
+            class: views.class.grad_remove(gradients),
+            patches: views.patches.as_ref().and_then(|patches| patches.grad_remove(gradients)),
+        });
+        Self { groups: groups.collect() }
+    }
+
+    /// The sum of the squares of all values, shape `[1]`; none when nothing has a gradient.
+    pub(crate) fn square(&self) -> Option<Tensor<B, 1>> {
+        let squares = self.groups.iter().flat_map(|Gradient { class, patches }| {
+            let class = class.as_ref().map(|class| (class.clone() * class.clone()).sum());
+            [class, patches.as_ref().map(|patches| (patches.clone() * patches.clone()).sum())]
+        });
+        squares.flatten().reduce(|sum, square| sum + square)
+    }
+
+    /// The sum of two losses' gradients.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        fn sum<B: Backend, const D: usize>(a: Option<Tensor<B, D>>, b: Option<Tensor<B, D>>) -> Option<Tensor<B, D>> {
+            match (a, b) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            }
+        }
+        let both = self.groups.into_iter().zip(other.groups);
+        let groups = both.map(|(a, b)| Gradient { class: sum(a.class, b.class), patches: sum(a.patches, b.patches) });
+        Self { groups: groups.collect() }
+    }
+}
+
+/// Gradients by the parameter's name.
+type Named<B> = BTreeMap<String, Tensor<B, 1>>;
+
+/// Adds gradients to others.
+pub(crate) fn add_to<B: Backend>(sums: &mut Named<B>, more: Named<B>) {
+    for (name, gradient) in more {
+        let sum = match sums.remove(&name) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        sums.insert(name, sum);
+    }
+}
+
+impl<B: AutodiffBackend> Piece<B> {
+    /// The backbone's gradients, given those of the whole batch's features.
+    pub(crate) fn backward(
+        &self,
+        of_batch: &FeatureGradients<B::InnerBackend>,
+        inputs: Inputs<'_>,
+        device: &B::Device,
+    ) -> Named<B::InnerBackend> {
+        // The order of the features: that of the plan.
+        let mut places: Vec<usize> = self.sizes.iter().flat_map(|size| size.places.iter().copied()).collect();
+        places.sort_unstable();
+        let mut sums = Named::new();
+        let mut total: Option<Tensor<B, 1>> = None;
+        for size in &self.sizes {
+            let gradient = self.of_size(size, &places, of_batch, inputs);
+            if size.block_inputs.is_empty() {
+                if let Some(dot) = dot(size.tokens.clone(), gradient) {
+                    total = Some(total.map_or(dot.clone(), |sum| sum + dot));
+                }
+            } else {
+                add_to(&mut sums, self.block_by_block(size, gradient, inputs, device));
+            }
+        }
+        if let Some(total) = total {
+            add_to(&mut sums, named_gradients::<B, _>(&self.student, &total.backward()));
+        }
+        sums.into_iter().map(|(name, gradient)| (format!("backbone.{name}"), gradient)).collect()
+    }
+
+    /// The gradient of the tokens that this piece has of a size, from that of the batch's.
+    fn of_size(
+        &self,
+        size: &Size<B>,
+        places: &[usize],
+        of_batch: &FeatureGradients<B::InnerBackend>,
+        inputs: Inputs<'_>,
+    ) -> Gradient<B::InnerBackend> {
+        let batch = inputs.batch.ids.len();
+        let groups: Vec<(usize, &Gradient<B::InnerBackend>)> = size
+            .places
+            .iter()
+            .filter_map(|place| {
+                let index = places.binary_search(place).ok()?;
+                Some((inputs.batch.groups[*place].views, of_batch.groups.get(index)?))
+            })
+            .collect();
+        let own = |rows: Tensor<B::InnerBackend, 2>, views: usize| {
+            let width = rows.dims()[1];
+            let images = self.images.clone();
+            rows.reshape([views, batch, width])
+                .slice([0..views, images.clone(), 0..width])
+                .reshape([views * images.len(), width])
+        };
+        let zeros =
+            |rows: usize, width: usize| Tensor::<B::InnerBackend, 2>::zeros([rows, width], &size.tokens.class.device());
+        let dim = size.tokens.class.dims()[1];
+        let count = self.images.len();
+        let class = groups.iter().any(|(_, gradient)| gradient.class.is_some()).then(|| {
+            let rows = groups.iter().map(|(views, gradient)| match &gradient.class {
+                Some(class) => own(class.clone(), *views),
+                None => zeros(views * count, dim),
+            });
+            Tensor::cat(rows.collect(), 0)
+        });
+        let patches = groups.iter().any(|(_, gradient)| gradient.patches.is_some()).then(|| {
+            let tokens = size.tokens.patches.as_ref().map_or(0, |patches| patches.dims()[1]);
+            let rows = groups.iter().map(|(views, gradient)| match &gradient.patches {
+                Some(patches) => own(patches.clone().reshape([views * batch, tokens * dim]), *views),
+                None => zeros(views * count, tokens * dim),
+            });
+            let rows = Tensor::cat(rows.collect(), 0);
+            let views = rows.dims()[0];
+            rows.reshape([views, tokens, dim])
+        });
+        Gradient { class, patches }
+    }
+
+    /// The gradients of a size whose blocks' inputs are remembered: block after block from the last, each computed again.
+    fn block_by_block(
+        &self,
+        size: &Size<B>,
+        gradient: Gradient<B::InnerBackend>,
+        inputs: Inputs<'_>,
+        device: &B::Device,
+    ) -> Named<B::InnerBackend> {
+        let mut sums = Named::new();
+        let pixels = inputs.pixels::<B>(&size.places, &self.images, device);
+        let side = self.student.side(&pixels);
+        let draws = inputs.draws.of::<B>(&size.places, &self.images, side * side, device);
+        let rotation = self.student.rotation(side, &draws, device);
+        let leaf = |index: usize| Tensor::<B, 3>::from_inner(size.block_inputs[index].clone()).require_grad();
+        let mut collect = |loss: Tensor<B, 1>, leaf: Option<&Tensor<B, 3>>| {
+            let mut gradients = loss.backward();
+            let of_leaf = leaf.and_then(|leaf| leaf.grad_remove(&mut gradients));
+            add_to(&mut sums, named_gradients::<B, _>(&self.student, &gradients));
+            of_leaf
+        };
+        let depth = self.student.depth();
+        let last = leaf(depth);
+        let tokens = self.student.finish(last.clone(), size.tokens.patches.is_some());
+        let Some(loss) = dot(tokens, gradient) else { return sums };
+        let mut of_tokens = collect(loss, Some(&last));
+        for index in (0..depth).rev() {
+            let Some(gradient) = of_tokens else { return sums };
+            let input = leaf(index);
+            let output = self.student.block(index, input.clone(), rotation.as_ref(), &draws);
+            of_tokens = collect((output * Tensor::from_inner(gradient)).sum(), Some(&input));
+        }
+        if let Some(gradient) = of_tokens {
+            let tokens = self.student.embed(pixels, draws.mask.as_ref());
+            collect((tokens * Tensor::from_inner(gradient)).sum(), None);
+        }
+        sums
+    }
+}
+
+/// The sum of the products of tokens and their gradient, whose gradient is that of the loss; none when there is none.
+fn dot<B: AutodiffBackend>(tokens: Tokens<B>, gradient: Gradient<B::InnerBackend>) -> Option<Tensor<B, 1>> {
+    let class = gradient.class.map(|gradient| (tokens.class * Tensor::from_inner(gradient)).sum());
+    let patches = tokens.patches.zip(gradient.patches);
+    let patches = patches.map(|(patches, gradient)| (patches * Tensor::from_inner(gradient)).sum());
+    match (class, patches) {
+        (Some(class), Some(patches)) => Some(class + patches),
+        (class, patches) => class.or(patches),
+    }
+}

@@ -1,0 +1,268 @@
+//! The forward pass of a piece: each network sees each resolution once.
+
+use crate::augment::finish;
+use crate::draws::StepDraws;
+use crate::model::{Seen, Tokens, Vit, map_named};
+use crate::objective::{Features, Needs, Views};
+use burn::module::AutodiffModule;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
+use lapidary_pipeline::plan::View;
+use lapidary_schemas::config::ViewKind;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// What a piece's passes share.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) batch: &'a Batch,
+    pub(crate) draws: &'a StepDraws,
+    pub(crate) needs: &'a Needs,
+}
+
+impl Inputs<'_> {
+    /// Groups of the kinds that are read, by size, as places in the batch's list.
+    pub(super) fn by_size(&self, kinds: &[ViewKind]) -> Vec<Vec<usize>> {
+        let mut sizes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (place, group) in self.batch.groups.iter().enumerate().filter(|(_, group)| kinds.contains(&group.kind)) {
+            sizes.entry(group.size_px).or_default().push(place);
+        }
+        sizes.into_values().collect()
+    }
+
+    fn group(&self, place: usize) -> &ViewGroup {
+        &self.batch.groups[place]
+    }
+
+    /// Whether an objective reads the patches of these views.
+    pub(super) fn reads_patches(&self, places: &[usize]) -> bool {
+        self.needs.patches && places.iter().any(|place| self.group(*place).kind == ViewKind::Global)
+    }
+
+    /// The views of some images of some groups of one size, shape `[views * images, 3, size_px, size_px]`, group by group.
+    pub(super) fn pixels<B: Backend>(
+        &self,
+        places: &[usize],
+        images: &Range<usize>,
+        device: &B::Device,
+    ) -> Tensor<B, 4> {
+        Tensor::cat(places.iter().map(|place| pixels::<B>(self.group(*place), images, device)).collect(), 0)
+    }
+}
+
+/// What a piece remembers for its backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remembered {
+    /// Nothing: it is to be computed again.
+    Nothing,
+    /// The graph of all operations.
+    Graph,
+    /// Each block's input alone; the rest of a block is computed again.
+    BlockInputs,
+}
+
+/// Some of a batch's images on their way through the backbone.
+pub(crate) struct Piece<B: AutodiffBackend> {
+    pub(super) images: Range<usize>,
+    /// The student with leaves of its own, so that pieces share no graph.
+    pub(super) student: Vit<B>,
+    /// What the student saw, size by size.
+    pub(super) sizes: Vec<Size<B>>,
+    pub(super) teacher: Vec<(usize, Tokens<B::InnerBackend>)>,
+}
+
+/// What the student made of the views of one size.
+pub(super) struct Size<B: AutodiffBackend> {
+    /// Groups, as places in the batch's list.
+    pub(super) places: Vec<usize>,
+    /// Tokens of all their views, in that order.
+    pub(super) tokens: Tokens<B>,
+    /// Each block's input and the last one's output, where they are remembered.
+    pub(super) block_inputs: Vec<Tensor<B::InnerBackend, 3>>,
+}
+
+impl<B: AutodiffBackend> Piece<B> {
+    /// Shows the student, and the teacher if it is given, their views.
+    pub(crate) fn forward(
+        student: &Vit<B>,
+        teacher: Option<&Vit<B::InnerBackend>>,
+        inputs: Inputs<'_>,
+        images: Range<usize>,
+        remembered: Remembered,
+        device: &B::Device,
+    ) -> Self {
+        let student = map_named(student.clone(), |(_, _, leaf): Seen<'_, B>| leaf);
+        let mut of_teacher = Vec::new();
+        if let Some(teacher) = teacher {
+            for places in inputs.by_size(&inputs.needs.teacher) {
+                let pixels = inputs.pixels::<B::InnerBackend>(&places, &images, device);
+                let tokens = teacher.tokens(pixels, &Default::default(), inputs.reads_patches(&places));
+                of_teacher.extend(split(&tokens, &places, inputs.batch, images.len()));
+            }
+        }
+        let see = |places: Vec<usize>| Size::see(&student, inputs, places, &images, remembered, device);
+        let sizes = inputs.by_size(&inputs.needs.student).into_iter().map(see).collect();
+        Self { images, student, sizes, teacher: of_teacher }
+    }
+}
+
+impl<B: AutodiffBackend> Size<B> {
+    fn see(
+        student: &Vit<B>,
+        inputs: Inputs<'_>,
+        places: Vec<usize>,
+        images: &Range<usize>,
+        remembered: Remembered,
+        device: &B::Device,
+    ) -> Self {
+        let reads_patches = inputs.reads_patches(&places);
+        if remembered == Remembered::Graph {
+            let pixels = inputs.pixels::<B>(&places, images, device);
+            let patches = student.side(&pixels).pow(2);
+            let draws = inputs.draws.of::<B>(&places, images, patches, device);
+            let tokens = student.tokens(pixels, &draws, reads_patches);
+            return Self { places, tokens, block_inputs: Vec::new() };
+        }
+        let student = student.valid();
+        let pixels = inputs.pixels::<B::InnerBackend>(&places, images, device);
+        let side = student.side(&pixels);
+        let draws = inputs.draws.of::<B::InnerBackend>(&places, images, side * side, device);
+        let rotation = student.rotation(side, &draws, device);
+        let mut tokens = student.embed(pixels, draws.mask.as_ref());
+        let mut block_inputs = Vec::new();
+        for index in 0..student.depth() {
+            if remembered == Remembered::BlockInputs {
+                block_inputs.push(tokens.clone());
+            }
+            tokens = student.block(index, tokens, rotation.as_ref(), &draws);
+        }
+        if remembered == Remembered::BlockInputs {
+            block_inputs.push(tokens.clone());
+        }
+        let Tokens { class, patches } = student.finish(tokens, reads_patches);
+        let tokens = Tokens { class: Tensor::from_inner(class), patches: patches.map(Tensor::from_inner) };
+        Self { places, tokens, block_inputs }
+    }
+}
+
+/// Tokens of several groups, group by group.
+fn split<B: Backend>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, images: usize) -> Vec<(usize, Tokens<B>)> {
+    let mut first = 0;
+    let of_group = |place: &usize| {
+        let rows = first..first + batch.groups[*place].views * images;
+        first = rows.end;
+        let patches = tokens.patches.as_ref().map(|patches| patches.clone().slice([rows.clone()]));
+        (*place, Tokens { class: tokens.class.clone().slice([rows]), patches })
+    };
+    places.iter().map(of_group).collect()
+}
+
+/// The views of some images of a group, shape `[views * images, 3, size_px, size_px]`.
+fn pixels<B: Backend>(group: &ViewGroup, images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
+    let plane = 3 * group.size_px * group.size_px;
+    let shape = [group.views * images.len(), 3, group.size_px, group.size_px];
+    match &group.pixels {
+        Pixels::Rendered(values) => {
+            Tensor::from_data(TensorData::new(of_images(values, group.views, plane, images).collect(), shape), device)
+        }
+        Pixels::Cropped(levels, rows) => {
+            let levels = of_images(levels, group.views, plane, images).map(f32::from).collect();
+            let rows: Vec<View> = of_images(rows, group.views, 1, images).collect();
+            finish(Tensor::from_data(TensorData::new(levels, shape), device), &rows)
+        }
+    }
+}
+
+/// What belongs to some images, of values of shape `[views, batch, width]`.
+fn of_images<'a, T: Copy>(
+    values: &'a [T],
+    views: usize,
+    width: usize,
+    images: &Range<usize>,
+) -> impl Iterator<Item = T> + use<'a, T> {
+    let range = images.start * width..images.end * width;
+    values.chunks_exact(values.len() / views).flat_map(move |view| &view[range.clone()]).copied()
+}
+
+/// The features of all pieces, in the order of the batch; the student's as leaves that gradients are asked for.
+pub(crate) fn join<B: AutodiffBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) -> Features<B> {
+    let batch = inputs.batch.ids.len();
+    let student: Vec<Vec<(usize, Tokens<B::InnerBackend>)>> = pieces
+        .iter()
+        .map(|piece| {
+            let of_size = |size: &Size<B>| {
+                let Tokens { class, patches } = size.tokens.clone();
+                let tokens = Tokens { class: class.inner(), patches: patches.map(Tensor::inner) };
+                split(&tokens, &size.places, inputs.batch, piece.images.len())
+            };
+            piece.sizes.iter().flat_map(of_size).collect()
+        })
+        .collect();
+    let teacher: Vec<_> = pieces.iter().map(|piece| piece.teacher.clone()).collect();
+    let leaf = |views: Views<B::InnerBackend>| {
+        let Views { kind, size_px, views, class, patches, mask } = views;
+        Views {
+            class: Tensor::from_inner(class).require_grad(),
+            patches: patches.map(|patches| Tensor::from_inner(patches).require_grad()),
+            kind,
+            size_px,
+            views,
+            mask,
+        }
+    };
+    Features {
+        batch,
+        student: joined(student, pieces, inputs).into_iter().map(leaf).collect(),
+        teacher: joined(teacher, pieces, inputs),
+    }
+}
+
+/// Each group's tokens of all pieces, in the order of the plan.
+fn joined<A: AutodiffBackend>(
+    mut of_pieces: Vec<Vec<(usize, Tokens<A::InnerBackend>)>>,
+    pieces: &[Piece<A>],
+    inputs: Inputs<'_>,
+) -> Vec<Views<A::InnerBackend>> {
+    of_pieces.iter_mut().for_each(|groups| groups.sort_by_key(|(place, _)| *place));
+    let counts: Vec<usize> = pieces.iter().map(|piece| piece.images.len()).collect();
+    let Some(first) = of_pieces.first() else { return Vec::new() };
+    let of_group = |index: usize| {
+        let place = first[index].0;
+        let group = inputs.group(place);
+        let class = of_pieces.iter().map(|groups| groups[index].1.class.clone());
+        let patches: Option<Vec<_>> = of_pieces.iter().map(|groups| groups[index].1.patches.clone()).collect();
+        Views {
+            kind: group.kind,
+            size_px: group.size_px,
+            views: group.views,
+            class: join_rows(class, &counts, group.views),
+            patches: patches.map(|patches| join_tokens(patches, &counts, group.views)),
+            mask: inputs.draws.mask(place).to_vec(),
+        }
+    };
+    (0..first.len()).map(of_group).collect()
+}
+
+/// Rows of pieces, `[views * images, dim]` each, as `[views * batch, dim]`.
+fn join_rows<B: Backend>(parts: impl Iterator<Item = Tensor<B, 2>>, counts: &[usize], views: usize) -> Tensor<B, 2> {
+    let split = |(rows, images): (Tensor<B, 2>, &usize)| {
+        let dim = rows.dims()[1];
+        rows.reshape([views, *images, dim])
+    };
+    let joined = Tensor::cat(parts.zip(counts).map(split).collect(), 1);
+    let [views, images, dim] = joined.dims();
+    joined.reshape([views * images, dim])
+}
+
+/// The same for patch tokens, `[views * images, patches, dim]` each.
+fn join_tokens<B: Backend>(parts: Vec<Tensor<B, 3>>, counts: &[usize], views: usize) -> Tensor<B, 3> {
+    let [_, patches, dim] = parts[0].dims();
+    let rows = parts.into_iter().map(|part| {
+        let rows = part.dims()[0];
+        part.reshape([rows, patches * dim])
+    });
+    let joined = join_rows(rows, counts, views);
+    let rows = joined.dims()[0];
+    joined.reshape([rows, patches, dim])
+}
