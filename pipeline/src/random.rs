@@ -29,6 +29,8 @@ pub enum Purpose {
     StochasticDepth = 8,
     /// What a step's rotary coordinates are multiplied by.
     RopeRescale = 9,
+    /// Which patches of an image's views are masked at a training step.
+    PatchMask = 10,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).

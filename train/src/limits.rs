@@ -80,6 +80,27 @@ fn objective(config: &ObjectiveConfig, ranges: &mut Ranges) {
     ranges.positive("objective.teacher_temperature", config.teacher_temperature);
     ranges.positive("objective.teacher_temperature_start", config.teacher_temperature_start);
     ranges.within("objective.center_momentum", config.center_momentum, 0.0..=1.0);
+    ranges.at_least("objective.koleo_weight", config.koleo_weight, 0.0);
+    ranges.at_least("objective.ibot_weight", config.ibot_weight, 0.0);
+    ranges.within("objective.mask_share", config.mask_share, 0.0..=1.0);
+    let [least, greatest] = config.mask_ratio;
+    for ratio in config.mask_ratio {
+        ranges.within("objective.mask_ratio", ratio, 0.0..=1.0);
+    }
+    if least > greatest {
+        ranges.refuse(format!("objective.mask_ratio = [{least}, {greatest}]: the first is the least share"));
+    }
+    ranges.positive("objective.simclr_temperature", config.simclr_temperature);
+    ranges.within("objective.simclr_dim", config.simclr_dim, 1..=WIDTH_MAX);
+    for weight in config.vicreg_weights {
+        ranges.at_least("objective.vicreg_weights", weight, 0.0);
+    }
+    if config.ibot_weight > 0.0 && !config.kind.has_prototypes() {
+        let kind = config.kind.name();
+        ranges.refuse(format!(
+            "objective.ibot_weight needs DINO's teacher and head, which objective.kind = {kind} lacks"
+        ));
+    }
 }
 
 fn pretrain(config: &PretrainConfig, ranges: &mut Ranges) {
@@ -126,8 +147,13 @@ fn together(config: &Config, planned: Planned<'_>, ranges: &mut Ranges) {
             ));
         }
     }
-    if pretrain.batch == 1 && objective.kind != ObjectiveKind::Dino {
-        ranges.refuse("pretrain.batch = 1: Barlow Twins needs the statistics of at least 2 images".to_owned());
+    if pretrain.batch == 1 && objective.kind.compares_two_views() {
+        ranges.refuse(format!(
+            "pretrain.batch = 1: objective.kind = {} compares the images of a batch, and needs at least 2",
+            objective.kind.name()
+        ));
+    } else if pretrain.batch == 1 && objective.koleo_weight > 0.0 {
+        ranges.refuse("pretrain.batch = 1: objective.koleo_weight needs another image as a neighbour".to_owned());
     }
     if planned.images < pretrain.batch {
         let Planned { name, images, .. } = planned;
@@ -152,11 +178,8 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
     };
     let count = |kind: ViewKind| of_kind(kind).iter().map(|view| usize::from(view.count)).sum::<usize>();
     let (globals, locals, barlows) = (count(ViewKind::Global), count(ViewKind::Local), count(ViewKind::Barlow));
-    let (kind, name) = match config.objective.kind {
-        ObjectiveKind::Dino => (ObjectiveKind::Dino, "dino"),
-        ObjectiveKind::BarlowTwins => (ObjectiveKind::BarlowTwins, "barlow-twins"),
-        ObjectiveKind::Hybrid => (ObjectiveKind::Hybrid, "hybrid"),
-    };
+    let kind = config.objective.kind;
+    let name = kind.name();
     let mut lacks = |what: String| {
         ranges.refuse(format!(
             "objective.kind = {name} {what} (plan `{plan}`: {globals} global, {locals} local, {barlows} barlow)\n\
@@ -164,7 +187,7 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
         ));
     };
     let mut read = BTreeSet::new();
-    if kind != ObjectiveKind::BarlowTwins {
+    if kind.has_prototypes() {
         read.extend([ViewKind::Global, ViewKind::Local]);
         if globals == 0 {
             lacks("needs global views for its teacher".to_owned());
@@ -172,7 +195,7 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
             lacks("compares a teacher's view with another of the student, and needs at least two".to_owned());
         }
     }
-    if kind != ObjectiveKind::Dino {
+    if kind.compares_two_views() {
         let own = if barlows > 0 { ViewKind::Barlow } else { ViewKind::Global };
         let (found, what) = if barlows > 0 { (barlows, "barlow views") } else { (globals, "global views") };
         read.insert(own);
@@ -180,6 +203,12 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
         let spare = own == ViewKind::Global && kind == ObjectiveKind::Hybrid;
         if found < 2 || (found > 2 && !spare) {
             lacks(format!("compares two {what}, and needs exactly two"));
+        }
+    }
+    if config.objective.koleo_weight > 0.0 {
+        read.insert(ViewKind::Global);
+        if globals == 0 {
+            lacks("with objective.koleo_weight needs global views".to_owned());
         }
     }
     for kind in read {
@@ -254,6 +283,14 @@ mod tests {
             "objective.teacher_temperature=-0.04",
             "objective.teacher_temperature_start=0.0",
             "objective.center_momentum=1.1",
+            "objective.koleo_weight=-0.1",
+            "objective.ibot_weight=nan",
+            "objective.mask_share=1.5",
+            "objective.mask_ratio=[-0.1,0.5]",
+            "objective.mask_ratio=[0.5,0.1]",
+            "objective.simclr_temperature=0.0",
+            "objective.simclr_dim=0",
+            "objective.vicreg_weights=[25.0,-25.0,1.0]",
             "pretrain.batch=0",
             "pretrain.pieces=0",
             "pretrain.base_learning_rate=inf",
@@ -279,6 +316,12 @@ mod tests {
             let (key, _) = change.split_once('=').expect("a change");
             let told = refusal(&[change]);
             assert!(told.contains(key), "{change}: {told}");
+        }
+        assert!(refusal(&["objective.ibot_weight=1.0", "objective.kind=simclr"]).contains("objective.ibot_weight"));
+        for (kind, weight) in [("simclr", "0.0"), ("vicreg", "0.0"), ("dino", "0.1")] {
+            let kind = format!("objective.kind={kind}");
+            let weight = format!("objective.koleo_weight={weight}");
+            assert!(refusal(&[&kind, &weight, "pretrain.batch=1"]).contains("pretrain.batch = 1"), "{kind}");
         }
         assert!(refusal(&["model.heads=5"]).contains("model.dim = 384 is no multiple of model.heads = 5"));
         assert!(refusal(&["model.positions=rope", "model.dim=36", "model.heads=6"]).contains("a multiple of 4"));
@@ -308,6 +351,8 @@ mod tests {
             ("dino", &[(Global, 2, 224), (Barlow, 1, 96), (Barlow, 1, 48)]),
             ("barlow-twins", &[(Barlow, 2, 224)]),
             ("barlow-twins", &[(Global, 2, 224), (Local, 6, 96)]),
+            ("simclr", &[(Global, 2, 224), (Local, 6, 96)]),
+            ("vicreg", &[(Barlow, 2, 224)]),
             ("hybrid", &[(Global, 3, 224), (Local, 6, 96)]),
             ("hybrid", &[(Global, 1, 224), (Local, 1, 96), (Barlow, 2, 224)]),
         ] {
@@ -323,6 +368,8 @@ mod tests {
             ("barlow-twins", &[(Barlow, 3, 224)], "exactly two"),
             ("barlow-twins", &[(Global, 3, 224)], "exactly two"),
             ("barlow-twins", &[(Local, 2, 96)], "exactly two"),
+            ("simclr", &[(Global, 3, 224)], "exactly two"),
+            ("vicreg", &[(Local, 2, 96)], "exactly two"),
             ("hybrid", &[(Global, 1, 224), (Local, 6, 96)], "exactly two"),
             ("hybrid", &[(Global, 2, 224), (Barlow, 1, 224)], "exactly two"),
             ("dino", &[(Global, 1, 224), (Global, 1, 96)], "global views of 96 and 224 px"),

@@ -13,6 +13,7 @@ use crate::model::{
     HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
     shapes, snapshot, to_disk,
 };
+use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, add_to, in_parallel, join, ranges};
@@ -169,10 +170,25 @@ impl<B: AutodiffBackend> Trainer<B> {
         every > 0 && self.step.is_multiple_of(every)
     }
 
+    /// Draws the masks of a batch's global views.
+    fn mask(&self, amount: MaskAmount, batch: &Batch, draws: &mut StepDraws) {
+        let images: Vec<u64> = batch.ids.iter().map(|id| id.0).collect();
+        let mut first = 0;
+        for (place, group) in batch.groups.iter().enumerate().filter(|(_, group)| group.kind == ViewKind::Global) {
+            let side = group.size_px / self.config.model.patch_px;
+            let (grid, views) = (Grid { height: side, width: side }, first..first + group.views);
+            first = views.end;
+            draws.set_mask(place, step_masks(self.config.seed, self.step as u64, &images, views, grid, amount));
+        }
+    }
+
     /// The loss and the gradients of a batch at the step at hand.
     pub(crate) fn compute(&self, batch: Batch) -> Computed<B> {
         let schedule = self.schedule.at(self.step);
-        let draws = StepDraws::draw(&self.config.model, self.config.seed, self.step, &batch);
+        let mut draws = StepDraws::draw(&self.config.model, self.config.seed, self.step, &batch);
+        if let Some(amount) = self.needs.masks {
+            self.mask(amount, &batch, &mut draws);
+        }
         let inputs = Inputs { batch: &batch, draws: &draws, needs: &self.needs };
         let pretrain = &self.config.pretrain;
         let parts: Vec<Vec<_>> = ranges(batch.ids.len(), pretrain.accumulate)

@@ -12,6 +12,10 @@ pub enum ObjectiveKind {
     BarlowTwins,
     /// Both on one network (Podsiadly and Lay 2025): `scale * L_BT + dino_weight * L_DINO`.
     Hybrid,
+    /// Variance, invariance and covariance of two views (Bardes et al. 2022).
+    Vicreg,
+    /// Contrast of two views (Chen et al. 2020).
+    Simclr,
 }
 
 impl ObjectiveKind {
@@ -21,7 +25,19 @@ impl ObjectiveKind {
             Self::Dino => "dino",
             Self::BarlowTwins => "barlow-twins",
             Self::Hybrid => "hybrid",
+            Self::Vicreg => "vicreg",
+            Self::Simclr => "simclr",
         }
+    }
+
+    /// Whether a student predicts a teacher's distributions over prototypes (DINO's loss).
+    pub fn has_prototypes(self) -> bool {
+        matches!(self, Self::Dino | Self::Hybrid)
+    }
+
+    /// Whether two views of an image are compared without a teacher.
+    pub fn compares_two_views(self) -> bool {
+        self != Self::Dino
     }
 }
 
@@ -52,7 +68,7 @@ pub enum Targets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
-    /// `dino`, `barlow-twins` or `hybrid`.
+    /// `dino`, `barlow-twins`, `hybrid`, `vicreg` or `simclr`.
     pub kind: ObjectiveKind,
     /// Weight of the DINO loss in the hybrid (alpha).
     pub dino_weight: f64,
@@ -99,20 +115,12 @@ pub struct ObjectiveConfig {
     pub mask_share: f64,
     /// Least and greatest share of a masked view's patches that are masked.
     pub mask_ratio: [f64; 2],
-    /// Weight of Gram anchoring (Simeoni et al. 2025) to the teacher as it was at `gram_from_step`; 0 means none.
-    pub gram_weight: f64,
-    /// The step from which the Gram loss is added, and whose teacher it anchors to.
-    pub gram_from_step: usize,
-    /// Steps after which the anchor is made the teacher of that moment again; 0 means never.
-    pub gram_refresh_steps: usize,
     /// SimCLR's temperature.
     pub simclr_temperature: f64,
     /// Width of SimCLR's embedding.
     pub simclr_dim: usize,
     /// Weights of VICReg's invariance, variance and covariance.
     pub vicreg_weights: [f64; 3],
-    /// The frozen teacher of `distillation`: a file of weights, or the name of a finished run of the source.
-    pub distill_from: String,
 }
 
 impl Default for ObjectiveConfig {
@@ -141,13 +149,9 @@ impl Default for ObjectiveConfig {
             ibot_separate_head: false,
             mask_share: 0.5,
             mask_ratio: [0.1, 0.5],
-            gram_weight: 0.0,
-            gram_from_step: 0,
-            gram_refresh_steps: 0,
             simclr_temperature: 0.1,
             simclr_dim: 128,
             vicreg_weights: [25.0, 25.0, 1.0],
-            distill_from: String::new(),
         }
     }
 }

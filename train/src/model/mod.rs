@@ -33,6 +33,8 @@ pub struct Network<B: Backend> {
     pub backbone: Vit<B>,
     /// Class features to prototypes, for DINO.
     pub head: Option<DinoHead<B>>,
+    /// Patch features to prototypes, for iBOT with a head of its own.
+    pub patch_head: Option<DinoHead<B>>,
     /// Features to embeddings, for objectives that compare two views without a teacher.
     pub projector: Option<Mlp<B>>,
 }
@@ -51,7 +53,7 @@ pub struct NetworkConfig {
 impl NetworkConfig {
     /// The student of an objective.
     pub fn of(model: &ModelConfig, objective: &ObjectiveConfig) -> Self {
-        Self { model: model.clone(), masks: false, objective: objective.clone() }
+        Self { model: model.clone(), masks: objective.ibot_weight > 0.0, objective: objective.clone() }
     }
 }
 
@@ -65,14 +67,18 @@ impl<B: Backend> Network<B> {
     pub fn undrawn(config: &NetworkConfig, device: &B::Device) -> Self {
         let NetworkConfig { model, masks, objective } = config;
         let (dim, kind) = (model.dim, objective.kind);
-        let head = matches!(kind, ObjectiveKind::Dino | ObjectiveKind::Hybrid);
+        let head = kind.has_prototypes();
+        let patch_head = head && objective.ibot_weight > 0.0 && objective.ibot_separate_head;
         let projector = match kind {
             ObjectiveKind::BarlowTwins | ObjectiveKind::Hybrid => Some(barlow_projector(objective.barlow_dim)),
+            ObjectiveKind::Vicreg => Some(vicreg_projector(objective.barlow_dim)),
+            ObjectiveKind::Simclr => Some(simclr_projector(dim, objective.simclr_dim)),
             ObjectiveKind::Dino => None,
         };
         Self {
             backbone: Vit::new(model, *masks, device),
             head: head.then(|| DinoHead::new(dim, objective, device)),
+            patch_head: patch_head.then(|| DinoHead::new(dim, objective, device)),
             projector: projector.map(|layers| Mlp::new(dim, &layers, device)),
         }
     }
@@ -88,4 +94,17 @@ impl<B: Backend> Network<B> {
 fn barlow_projector(width: usize) -> Vec<Layer> {
     let hidden = Layer { width, bias: false, norm: Norm::Affine, activation: Activation::Relu };
     vec![hidden, hidden, Layer { norm: Norm::None, activation: Activation::None, ..hidden }]
+}
+
+/// VICReg's: the same, but for biases in the hidden layers (facebookresearch/vicreg main_vicreg.py).
+fn vicreg_projector(width: usize) -> Vec<Layer> {
+    let hidden = Layer { width, bias: true, norm: Norm::Affine, activation: Activation::Relu };
+    vec![hidden, hidden, Layer { width, bias: false, norm: Norm::None, activation: Activation::None }]
+}
+
+/// SimCLR's (version 1): a hidden layer of the backbone's width, no biases, BatchNorm after both. The last one's is without its
+/// learned scale, which google-research/simclr keeps.
+fn simclr_projector(dim: usize, width: usize) -> Vec<Layer> {
+    let hidden = Layer { width: dim, bias: false, norm: Norm::Affine, activation: Activation::Relu };
+    vec![hidden, Layer { width, norm: Norm::Plain, activation: Activation::None, ..hidden }]
 }

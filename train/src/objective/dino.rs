@@ -1,21 +1,26 @@
 //! DINO's loss (Caron et al. 2021, algorithm 1; spec/pretraining.md 1.5): the student's views predict the teacher's
-//! distribution over prototypes on the other global views; the teacher is centred and sharpened.
+//! distribution over prototypes on the other global views; the teacher is sharpened, and centred or
+//! spread over the batch by Sinkhorn and Knopp's normalisation.
 
+use super::sinkhorn::{ROUNDS, sinkhorn};
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
 use crate::model::{HostTensor, host_values};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
+use lapidary_schemas::config::{ObjectiveConfig, Targets, ViewKind};
 use std::collections::BTreeMap;
 
 const CENTER: &str = "dino.center";
+/// The least probability that a logarithm is taken of.
+const LOG_MIN: f64 = 1e-30;
 
 /// Self-distillation with no labels.
 #[derive(Debug)]
 pub struct Dino<B: Backend> {
     student_temperature: f64,
     center_momentum: f64,
+    targets: Targets,
     /// Running mean of the teacher's logits, shape `[1, prototypes]`.
     center: Tensor<B, 2>,
 }
@@ -26,6 +31,7 @@ impl<B: Backend> Dino<B> {
         Self {
             student_temperature: config.student_temperature,
             center_momentum: config.center_momentum,
+            targets: config.targets,
             center: Tensor::zeros([1, config.prototypes], device),
         }
     }
@@ -66,25 +72,31 @@ impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
         let log_p = log_softmax(head.forward(class) / self.student_temperature, 1);
         let teacher_logits = teacher_head.forward(step.features.teacher_class(&[ViewKind::Global]));
 
-        // The loss uses the centre of the step before.
-        let sharpened = (teacher_logits.clone() - self.center.clone()) / step.schedule.teacher_temperature;
-        let log_q = log_softmax(sharpened.clone(), 1);
-        let q = softmax(sharpened, 1);
-        let entropy = (q.clone() * log_q).sum_dim(1).mean().neg();
+        let temperature = step.schedule.teacher_temperature;
+        let q = match self.targets {
+            // The loss uses the centre of the step before.
+            Targets::Centre => softmax((teacher_logits.clone() - self.center.clone()) / temperature, 1),
+            Targets::Sinkhorn => sinkhorn(teacher_logits.clone(), temperature, ROUNDS),
+        };
+        // Of what underflowed to 0 the product is 0.
+        let entropy = (q.clone() * q.clone().clamp_min(LOG_MIN).log()).sum_dim(1).mean().neg();
         let confidence = q.clone().mean_dim(0).max();
         let total = cross_entropy(log_p.clone(), Tensor::from_inner(q.clone()), step.features.batch);
-        let mean = teacher_logits.mean_dim(0);
-        let center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
-        let center_norm = (center.clone() * center.clone()).sum().sqrt();
-        let metrics = vec![
+        let mut metrics = vec![
             ("loss_dino", total.clone().inner()),
             ("teacher_entropy", entropy),
             ("top_prototype_share", confidence),
-            ("center_norm", center_norm),
         ];
+        let mut pending = Pending::new();
+        if self.targets == Targets::Centre {
+            let mean = teacher_logits.mean_dim(0);
+            let center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
+            metrics.push(("center_norm", (center.clone() * center.clone()).sum().sqrt()));
+            pending.insert(CENTER, center);
+        }
         let outputs =
             [(outputs::TEACHER, q), (outputs::STUDENT, log_p.inner()), (outputs::CENTER, self.center.clone())];
-        Loss { total, metrics, pending: Pending::from([(CENTER, center)]), outputs: outputs.into() }
+        Loss { total, metrics, pending, outputs: outputs.into() }
     }
 
     fn commit(&mut self, pending: &Pending<A::InnerBackend>) {

@@ -3,8 +3,21 @@
 
 mod balance;
 mod barlow;
+#[cfg(test)]
+mod comparison;
+pub mod contrast;
 mod dino;
+pub mod distill;
 mod features;
+pub mod gram;
+pub mod ibot;
+pub mod koleo;
+#[cfg(test)]
+mod learning;
+pub mod masks;
+pub mod simclr;
+pub mod sinkhorn;
+pub mod vicreg;
 
 pub use balance::Balance;
 pub use barlow::BarlowTwins;
@@ -12,6 +25,11 @@ pub use barlow::BarlowTwins;
 pub(crate) use barlow::redundancy;
 pub use dino::Dino;
 pub use features::{Features, Views};
+use ibot::Ibot;
+use koleo::KoLeo;
+use masks::MaskAmount;
+use simclr::SimClr;
+use vicreg::Vicreg;
 
 use crate::model::{HostTensor, Network};
 use crate::optimise::StepSchedule;
@@ -29,6 +47,8 @@ pub struct Needs {
     pub teacher: Vec<ViewKind>,
     /// Patch tokens of the global views besides class tokens.
     pub patches: bool,
+    /// How much of the student's global views is masked.
+    pub masks: Option<MaskAmount>,
 }
 
 impl Needs {
@@ -40,6 +60,7 @@ impl Needs {
             all.dedup();
         }
         self.patches |= other.patches;
+        self.masks = self.masks.or(other.masks);
         self
     }
 
@@ -172,15 +193,22 @@ pub fn build<B: AutodiffBackend>(config: &ObjectiveConfig, kinds: &[ViewKind], d
         BarlowBalance::Width | BarlowBalance::Matched => 1.0 / config.barlow_dim as f64,
     };
     let dino = || Box::new(Dino::<B::InnerBackend>::new(config, device)) as Box<dyn Objective<B>>;
-    let barlow = || {
-        let kind = if kinds.contains(&ViewKind::Barlow) { ViewKind::Barlow } else { ViewKind::Global };
-        Box::new(BarlowTwins::new(config.barlow_off_diagonal, kind)) as Box<dyn Objective<B>>
-    };
-    let parts = match config.kind {
+    // The views of which two are compared without a teacher.
+    let compared = if kinds.contains(&ViewKind::Barlow) { ViewKind::Barlow } else { ViewKind::Global };
+    let barlow = || Box::new(BarlowTwins::new(config.barlow_off_diagonal, compared)) as Box<dyn Objective<B>>;
+    let mut parts: Vec<(f64, Box<dyn Objective<B>>)> = match config.kind {
         ObjectiveKind::Dino => vec![(config.dino_weight, dino())],
         ObjectiveKind::BarlowTwins => vec![(barlow_scale, barlow())],
         ObjectiveKind::Hybrid => vec![(barlow_scale, barlow()), (config.dino_weight, dino())],
+        ObjectiveKind::Vicreg => vec![(1.0, Box::new(Vicreg::new(config.vicreg_weights, compared)))],
+        ObjectiveKind::Simclr => vec![(1.0, Box::new(SimClr::new(config.simclr_temperature, compared)))],
     };
+    if config.ibot_weight > 0.0 {
+        parts.push((config.ibot_weight, Box::new(Ibot::<B::InnerBackend>::new(config, device))));
+    }
+    if config.koleo_weight > 0.0 {
+        parts.push((config.koleo_weight, Box::new(KoLeo)));
+    }
     let matched = config.kind == ObjectiveKind::Hybrid
         && config.barlow_scale == 0.0
         && config.barlow_balance == BarlowBalance::Matched;

@@ -1,0 +1,172 @@
+//! Tests of objectives in a trainer: they learn a batch, resume to the bit, take no notice of the batch's order, and masks do
+//! what they say.
+
+use super::comparison::Cpu;
+use crate::optimise::Schedule;
+use crate::trainer::Trainer;
+use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
+use lapidary_schemas::config::{
+    ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, Targets, ViewKind, ViewSpec,
+};
+use lapidary_schemas::{Config, ImageId};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const IMAGES: usize = 12;
+
+fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
+    let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
+    let mut config = Config {
+        model: ModelConfig {
+            image_px: 16,
+            patch_px: 4,
+            dim: 16,
+            depth: 2,
+            heads: 2,
+            mlp_ratio: 2,
+            drop_path: 0.0,
+            ..ModelConfig::default()
+        },
+        objective: ObjectiveConfig {
+            kind: ObjectiveKind::Dino,
+            prototypes: 24,
+            head_hidden: 16,
+            head_bottleneck: 8,
+            barlow_dim: 12,
+            simclr_dim: 8,
+            ..ObjectiveConfig::default()
+        },
+        pretrain: PretrainConfig {
+            batch: IMAGES,
+            pieces: 2,
+            base_learning_rate: 5e-2,
+            warmup_steps: 5,
+            freeze_last_layer_steps: 2,
+            weight_decay: 0.0,
+            final_weight_decay: 0.0,
+            momentum: 0.9,
+            ..PretrainConfig::default()
+        },
+        ..Config::default()
+    };
+    config.plan.views = vec![view(ViewKind::Global, 2, 16), view(ViewKind::Local, 2, 8)];
+    change(&mut config.objective);
+    config
+}
+
+/// Images that are waves of their own, each view with a little noise, in the order of `ids`.
+fn batch(ids: &[usize]) -> Batch {
+    let group = |kind, size_px: usize, views: usize| {
+        let plane = 3 * size_px * size_px;
+        let mut pixels = Vec::new();
+        for view in 0..views {
+            for &image in ids {
+                let noise = |at: usize| (((view * IMAGES + image) * plane + at) as f32 * 791.9).sin();
+                let wave = |at: usize| (at as f32 * (1.0 + image as f32) * 0.11).sin() + (image as f32).cos();
+                pixels.extend((0..plane).map(|at| 0.7 * wave(at) + 0.1 * noise(at)));
+            }
+        }
+        ViewGroup { kind, size_px, views, pixels: Pixels::Rendered(pixels) }
+    };
+    Batch {
+        step: 0,
+        ids: ids.iter().map(|id| ImageId(*id as u64)).collect(),
+        groups: vec![group(ViewKind::Global, 16, 2), group(ViewKind::Local, 8, 2)],
+    }
+}
+
+fn in_order() -> Batch {
+    batch(&(0..IMAGES).collect::<Vec<_>>())
+}
+
+fn trainer(config: &Config, steps: usize) -> Trainer<Cpu> {
+    Trainer::new(config, Schedule::new(&config.pretrain, &config.objective, steps, steps), &Default::default())
+}
+
+/// DINO with everything that can be added to it.
+fn dinov2(objective: &mut ObjectiveConfig) {
+    (objective.ibot_weight, objective.koleo_weight, objective.ibot_separate_head) = (1.0, 0.1, true);
+}
+
+fn first_metrics(change: impl Fn(&mut ObjectiveConfig)) -> BTreeMap<String, f64> {
+    trainer(&config(change), 4).train(in_order()).metrics
+}
+
+#[test]
+fn two_view_objectives_overfit_a_batch() {
+    for (kind, share) in [(ObjectiveKind::Vicreg, 0.7), (ObjectiveKind::Simclr, 0.5)] {
+        let mut trainer = trainer(&config(|objective| objective.kind = kind), 160);
+        let losses: Vec<f64> = (0..160).map(|_| trainer.train(in_order()).loss).collect();
+        assert!(losses[159] < share * losses[0], "{kind:?}: {} to {}", losses[0], losses[159]);
+    }
+}
+
+#[test]
+fn masked_patches_and_spreading_features_are_learned_beside_dino() {
+    for targets in [Targets::Centre, Targets::Sinkhorn] {
+        let mut config = config(|objective| {
+            dinov2(objective);
+            objective.targets = targets;
+        });
+        // The teacher stands still, so that there is something to reach.
+        config.pretrain.momentum = 1.0;
+        let mut trainer = trainer(&config, 160);
+        let metrics: Vec<_> = (0..160).map(|_| trainer.train(in_order()).metrics).collect();
+        for part in ["loss_ibot", "loss_koleo", "loss_dino"] {
+            let (first, last) = (metrics[0][part], metrics[159][part]);
+            assert!(last < first - 0.05, "{targets:?}, {part}: {first} to {last}");
+        }
+    }
+}
+
+#[test]
+fn every_objective_resumes_to_the_bit() {
+    let sinkhorn = |objective: &mut ObjectiveConfig| {
+        dinov2(objective);
+        (objective.targets, objective.ibot_separate_head) = (Targets::Sinkhorn, false);
+    };
+    let changes: [&dyn Fn(&mut ObjectiveConfig); 4] =
+        [&dinov2, &sinkhorn, &|objective| objective.kind = ObjectiveKind::Vicreg, &|objective| {
+            objective.kind = ObjectiveKind::Simclr
+        }];
+    for change in changes {
+        let config = config(change);
+        let (mut straight, mut first) = (trainer(&config, 6), trainer(&config, 6));
+        (0..6).for_each(|_| drop(straight.train(in_order())));
+        (0..3).for_each(|_| drop(first.train(in_order())));
+        let mut second = trainer(&config, 6).restore(&first.checkpoint(), Path::new("")).expect("restores");
+        (0..3).for_each(|_| drop(second.train(in_order())));
+        assert_eq!(straight.checkpoint(), second.checkpoint(), "{:?}", config.objective.kind);
+    }
+}
+
+#[test]
+fn a_batch_in_another_order_loses_the_same() {
+    let reversed: Vec<usize> = (0..IMAGES).rev().collect();
+    let changes: [&dyn Fn(&mut ObjectiveConfig); 3] =
+        [&dinov2, &|objective| objective.kind = ObjectiveKind::Vicreg, &|objective| {
+            objective.kind = ObjectiveKind::Simclr
+        }];
+    for change in changes {
+        let config = config(change);
+        let metrics = |batch| trainer(&config, 4).train(batch).metrics;
+        let (one, other) = (metrics(in_order()), metrics(batch(&reversed)));
+        for (name, value) in one.iter().filter(|(name, _)| name.starts_with("loss_")) {
+            assert!((value - other[name]).abs() < 1e-4 * value.abs(), "{name}: {value} {}", other[name]);
+        }
+    }
+}
+
+#[test]
+fn a_mask_ratio_of_zero_is_the_unmasked_student_and_another_is_not() {
+    let with = |ratio: [f64; 2]| {
+        first_metrics(|objective| {
+            dinov2(objective);
+            objective.mask_ratio = ratio;
+        })
+    };
+    let (plain, unmasked, masked) = (first_metrics(|_| {}), with([0.0, 0.0]), with([0.1, 0.5]));
+    assert_eq!(unmasked["loss_dino"].to_bits(), plain["loss_dino"].to_bits());
+    assert_eq!(unmasked["loss_ibot"], 0.0);
+    assert!(masked["loss_dino"] != plain["loss_dino"] && masked["loss_ibot"] > 0.0, "{masked:?}");
+}
