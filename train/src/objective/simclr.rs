@@ -35,7 +35,7 @@ impl<A: AutodiffBackend> Objective<A> for SimClr {
         let projector = step.student.projector.as_ref().expect("a student of SimCLR has its projector");
         let class = step.features.student_class(&[self.kind]);
         // BatchNorm's statistics are over both views at once.
-        let embeddings = projector.forward(class.slice([0..2 * step.features.batch]));
+        let embeddings = projector.forward(class.clone().slice([0..2 * step.features.batch, 0..class.dims()[1]]));
         let total = ntxent(embeddings.clone(), self.temperature);
         let metrics = vec![("loss_simclr", total.clone().inner())];
         let outputs = [(outputs::EMBEDDINGS, embeddings.inner())].into();

@@ -40,7 +40,9 @@ impl<A: AutodiffBackend> Objective<A> for Vicreg {
         let projector = step.student.projector.as_ref().expect("a student of VICReg has its projector");
         let (class, batch) = (step.features.student_class(&[self.kind]), step.features.batch);
         // BatchNorm's statistics are each view's own.
-        let view = |index: usize| projector.forward(class.clone().slice([index * batch..(index + 1) * batch]));
+        let view = |index: usize| {
+            projector.forward(class.clone().slice([index * batch..(index + 1) * batch, 0..class.dims()[1]]))
+        };
         let (first, second) = (view(0), view(1));
         let embeddings = Tensor::cat(vec![first.clone().inner(), second.clone().inner()], 0);
         let terms = vicreg(first, second);
