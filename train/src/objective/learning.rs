@@ -112,10 +112,14 @@ fn masked_patches_and_spreading_features_are_learned_beside_dino() {
         config.pretrain.momentum = 1.0;
         let mut trainer = trainer(&config, 160);
         let metrics: Vec<_> = (0..160).map(|_| trainer.train(in_order()).metrics).collect();
-        for part in ["loss_ibot", "loss_koleo", "loss_dino"] {
+        for part in ["loss_ibot", "loss_koleo"] {
             let (first, last) = (metrics[0][part], metrics[159][part]);
             assert!(last < first - 0.05, "{targets:?}, {part}: {first} to {last}");
         }
+        // The centre moves the teacher's distributions: DINO's loss is held against its floor, their entropy.
+        let above_floor = |step: usize| metrics[step]["loss_dino"] - metrics[step]["teacher_entropy"];
+        let (first, last) = (above_floor(0), above_floor(159));
+        assert!(last < 0.8 * first, "{targets:?}, DINO above its floor: {first} to {last}");
     }
 }
 
