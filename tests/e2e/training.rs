@@ -40,7 +40,7 @@ fn a_plan_that_does_not_fit_the_objective_is_refused_before_the_first_tensor() {
     assert!(told.contains("local views of 16 and 24 px"), "{told}");
     for (key, why) in [
         ("pretrain.batch=121", "fewer than pretrain.batch = 121"),
-        ("pretrain.batch=1", "at least 2 images"),
+        ("pretrain.batch=1", "needs at least 2"),
         ("pretrain.batch=0", "pretrain.batch = 0"),
         ("objective.prototypes=1", "objective.prototypes = 1"),
         ("objective.dino_weight=-1.0", "objective.dino_weight = -1"),

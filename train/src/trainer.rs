@@ -26,6 +26,7 @@ use lapidary_schemas::Config;
 use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 #[cfg(test)]
 mod resume;
@@ -79,6 +80,10 @@ impl<B: AutodiffBackend> Computed<B> {
 
 const GRADIENT_NORM: &str = "gradient_norm";
 const LOSS: &str = "loss";
+/// Held while a step is computed: burn-autodiff 0.21 keeps one table of graphs for the whole process, and with a backward pass
+/// beside another thread's forward pass gradients were seen that are off by a tenth of their norm. Forward passes beside each
+/// other, and backward passes beside each other, were right in every run.
+static GRAPHS: Mutex<()> = Mutex::new(());
 /// The norm of a loss's gradient at the backbone's features, on its way to the metrics.
 const FEATURE_GRADIENT: &str = "feature_gradient";
 
@@ -184,6 +189,7 @@ impl<B: AutodiffBackend> Trainer<B> {
 
     /// The loss and the gradients of a batch at the step at hand.
     pub(crate) fn compute(&self, batch: Batch) -> Computed<B> {
+        let _alone = GRAPHS.lock().unwrap_or_else(PoisonError::into_inner);
         let schedule = self.schedule.at(self.step);
         let mut draws = StepDraws::draw(&self.config.model, self.config.seed, self.step, &batch);
         if let Some(amount) = self.needs.masks {
@@ -243,18 +249,23 @@ impl<B: AutodiffBackend> Trainer<B> {
         }
         drop(features);
         let (total, of_features) = total.zip(of_features).expect("an objective has a part: made in build");
-        let backward = |piece: &Piece<B>| piece.backward(&of_features, inputs, &self.device);
+        // Blocks that are computed again are forward and backward passes in turn: not beside another piece's (see GRAPHS).
+        let backward = |pieces: &[Piece<B>]| {
+            let of_piece = |piece: &Piece<B>| piece.backward(&of_features, inputs, &self.device);
+            if pretrain.recompute_blocks {
+                pieces.iter().map(of_piece).collect()
+            } else {
+                in_parallel(pieces, of_piece)
+            }
+        };
         if several {
             drop(pieces);
             for part in &parts {
-                let of_pieces = in_parallel(part, |piece| {
-                    let student = &self.student.backbone;
-                    backward(&Piece::forward(student, None, inputs, piece.clone(), kept, &self.device))
-                });
+                let of_pieces = backward(&forward(part, None, kept));
                 of_pieces.into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
             }
         } else {
-            in_parallel(&pieces, backward).into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
+            backward(&pieces).into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
         }
         let gradients = Gradients::of::<B, _>(&self.student, gradients);
         scalars.extend(gradients.norm_tensor().map(|norm| (GRADIENT_NORM, norm)));
