@@ -69,7 +69,7 @@ pub fn pretrain(
     train(asked, config.clone(), None, options)
 }
 
-/// Trains a finished run for so many steps more (see [`crate::extension`]), on its own plan or on another.
+/// Trains a finished run for so many steps more (see `train/src/extension.rs`), on its own plan or on another.
 ///
 /// # Errors
 /// As [`pretrain`]; when there is no such run, or the configuration differs from the run's.
