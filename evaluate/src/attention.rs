@@ -6,7 +6,7 @@ use burn::tensor::backend::Backend;
 use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 use lapidary_pipeline::pixels::resize_and_crop;
-use lapidary_train::VitEncoder;
+use lapidary_train::FrozenVit;
 
 /// Side of each picture of a strip.
 const SIDE_PX: u32 = 128;
@@ -15,8 +15,8 @@ const SIDE_PX: u32 = 128;
 ///
 /// # Errors
 /// When the device fails.
-pub fn strips<B: Backend>(encoder: &VitEncoder<B>, images: &[RgbImage]) -> Result<Vec<RgbImage>> {
-    let attention = encoder.vit.class_attention(encoder.pixels(images)?);
+pub fn strips<B: Backend>(network: &FrozenVit<B>, images: &[RgbImage]) -> Result<Vec<RgbImage>> {
+    let attention = network.vit.class_attention(network.pixels(images)?);
     let [count, heads, patches] = attention.dims();
     let weights = attention.into_data().convert::<f32>().to_vec::<f32>().expect("converted to f32 just before");
     let grid = (patches as f64).sqrt().round() as u32;

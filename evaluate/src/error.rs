@@ -19,14 +19,6 @@ pub enum EvaluateError {
     /// Polars refused.
     #[error("reading tables: {0}")]
     Polars(#[from] polars::prelude::PolarsError),
-    /// The probe cannot be used.
-    #[error("probe `{probe}`: {detail}")]
-    Probe {
-        /// Its name.
-        probe: String,
-        /// What is wrong with it.
-        detail: String,
-    },
 }
 
 impl From<EvaluateError> for Failure {

@@ -1,17 +1,18 @@
 //! The stage `eval`: a run and a probe in, scores and attention maps out, the untrained twin beside the trained network.
 
 use crate::attention;
-use crate::features::{self, Features};
-use crate::probe::{Probe, stratified};
 use crate::scores::{NetworkScores, Scores};
 use crate::{Result, limits, linear};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, Previous, StageRun, StageSpec, ancestor, write_json};
+use lapidary_pipeline::stage::{
+    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, ancestor, write_json,
+};
 use lapidary_pipeline::{ImageStore, PipelineError, decode};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
-use lapidary_train::{FinishedRun, TrainError, VitEncoder, knn};
+use lapidary_train::probe::{Features, Labelled, Probe, features, knn, stratified};
+use lapidary_train::{FinishedRun, FrozenVit, TrainError};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -95,8 +96,7 @@ impl Program for Eval {
 
 impl Eval {
     fn run_on_backend<B: Backend>(self, device: &B::Device) -> Result<Manifest> {
-        let mut trained = VitEncoder::<B>::new(self.run.trained(device)?, &self.run, device);
-        let mut untrained = VitEncoder::<B>::new(self.run.untrained(device), &self.run, device);
+        let (trained, untrained) = (self.run.trained::<B>(device)?, self.run.untrained::<B>(device));
         let linear_list = stratified(&self.probe.train, self.config.label_share, 0, self.seed);
         let scores = Scores {
             run: self.run.name.clone(),
@@ -106,8 +106,8 @@ impl Eval {
             linear_labels: linear_list.len(),
             test_images: self.probe.test.len(),
             chance_top1: self.chance(),
-            trained: self.scores(&mut trained, device)?,
-            untrained: self.scores(&mut untrained, device)?,
+            trained: self.scores(&trained, device)?,
+            untrained: self.scores(&untrained, device)?,
         };
         write_json(&self.stage.path(SCORES_FILE), &scores)?;
         self.draw_attention(&trained)?;
@@ -123,10 +123,11 @@ impl Eval {
         counts.into_iter().max().unwrap_or(0) as f64 / self.probe.test.len() as f64
     }
 
-    fn scores<B: Backend>(&self, encoder: &mut VitEncoder<B>, device: &B::Device) -> Result<NetworkScores> {
+    fn scores<B: Backend>(&self, network: &FrozenVit<B>, device: &B::Device) -> Result<NetworkScores> {
         let (probe, config) = (&self.probe, &self.config);
-        let mut features = |list: &[crate::probe::Labelled]| -> Result<Features> {
-            features::compute(&self.store, list, encoder, config.batch)
+        let features = |list: &[Labelled]| -> Result<Features> {
+            let progress = Progress::new("features", list.len() as u64, "images");
+            Ok(features::compute(&self.store, list, network, config.batch, |images| progress.add(images))?)
         };
         let (train, test) = (features(&probe.train)?, features(&probe.test)?);
         let chosen: BTreeSet<_> = stratified(&probe.train, config.label_share, 0, self.seed).into_iter().collect();
@@ -147,9 +148,9 @@ impl Eval {
     }
 
     /// Attention maps of test images, a class after the other.
-    fn draw_attention<B: Backend>(&self, encoder: &VitEncoder<B>) -> Result<()> {
+    fn draw_attention<B: Backend>(&self, network: &FrozenVit<B>) -> Result<()> {
         let mut seen: Vec<usize> = vec![0; self.probe.classes.len()];
-        let mut ordered: Vec<(usize, &crate::probe::Labelled)> = Vec::new();
+        let mut ordered: Vec<(usize, &Labelled)> = Vec::new();
         for labelled in &self.probe.test {
             ordered.push((seen[labelled.class as usize], labelled));
             seen[labelled.class as usize] += 1;
@@ -166,7 +167,7 @@ impl Eval {
         let images = decoded.map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
         let folder = self.stage.path(ATTENTION);
         std::fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
-        for (id, strip) in ids.iter().zip(attention::strips(encoder, &images)?) {
+        for (id, strip) in ids.iter().zip(attention::strips(network, &images)?) {
             let path = folder.join(format!("{id}.png"));
             strip.save(&path).map_err(|e| PipelineError::format(&path, e))?;
         }

@@ -5,15 +5,12 @@
 mod attention;
 mod error;
 mod eval;
-mod features;
 mod limits;
 mod linear;
-mod probe;
 mod report;
 mod scores;
 
 pub use error::{EvaluateError, Result};
 pub use eval::{ATTENTION, SCORES_FILE, eval};
-pub use probe::{Labelled, Probe, stratified};
 pub use report::{Subject, report};
 pub use scores::{Accuracy, NetworkScores, Scores};

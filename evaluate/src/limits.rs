@@ -3,9 +3,7 @@
 use crate::Result;
 use lapidary_pipeline::Ranges;
 use lapidary_schemas::config::EvalConfig;
-
-/// Below this, exp(similarity / temperature) passes the range of f64.
-const KNN_TEMPERATURE_MIN: f64 = 0.002;
+use lapidary_train::probe;
 
 /// Checks every key of `eval`.
 ///
@@ -13,9 +11,7 @@ const KNN_TEMPERATURE_MIN: f64 = 0.002;
 /// [`lapidary_pipeline::PipelineError::Usage`] with each key that is out of its range.
 pub(crate) fn check(config: &EvalConfig) -> Result<()> {
     let mut ranges = Ranges::default();
-    ranges.within("eval.batch", config.batch, 1..=1 << 20);
-    ranges.within("eval.knn_neighbours", config.knn_neighbours, 1..=usize::MAX);
-    ranges.at_least("eval.knn_temperature", config.knn_temperature, KNN_TEMPERATURE_MIN);
+    probe::check(config, &mut ranges);
     ranges.positive("eval.label_share", config.label_share);
     ranges.within("eval.label_share", config.label_share.max(0.0), 0.0..=1.0);
     ranges.within("eval.linear_steps", config.linear_steps, 1..=usize::MAX);

@@ -1,11 +1,11 @@
 //! The linear probe: multinomial logistic regression on standardised frozen features, by full-batch gradient descent with
 //! momentum 0.9 and a cosine to 0; the learning rate is chosen on a held-out fifth of the labels, never on the test set.
 
-use crate::features::Features;
 use crate::scores::Accuracy;
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use lapidary_train::probe::Features;
 use std::f64::consts::PI;
 
 const MOMENTUM: f64 = 0.9;

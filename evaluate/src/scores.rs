@@ -1,6 +1,6 @@
 //! What a probe scores: top-1 and top-5.
 
-pub use lapidary_train::knn::Accuracy;
+pub use lapidary_train::probe::Accuracy;
 use serde::{Deserialize, Serialize};
 
 /// A network's scores on a probe.

@@ -24,4 +24,5 @@ mod sources;
 mod training;
 mod uniform;
 mod upkeep;
+mod watched;
 mod workspace;

@@ -1,7 +1,7 @@
 //! A backbone by what names it: a file of weights, a folder that holds one, or a finished run of the source. What a run starts
 //! from, what images are embedded with, what is exported.
 
-use crate::encoder::FinishedRun;
+use crate::finished_run::FinishedRun;
 use crate::model::{Vit, load};
 use crate::weights::{self, Layout as Names, Weights};
 use crate::{Result, TrainError};

@@ -29,6 +29,14 @@ pub enum TrainError {
         /// What is wrong with it, and what was expected.
         detail: String,
     },
+    /// A probe cannot be used.
+    #[error("probe `{probe}`: {detail}")]
+    Probe {
+        /// Its name.
+        probe: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The device cannot be used.
     #[error("device `{device}`: {detail}")]
     Device {

@@ -2,7 +2,6 @@
 //!
 //! Everything is generic over burn's backends; [`backend`] names them and nothing else does.
 
-mod accuracy;
 mod augment;
 mod backbone;
 pub mod backend;
@@ -13,12 +12,14 @@ mod encoder;
 mod error;
 pub mod export;
 mod extension;
+mod finished_run;
+mod frozen;
 #[cfg(test)]
 mod golden;
 mod gpu;
 mod group_table;
 pub mod health;
-pub mod knn;
+mod knn_watch;
 mod limits;
 mod metrics;
 pub mod model;
@@ -26,6 +27,7 @@ pub mod objective;
 pub mod optimise;
 mod pieces;
 mod pretrain;
+pub mod probe;
 mod start;
 pub mod tensorboard;
 mod trainer;
@@ -35,8 +37,10 @@ mod writer;
 pub use backbone::Backbone;
 pub use checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 pub use dump::{replay, said_of_replay};
-pub use encoder::{FinishedRun, VitEncoder};
+pub use encoder::VitEncoder;
 pub use error::{Result, TrainError};
+pub use finished_run::FinishedRun;
+pub use frozen::FrozenVit;
 pub use gpu::gpu_facts;
 pub use group_table::{parameter_groups, said_of_groups};
 pub use pretrain::{CHECKPOINTS, METRICS_FILE, RunOptions, extend, pretrain};

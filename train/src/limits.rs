@@ -1,11 +1,11 @@
 //! What `pretrain` may be asked for: every key's range, and whether the plan has the views that the objective reads. All of
 //! it is looked at before the first tensor is made and before anything is written.
 
-use crate::Result;
+use crate::{Result, probe};
 use lapidary_pipeline::Ranges;
 use lapidary_schemas::Config;
 use lapidary_schemas::config::{
-    ModelConfig, NAMED_MODELS, ObjectiveConfig, ObjectiveKind, Positions, PretrainConfig, ViewKind, ViewSpec,
+    ModelConfig, NAMED_MODELS, ObjectiveConfig, ObjectiveKind, Positions, PretrainConfig, ViewKind,
 };
 use std::collections::BTreeSet;
 
@@ -34,6 +34,9 @@ pub(crate) fn check(config: &Config, planned: Planned<'_>) -> Result<()> {
     model(&config.model, &mut ranges);
     objective(&config.objective, &mut ranges);
     pretrain(&config.pretrain, &mut ranges);
+    if !config.pretrain.watch.is_empty() {
+        probe::check(&config.eval, &mut ranges);
+    }
     // What follows divides by some of these.
     ranges.check()?;
     together(config, planned, &mut ranges);
@@ -173,10 +176,9 @@ fn together(config: &Config, planned: Planned<'_>, ranges: &mut Ranges) {
 
 /// Whether the plan has the views that the objective reads, none of which may be lost.
 fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
-    let of_kind = |kind: ViewKind| -> Vec<&ViewSpec> {
-        config.plan.views.iter().filter(|view| view.kind == kind && view.count > 0).collect()
+    let count = |kind: ViewKind| -> usize {
+        config.plan.views.iter().filter(|view| view.kind == kind).map(|view| usize::from(view.count)).sum()
     };
-    let count = |kind: ViewKind| of_kind(kind).iter().map(|view| usize::from(view.count)).sum::<usize>();
     let (globals, locals, barlows) = (count(ViewKind::Global), count(ViewKind::Local), count(ViewKind::Barlow));
     let kind = config.objective.kind;
     let name = kind.name();
@@ -186,9 +188,7 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
              hint: plan again with another plan.recipe or plan.view, or choose another objective.kind"
         ));
     };
-    let mut read = BTreeSet::new();
     if kind.has_prototypes() {
-        read.extend([ViewKind::Global, ViewKind::Local]);
         if globals == 0 {
             lacks("needs global views for its teacher".to_owned());
         } else if globals + locals < 2 {
@@ -198,27 +198,14 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
     if kind.compares_two_views() {
         let own = if barlows > 0 { ViewKind::Barlow } else { ViewKind::Global };
         let (found, what) = if barlows > 0 { (barlows, "barlow views") } else { (globals, "global views") };
-        read.insert(own);
         // A third global view is not lost where DINO reads it too.
         let spare = own == ViewKind::Global && kind == ObjectiveKind::Hybrid;
         if found < 2 || (found > 2 && !spare) {
             lacks(format!("compares two {what}, and needs exactly two"));
         }
     }
-    if config.objective.koleo_weight > 0.0 {
-        read.insert(ViewKind::Global);
-        if globals == 0 {
-            lacks("with objective.koleo_weight needs global views".to_owned());
-        }
-    }
-    for kind in read {
-        let sizes: BTreeSet<u16> = of_kind(kind).iter().map(|view| view.size_px).collect();
-        if sizes.len() > 1 {
-            let (kind, sizes) = (kind.name(), sizes.iter().map(u16::to_string).collect::<Vec<_>>().join(" and "));
-            ranges.refuse(format!(
-                "plan.view: {kind} views of {sizes} px in plan `{plan}`; those of one kind must have one size_px"
-            ));
-        }
+    if config.objective.koleo_weight > 0.0 && globals == 0 {
+        lacks("with objective.koleo_weight needs global views".to_owned());
     }
 }
 
@@ -226,6 +213,7 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
 mod tests {
     use super::*;
     use lapidary_pipeline::cli::resolve;
+    use lapidary_schemas::config::ViewSpec;
 
     const PLANNED: Planned<'_> = Planned { name: "p", images: 100, epochs: 10 };
 
@@ -355,6 +343,10 @@ mod tests {
             ("vicreg", &[(Barlow, 2, 224)]),
             ("hybrid", &[(Global, 3, 224), (Local, 6, 96)]),
             ("hybrid", &[(Global, 1, 224), (Local, 1, 96), (Barlow, 2, 224)]),
+            // Of two sizes too.
+            ("dino", &[(Global, 1, 224), (Global, 1, 96)]),
+            ("hybrid", &[(Global, 2, 224), (Local, 3, 96), (Local, 3, 48)]),
+            ("barlow-twins", &[(Barlow, 1, 224), (Barlow, 1, 96)]),
         ] {
             with_views(kind, views).unwrap_or_else(|error| panic!("{kind} on {views:?}: {error}"));
         }
@@ -372,9 +364,6 @@ mod tests {
             ("vicreg", &[(Local, 2, 96)], "exactly two"),
             ("hybrid", &[(Global, 1, 224), (Local, 6, 96)], "exactly two"),
             ("hybrid", &[(Global, 2, 224), (Barlow, 1, 224)], "exactly two"),
-            ("dino", &[(Global, 1, 224), (Global, 1, 96)], "global views of 96 and 224 px"),
-            ("hybrid", &[(Global, 2, 224), (Local, 3, 96), (Local, 3, 48)], "local views of 48 and 96 px"),
-            ("barlow-twins", &[(Barlow, 1, 224), (Barlow, 1, 96)], "barlow views of 96 and 224 px"),
             ("dino", &[(Global, 2, 224), (Local, 6, 98)], "no multiple of model.patch_px"),
         ] {
             let error = with_views(kind, views).expect_err(why).to_string();

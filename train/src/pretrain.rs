@@ -4,7 +4,9 @@ use crate::backend::{DeviceChoice, Program, device_name, run_on};
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::extension::{EXTENDED_AFTER, Extension};
+use crate::health::names::KNN_TOP1;
 use crate::health::{Monitor, OnCollapse, Watch};
+use crate::knn_watch::KnnWatch;
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
 use crate::optimise::Schedule;
@@ -38,8 +40,16 @@ pub const CHECKPOINTS: &str = "checkpoints";
 const SKIPPED_STOP: usize = 3;
 /// Keys of `pretrain` that change neither the steps nor their results: no reason to train again. What a run starts from is an
 /// input.
-pub(crate) const RUNNING_KEYS: [&str; 6] =
-    ["init_from", "checkpoint_steps", "keep_last", "health_steps", "prefetch_batches", "loader_threads"];
+pub(crate) const RUNNING_KEYS: [&str; 8] = [
+    "init_from",
+    "checkpoint_steps",
+    "keep_last",
+    "health_steps",
+    "watch",
+    "watch_epochs",
+    "prefetch_batches",
+    "loader_threads",
+];
 
 /// How a run is run, which changes none of its results.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +124,7 @@ fn train(
     config.model = config.model.resolved();
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
+    let watch = KnnWatch::open(layout, &config)?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
     let mut pretrain = json!(config.pretrain);
     for key in RUNNING_KEYS {
@@ -159,7 +170,7 @@ fn train(
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
     let (device, on_collapse) = (device_name(options.device)?, options.on_collapse);
-    let program = Run { config, reader, store, inputs, start, steps, extension, device, on_collapse, stage };
+    let program = Run { config, reader, store, inputs, start, watch, steps, extension, device, on_collapse, stage };
     let manifest = run_on(options.device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
@@ -170,6 +181,7 @@ struct Run {
     store: ImageStore,
     inputs: Inputs,
     start: Option<Start>,
+    watch: Option<KnnWatch>,
     steps: usize,
     extension: Option<Extension>,
     device: String,
@@ -181,8 +193,8 @@ impl Program for Run {
     type Output = Manifest;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
-        let Self { config, reader, store, inputs, start, steps, extension, device: device_name, on_collapse, stage } =
-            self;
+        let Self { config, reader, store, inputs, start, watch, steps, extension, on_collapse, stage, .. } = self;
+        let device_name = self.device;
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
         let (warmup_steps, note) = (schedule.warmup_steps(), schedule.note());
@@ -206,8 +218,8 @@ impl Program for Run {
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
         let mut metrics = Metrics::open(&stage.path(METRICS_FILE), first)?;
-        let watch = Watch::new(&config, steps, per_epoch);
-        let mut monitor = Monitor::open(&stage.folder(), &stage.path(METRICS_FILE), watch, on_collapse)?;
+        let health = Watch::new(&config, steps, per_epoch);
+        let mut monitor = Monitor::open(&stage.folder(), &stage.path(METRICS_FILE), health, on_collapse)?;
         let options = loader_options(&config.pretrain);
         let mut loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;
         let every_steps = config.pretrain.keep_every_epochs * per_epoch;
@@ -215,7 +227,7 @@ impl Program for Run {
         let progress = Progress::new("pretrain", steps as u64, "steps");
         progress.begin_at(first as u64);
         let mut clock = Clock::default();
-        let mut is_due = false;
+        let (mut is_due, mut final_score) = (false, None);
         while trainer.step() < steps {
             if let Err(interrupted) = interrupt::check() {
                 metrics.sync()?;
@@ -229,9 +241,16 @@ impl Program for Run {
             };
             let waited_secs = begun.elapsed().as_secs_f64();
             let step = trainer.step();
-            let report = trainer.train(batch);
+            let mut report = trainer.train(batch);
             let took = Took { secs: begun.elapsed().as_secs_f64(), waited_secs };
             clock.note(step - first, took);
+            let watch = watch.as_ref().filter(|watch| watch.is_due(trainer.step(), steps, per_epoch));
+            let score = watch.map(|watch| watch.top1(&trainer.backbone(), &device)).transpose();
+            let score = unless_interrupted(score)?;
+            if let Some(top1) = score {
+                report.metrics.insert(KNN_TOP1.to_owned(), top1);
+                tracing::info!("k-NN on `{}` after step {}: {:.1} %", config.pretrain.watch, step + 1, 100.0 * top1);
+            }
             let batch = config.pretrain.batch;
             monitor.note(&metrics.write(step, step / per_epoch, &report, batch, took)?)?;
             let images_per_sec = clock.steps_per_sec() * batch as f64;
@@ -253,16 +272,17 @@ impl Program for Run {
                 }
             }
             // After a skipped step there is nothing new to keep, and older states are worth more than one that may be broken.
-            is_due |= trainer.step().is_multiple_of(config.pretrain.checkpoint_steps);
+            is_due |= trainer.step().is_multiple_of(config.pretrain.checkpoint_steps) || score.is_some();
+            final_score = score;
             if is_due && !report.skipped && trainer.step() < steps {
                 is_due = false;
                 metrics.sync()?;
-                writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
+                writer.write(trainer.snapshot(), step_name(trainer.step()), score)?;
             }
         }
         drop((progress, loader));
         metrics.sync()?;
-        writer.write(trainer.snapshot(), FINAL.to_owned(), None)?;
+        writer.write(trainer.snapshot(), FINAL.to_owned(), final_score)?;
         writer.finish()?;
         let images = (steps * config.pretrain.batch) as u64;
         let facts = json!({
@@ -274,6 +294,7 @@ impl Program for Run {
             "warmup_steps": warmup_steps,
             "schedule_note": note,
             "skipped_steps": trainer.skipped().steps,
+            "watch": watch.as_ref().map(|_| &config.pretrain.watch),
             "steps_per_sec": clock.steps_per_sec(),
             "images_per_sec": clock.steps_per_sec() * config.pretrain.batch as f64,
             "data_wait_share": clock.wait_share(),
@@ -285,6 +306,14 @@ impl Program for Run {
         varying.push(EVENTS_FILE.to_owned());
         varying.extend(dump::files(&stage.folder())?);
         Ok(stage.finish(rows, facts, &varying.iter().map(String::as_str).collect::<Vec<_>>())?)
+    }
+}
+
+/// A measure that the user interrupts is left out: the loop sees to the interruption itself, with a checkpoint.
+fn unless_interrupted(score: Result<Option<f64>>) -> Result<Option<f64>> {
+    match score {
+        Err(TrainError::Pipeline(PipelineError::Interrupted)) => Ok(None),
+        other => other,
     }
 }
 

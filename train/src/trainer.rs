@@ -8,6 +8,7 @@
 
 use crate::checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 use crate::draws::StepDraws;
+use crate::frozen::FrozenVit;
 use crate::health::look;
 use crate::model::{
     HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
@@ -137,6 +138,12 @@ impl<B: AutodiffBackend> Trainer<B> {
     /// Steps that were skipped.
     pub fn skipped(&self) -> Skipped {
         self.skipped
+    }
+
+    /// The backbone that the run is for, as it is now: the teacher's where there is one, else the student's.
+    pub fn backbone(&self) -> FrozenVit<B::InnerBackend> {
+        let vit = if self.needs.has_teacher() { self.teacher.backbone.clone() } else { self.student.valid().backbone };
+        FrozenVit::new(vit, &self.config.model, &self.device)
     }
 
     /// The kinds of views that the objective reads.

@@ -96,6 +96,11 @@ pub struct PretrainConfig {
     pub keep_every_epochs: usize,
     /// Steps between looks at the run's health (teacher's entropy, ranks, prototypes in use); 0 means never.
     pub health_steps: usize,
+    /// A labelled source, ingested beforehand, on which the teacher (else the student) is measured by k-NN while it trains;
+    /// empty means none. `eval.knn_neighbours`, `eval.max_train` and the like hold for it.
+    pub watch: String,
+    /// Epochs between two such measures; the last comes after the last step, and is the only one at 0.
+    pub watch_epochs: usize,
     /// Batches that the loader prepares ahead.
     pub prefetch_batches: usize,
     /// Threads that decode and augment; 0 means all cores.
@@ -138,6 +143,8 @@ impl Default for PretrainConfig {
             keep_last: 2,
             keep_every_epochs: 0,
             health_steps: 50,
+            watch: String::new(),
+            watch_epochs: 1,
             prefetch_batches: 3,
             loader_threads: 0,
             augment: AugmentOn::Cpu,

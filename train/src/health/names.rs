@@ -31,7 +31,7 @@ pub const BARLOW_DIAGONAL_MEAN: &str = "barlow_diagonal_mean";
 pub const BARLOW_OFF_DIAGONAL_RMS: &str = "barlow_off_diagonal_rms";
 /// Most memory that the process has held so far, MiB.
 pub const PEAK_MEMORY_MIB: &str = "peak_memory_mib";
-/// Top-1 of the teacher by k-NN on `pretrain.watch`.
+/// Top-1 of the teacher, else of the student, by k-NN on `pretrain.watch`.
 pub const KNN_TOP1: &str = "knn_top1";
 
 /// Every metric of a run's health, what it is and what is healthy. Those of `pretrain.health_steps` stand in the lines of the
@@ -58,5 +58,5 @@ pub const METRICS: &[(&str, &str)] = &[
     (BARLOW_DIAGONAL_MEAN, "mean diagonal of Barlow Twins' cross-correlation: 1 when views agree"),
     (BARLOW_OFF_DIAGONAL_RMS, "RMS of the rest of it: 1 / sqrt(batch) by chance, 1 when all dimensions are one"),
     (PEAK_MEMORY_MIB, "peak resident memory of the process, MiB"),
-    (KNN_TOP1, "top-1 of the teacher by k-NN at k = 20 on `pretrain.watch`, every `pretrain.watch_epochs`"),
+    (KNN_TOP1, "top-1 of the teacher by k-NN (eval.knn_neighbours) on `pretrain.watch`, every `pretrain.watch_epochs`"),
 ];

@@ -43,11 +43,18 @@ impl<B: Backend> Ibot<B> {
     }
 }
 
-/// The patches of the global views and their mask, group by group, all of one size.
-fn global_patches<B: Backend>(views: &[Views<B>]) -> (Tensor<B, 3>, Vec<u8>) {
-    let globals = || views.iter().filter(|views| views.kind == ViewKind::Global);
-    let patches = globals().filter_map(|views| views.patches.clone()).collect();
-    (Tensor::cat(patches, 0), globals().flat_map(|views| views.mask.iter().copied()).collect())
+/// The patches of the global views, view after view, whatever their sizes: `[patches of all views, dim]`.
+fn global_patches<B: Backend>(views: &[Views<B>]) -> Tensor<B, 2> {
+    let globals = views.iter().filter(|views| views.kind == ViewKind::Global);
+    let rows = globals.filter_map(|views| views.patches.clone()).map(|patches| patches.flatten(0, 1));
+    Tensor::cat(rows.collect(), 0)
+}
+
+/// Which of them are masked.
+fn global_masks<B: Backend>(views: &[Views<B>]) -> MaskedPatches {
+    let globals = views.iter().filter(|views| views.kind == ViewKind::Global);
+    let with_patches = globals.filter_map(|views| Some((&views.mask[..], views.patches.as_ref()?.dims()[1])));
+    MaskedPatches::of_groups(&with_patches.collect::<Vec<_>>())
 }
 
 impl<A: AutodiffBackend> Objective<A> for Ibot<A::InnerBackend> {
@@ -65,21 +72,15 @@ impl<A: AutodiffBackend> Objective<A> for Ibot<A::InnerBackend> {
         let head = head.expect("a student of iBOT has a head: made in Network::student");
         let teacher_head = step.teacher.patch_head.as_ref().or(step.teacher.head.as_ref());
         let teacher_head = teacher_head.expect("the teacher is a copy of the student");
-        let (patches, mask) = global_patches(&step.features.student);
-        let (of_teacher, _) = global_patches(&step.features.teacher);
-        let masked = MaskedPatches::new(&mask, patches.dims()[1]);
+        let (patches, of_teacher) = (global_patches(&step.features.student), global_patches(&step.features.teacher));
+        let masked = global_masks(&step.features.student);
         let temperature = step.schedule.teacher_temperature;
         let mut pending = Pending::new();
         let targets = match self.targets {
             Targets::Centre => {
-                let [views, count, dim] = of_teacher.dims();
-                let logits = teacher_head.forward(of_teacher.reshape([views * count, dim]));
+                let logits = teacher_head.forward(of_teacher);
                 pending.insert(CENTER, next_center(self.center.clone(), logits.clone(), self.center_momentum));
-                let prototypes = logits.dims()[1];
-                (!masked.is_empty()).then(|| {
-                    let logits = masked.of(logits.reshape([views, count, prototypes]));
-                    centred_targets(logits, self.center.clone(), temperature)
-                })
+                (!masked.is_empty()).then(|| centred_targets(masked.of(logits), self.center.clone(), temperature))
             }
             Targets::Sinkhorn => {
                 (!masked.is_empty()).then(|| sinkhorn(teacher_head.forward(masked.of(of_teacher)), temperature, ROUNDS))
@@ -129,13 +130,20 @@ pub struct MaskedPatches {
 impl MaskedPatches {
     /// Those of a mask, shape `[views, patches]`, whose masked entries are not 0.
     pub fn new(mask: &[u8], patches: usize) -> Self {
-        let views = mask.len() / patches.max(1);
-        let (mut places, mut weights) = (Vec::new(), Vec::new());
-        for (view, of_view) in mask.chunks_exact(patches.max(1)).enumerate() {
+        Self::of_groups(&[(mask, patches)])
+    }
+
+    /// Those of several groups of views, each with its mask and its number of patches a view.
+    pub fn of_groups(groups: &[(&[u8], usize)]) -> Self {
+        let of_views = || groups.iter().flat_map(|(mask, patches)| mask.chunks_exact((*patches).max(1)));
+        let views = of_views().count();
+        let (mut places, mut weights, mut first) = (Vec::new(), Vec::new(), 0);
+        for of_view in of_views() {
             let masked = of_view.iter().filter(|masked| **masked != 0).count();
             let here = of_view.iter().enumerate().filter(|(_, masked)| **masked != 0);
-            places.extend(here.map(|(patch, _)| (view * patches + patch) as i64));
+            places.extend(here.map(|(patch, _)| (first + patch) as i64));
             weights.extend(std::iter::repeat_n(1.0 / (masked.max(1) * views) as f64, masked));
+            first += of_view.len();
         }
         Self { places, weights }
     }
@@ -150,11 +158,12 @@ impl MaskedPatches {
         self.places.is_empty()
     }
 
-    /// The masked ones of patch tokens `[views, patches, dim]`: `[masked, dim]`; at least one is masked.
-    pub fn of<B: Backend>(&self, tokens: Tensor<B, 3>) -> Tensor<B, 2> {
-        let ([views, patches, dim], device) = (tokens.dims(), tokens.device());
-        let places = Tensor::<B, 1, Int>::from_data(TensorData::new(self.places.clone(), [self.len()]), &device);
-        tokens.reshape([views * patches, dim]).select(0, places)
+    /// The masked ones of the rows of all patches, view after view, `[patches of all views, any]`: `[masked, any]`; at least
+    /// one is masked.
+    pub fn of<B: Backend>(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        let places = TensorData::new(self.places.clone(), [self.len()]);
+        let places = Tensor::<B, 1, Int>::from_data(places, &rows.device());
+        rows.select(0, places)
     }
 }
 
@@ -228,9 +237,12 @@ mod tests {
     #[test]
     fn masked_patches_are_taken_view_by_view() {
         let masked = MaskedPatches::new(&[0, 1, 0, 0, 0, 0, 1, 0, 1], 3);
-        let tokens = Tensor::<Cpu, 1, Int>::arange(0..18, &Default::default()).float().reshape([3, 3, 2]);
+        let tokens = Tensor::<Cpu, 1, Int>::arange(0..18, &Default::default()).float().reshape([9, 2]);
         assert_eq!(host(masked.of(tokens)), [2., 3., 12., 13., 16., 17.]);
         close("weights", &masked.weights, &[1.0 / 3.0, 1.0 / 6.0, 1.0 / 6.0], 1e-15);
+        let of_two_sizes = MaskedPatches::of_groups(&[(&[0, 1, 0, 0], 2), (&[1, 1, 0, 0], 4)]);
+        assert_eq!(of_two_sizes.places, [1, 4, 5]);
+        close("weights", &of_two_sizes.weights, &[1.0 / 3.0, 1.0 / 6.0, 1.0 / 6.0], 1e-15);
         assert!(MaskedPatches::new(&[0; 6], 3).is_empty());
     }
 }

@@ -54,8 +54,15 @@ fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
     config
 }
 
-/// Images that are waves of their own, each view with a little noise, in the order of `ids`.
+/// The views of [`config`]'s plan: kind, side, views an image.
+const VIEWS: [(ViewKind, usize, usize); 2] = [(ViewKind::Global, 16, 2), (ViewKind::Local, 8, 2)];
+
 fn batch(ids: &[usize]) -> Batch {
+    batch_of(ids, &VIEWS)
+}
+
+/// Images that are waves of their own, each view with a little noise, in the order of `ids`.
+fn batch_of(ids: &[usize], views: &[(ViewKind, usize, usize)]) -> Batch {
     let group = |kind, size_px: usize, views: usize| {
         let plane = 3 * size_px * size_px;
         let mut pixels = Vec::new();
@@ -71,7 +78,7 @@ fn batch(ids: &[usize]) -> Batch {
     Batch {
         step: 0,
         ids: ids.iter().map(|id| ImageId(*id as u64)).collect(),
-        groups: vec![group(ViewKind::Global, 16, 2), group(ViewKind::Local, 8, 2)],
+        groups: views.iter().map(|(kind, size_px, views)| group(*kind, *size_px, *views)).collect(),
     }
 }
 
@@ -173,4 +180,30 @@ fn a_mask_ratio_of_zero_is_the_unmasked_student_and_another_is_not() {
     assert_eq!(unmasked["loss_dino"].to_bits(), plain["loss_dino"].to_bits());
     assert_eq!(unmasked["loss_ibot"], 0.0);
     assert!(masked["loss_dino"] != plain["loss_dino"] && masked["loss_ibot"] > 0.0, "{masked:?}");
+}
+
+#[test]
+fn two_sizes_of_a_kind_of_view_both_enter_the_losses() {
+    let sizes = [(ViewKind::Global, 16, 1), (ViewKind::Global, 8, 1), (ViewKind::Local, 8, 1), (ViewKind::Local, 4, 1)];
+    let mut config = config(|objective| {
+        dinov2(objective);
+        (objective.kind, objective.mask_share) = (ObjectiveKind::Hybrid, 1.0);
+    });
+    let ids: Vec<usize> = (0..IMAGES).collect();
+    let metrics = |config: &Config, batch| trainer(config, 4).train(batch).metrics;
+    let whole = metrics(&config, batch_of(&ids, &sizes));
+    for (place, (kind, size_px, _)) in sizes.into_iter().enumerate() {
+        let mut changed = batch_of(&ids, &sizes);
+        let Pixels::Rendered(pixels) = &mut changed.groups[place].pixels else { unreachable!("rendered above") };
+        pixels.iter_mut().for_each(|value| *value = -*value);
+        let changed = metrics(&config, changed);
+        for loss in ["loss_dino", "loss_barlow", "loss_ibot", "loss_koleo"] {
+            let reads = kind == ViewKind::Global || loss == "loss_dino";
+            assert_eq!(changed[loss] != whole[loss], reads, "{loss} and the {kind:?} view of {size_px} px");
+        }
+    }
+    config.pretrain.pieces = 5;
+    for (name, value) in metrics(&config, batch_of(&ids, &sizes)) {
+        assert!((value - whole[&name]).abs() < 1e-4 * value.abs().max(1e-3), "{name}: {value} {}", whole[&name]);
+    }
 }

@@ -3,12 +3,18 @@
 //! The lists are functions of the seed and the image ids: the same images whatever the order of the files, and stratified,
 //! so that every class keeps its share. A class of one image is learned from, not tested on.
 
-use crate::{EvaluateError, Result};
+mod accuracy;
+pub mod features;
+pub mod knn;
+
+use crate::{Result, TrainError};
+pub use accuracy::Accuracy;
+pub use features::Features;
 use lapidary_pipeline::random::{Purpose, Rng, keyed};
 use lapidary_pipeline::stage::{Layout, require_manifest};
+use lapidary_pipeline::{Ranges, labels_by_split};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Digest, ImageId};
-use polars::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -38,7 +44,16 @@ pub struct Probe {
     pub test: Vec<Labelled>,
 }
 
+/// Below this, exp(similarity / temperature) passes the range of f64.
+const KNN_TEMPERATURE_MIN: f64 = 0.002;
 const TEST_SPLITS: &[&str] = &["test", "val", "validation", "valid", "val2017"];
+
+/// The ranges of what features and the k-NN probe are computed with.
+pub fn check(config: &EvalConfig, ranges: &mut Ranges) {
+    ranges.within("eval.batch", config.batch, 1..=1 << 20);
+    ranges.within("eval.knn_neighbours", config.knn_neighbours, 1..=usize::MAX);
+    ranges.at_least("eval.knn_temperature", config.knn_temperature, KNN_TEMPERATURE_MIN);
+}
 
 impl Probe {
     /// Opens a source as a probe: its test split is what is called so, else a seeded fifth of each class.
@@ -50,11 +65,11 @@ impl Probe {
         let manifest =
             require_manifest(&folder, "ingested probe", "run `lapidary ingest --data DIR --as-probe` first")?;
         let classes: Vec<String> = serde_json::from_value(manifest.facts["classes"].clone()).unwrap_or_default();
-        let fault = |detail: &str| EvaluateError::Probe { probe: name.to_owned(), detail: detail.to_owned() };
+        let fault = |detail: &str| TrainError::Probe { probe: name.to_owned(), detail: detail.to_owned() };
         if classes.len() < 2 {
             return Err(fault("it names fewer than two classes; a probe needs labels"));
         }
-        let by_split = read_labels(&folder)?;
+        let by_split = labels_by_split(&folder)?;
         let by_split = labelled_by_split(by_split, &classes).map_err(|detail| fault(&detail))?;
         let test_split = TEST_SPLITS.iter().find(|split| by_split.contains_key(**split) && by_split.len() > 1);
         let (mut train, mut test) = (Vec::new(), Vec::new());
@@ -130,24 +145,6 @@ fn split_off_a_fifth(labelled: Vec<Labelled>, seed: u64) -> (Vec<Labelled>, Vec<
     let fifth = stratified(&rest, 0.2, usize::MAX, seed);
     let learned = rest.into_iter().filter(|one| fifth.binary_search(one).is_err()).chain(single);
     (learned.collect(), fifth)
-}
-
-/// The ids and labels of each split.
-fn read_labels(folder: &std::path::Path) -> Result<BTreeMap<String, Vec<(ImageId, i64)>>> {
-    let path = PlRefPath::try_from_path(&folder.join("part-*.parquet"))?;
-    let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default())?
-        .select([col("image_id"), col("split"), col("label")])
-        .filter(col("label").is_not_null())
-        .collect()?;
-    let (ids, splits, labels) =
-        (frame.column("image_id")?.u64()?, frame.column("split")?.str()?, frame.column("label")?.i64()?);
-    let mut by_split: BTreeMap<String, Vec<(ImageId, i64)>> = BTreeMap::new();
-    for ((id, split), label) in ids.iter().zip(splits.iter()).zip(labels.iter()) {
-        if let (Some(id), Some(split), Some(label)) = (id, split, label) {
-            by_split.entry(split.to_owned()).or_default().push((ImageId(id), label));
-        }
-    }
-    Ok(by_split)
 }
 
 /// A share of each class, and at most about `most` images in all (0: no bound), sorted; at least one of each class.

@@ -3,56 +3,10 @@
 //! between classes to the lower index. Only classes with a vote are answers, for top-5 too (the reference counts the first
 //! min(5, k) classes).
 
-pub use crate::accuracy::Accuracy;
+use super::{Accuracy, Features};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
-
-/// Features and classes, image by image.
-#[derive(Debug, Clone)]
-pub struct Features {
-    /// Values an image.
-    pub dim: usize,
-    /// The features, shape `[classes.len(), dim]`.
-    pub values: Vec<f32>,
-    /// The class of each image.
-    pub classes: Vec<u32>,
-}
-
-impl Features {
-    /// Images.
-    pub fn len(&self) -> usize {
-        self.classes.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.classes.is_empty()
-    }
-
-    /// The features of an image.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.dim..(index + 1) * self.dim]
-    }
-
-    /// The features of some images.
-    pub fn select(&self, indices: &[usize]) -> Self {
-        Self {
-            dim: self.dim,
-            values: indices.iter().flat_map(|index| self.row(*index)).copied().collect(),
-            classes: indices.iter().map(|index| self.classes[*index]).collect(),
-        }
-    }
-
-    /// Each image's features at unit length.
-    pub fn normalised(mut self) -> Self {
-        for row in self.values.chunks_exact_mut(self.dim) {
-            let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-            row.iter_mut().for_each(|v| *v /= norm);
-        }
-        self
-    }
-}
 
 /// Test images a matrix product.
 const QUERIES: usize = 256;
