@@ -34,6 +34,10 @@ fn a_run_that_is_extended_and_killed_ends_in_the_same_bits() {
     let expected = tiny(&whole, &extend);
     assert_eq!(expected[0]["facts"]["steps"], 21);
     assert_eq!(trained(&cut_off), before);
+    let would = tiny(&cut_off, &[&extend[..], &["--dry-run"]].concat());
+    assert_eq!(would[0]["outcome"], "would_run");
+    let frozen = would[0]["groups"].as_array().expect("groups").iter().filter(|row| row["last_layer"] == true).count();
+    assert!(frozen > 0, "{would:#?}");
 
     let runs = cut_off.join("pile/runs");
     let reached = || runs.join(".r.partial/checkpoints/step-00000016.json").is_file();

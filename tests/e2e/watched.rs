@@ -53,9 +53,12 @@ fn a_watched_run_is_measured_as_eval_measures_and_trained_as_one_that_is_not() {
 
     let mut arguments = vec!["pretrain", "--device", "cpu", "--out", text(&out)];
     arguments.extend(TINY);
-    let refused = |key| refusal(&[&arguments[..], &["--set", key, "--set", "eval.knn_neighbours=0"]].concat());
-    let (code, told) = refused("pretrain.watch=nothing");
+    let refused = |keys: &[&str]| {
+        let set = keys.iter().flat_map(|key| ["--set", key]);
+        refusal(&arguments.iter().copied().chain(set).collect::<Vec<_>>())
+    };
+    let (code, told) = refused(&["pretrain.watch=nothing"]);
     assert!(code != 0 && told.contains("--as-probe"), "{code}: {told}");
-    let (code, told) = refused("pretrain.watch=probe");
+    let (code, told) = refused(&["pretrain.watch=probe", "eval.knn_neighbours=0"]);
     assert!(code == 2 && told.contains("eval.knn_neighbours"), "{code}: {told}");
 }

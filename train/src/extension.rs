@@ -67,10 +67,12 @@ impl Extension {
             ))
             .into());
         }
-        config.pretrain.checkpoint_steps = given.pretrain.checkpoint_steps;
-        config.pretrain.keep_last = given.pretrain.keep_last;
-        config.pretrain.prefetch_batches = given.pretrain.prefetch_batches;
-        config.pretrain.loader_threads = given.pretrain.loader_threads;
+        let (mut pretrain, given) = (json!(config.pretrain), json!(given.pretrain));
+        // What the run itself started from is in its weights.
+        for key in RUNNING_KEYS.into_iter().filter(|key| *key != "init_from") {
+            pretrain[key] = given[key].clone();
+        }
+        config.pretrain = serde_json::from_value(pretrain).map_err(|e| PipelineError::format(&self.folder, e))?;
         config.pretrain.steps = self.steps + more;
         Ok(config)
     }

@@ -43,5 +43,5 @@ pub use finished_run::FinishedRun;
 pub use frozen::FrozenVit;
 pub use gpu::gpu_facts;
 pub use group_table::{parameter_groups, said_of_groups};
-pub use pretrain::{CHECKPOINTS, METRICS_FILE, RunOptions, extend, pretrain};
+pub use pretrain::{CHECKPOINTS, METRICS_FILE, RunOptions, extend, extended_config, pretrain};
 pub use trainer::{StepReport, Trainer};

@@ -11,8 +11,8 @@ use lapidary_train::backend::{DeviceChoice, Program, run_on};
 use lapidary_train::export::{ExportTo, default_folder, export_backbone};
 use lapidary_train::health::OnCollapse;
 use lapidary_train::{
-    Backbone, Result, RunOptions, VitEncoder, extend, gpu_facts, parameter_groups, pretrain, replay, said_of_groups,
-    said_of_replay,
+    Backbone, Result, RunOptions, VitEncoder, extend, extended_config, gpu_facts, parameter_groups, pretrain, replay,
+    said_of_groups, said_of_replay,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -84,7 +84,8 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
         Verb::Pretrain { plan, run, extend_steps, on_collapse, device, replay: _ } => {
             let (source, config) = (common.source()?, common.resolve()?);
             let options = RunOptions { device, dry_run: common.dry_run, on_collapse };
-            let (outcome, folder, manifest) = if let Some((run, more)) = run.as_deref().zip(extend_steps) {
+            let extension = run.as_deref().zip(extend_steps);
+            let (outcome, folder, manifest) = if let Some((run, more)) = extension {
                 extend(&layout, &source, plan.as_deref(), (run, more), &config, options)?
             } else {
                 let plan = plan.unwrap_or_else(|| layout.current().plan);
@@ -98,7 +99,11 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
                 let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 layout.remember(|current| current.run = name)?;
             }
-            if common.dry_run && extend_steps.is_none() {
+            if common.dry_run {
+                let config = match extension {
+                    Some(extension) => extended_config(&layout, &source, extension, &config)?,
+                    None => config,
+                };
                 say_groups(common, &folder, outcome, &config);
                 return Ok(());
             }

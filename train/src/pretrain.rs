@@ -98,6 +98,19 @@ pub fn extend(
     train(asked, config, Some(extension), options)
 }
 
+/// The configuration that [`extend`] would train by.
+///
+/// # Errors
+/// When there is no such run, or the configuration differs from the run's.
+pub fn extended_config(
+    layout: &Layout,
+    source: &str,
+    (run, more_steps): (&str, usize),
+    config: &Config,
+) -> Result<Config> {
+    Extension::open(layout, source, run)?.config(config, more_steps)
+}
+
 /// Which run, on which plan.
 struct Asked<'a> {
     layout: &'a Layout,

@@ -314,16 +314,17 @@ impl<B: AutodiffBackend> Trainer<B> {
             let shape = tensor.shape.clone();
             entries.push(Entry::new(format!("objective.{name}"), shape, move || tensor.values.clone()));
         }
-        Snapshot { step: self.step, skipped: self.skipped, entries }
+        let model = Some(self.config.model.clone());
+        Snapshot { step: self.step, skipped: self.skipped, model, entries }
     }
 
     /// The same on the host.
     pub fn checkpoint(&self) -> Checkpoint {
-        let Snapshot { step, skipped, entries } = self.snapshot();
+        let Snapshot { step, skipped, model, entries } = self.snapshot();
         let on_host = |entry: &Entry| {
             (entry.name().to_owned(), HostTensor { shape: entry.shape().to_vec(), values: entry.values() })
         };
-        Checkpoint { step, skipped, tensors: entries.iter().map(on_host).collect() }
+        Checkpoint { step, skipped, model, tensors: entries.iter().map(on_host).collect() }
     }
 
     /// Resumes from a checkpoint.

@@ -74,7 +74,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn save(folder: &Path, step: usize, name: &str, score: Option<f64>) {
-        let checkpoint = Checkpoint { step, skipped: Skipped::default(), tensors: BTreeMap::new() };
+        let checkpoint = Checkpoint { step, skipped: Skipped::default(), model: None, tensors: BTreeMap::new() };
         checkpoint.snapshot().save(folder, name, score).expect("saves");
     }
 

@@ -17,6 +17,7 @@ use crate::{Result, TrainError};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{digest_of_bytes, write_json};
 use lapidary_schemas::Digest;
+use lapidary_schemas::config::ModelConfig;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub struct Checkpoint {
     pub step: usize,
     /// How many of them were skipped.
     pub skipped: Skipped,
+    /// The network that its backbones are of; versions before said nothing of it.
+    pub model: Option<ModelConfig>,
     /// Tensors by name, prefixed `student.`, `teacher.`, `adamw.` or `lars.`, and `objective.`.
     pub tensors: BTreeMap<String, HostTensor>,
 }
@@ -70,6 +73,9 @@ struct About {
     /// Left out when no step was skipped.
     #[serde(default, skip_serializing_if = "is_nothing")]
     skipped: Skipped,
+    /// Whoever reads the file as weights needs it: shapes do not tell the attention heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<ModelConfig>,
 }
 
 fn is_nothing(skipped: &Skipped) -> bool {
@@ -98,7 +104,8 @@ impl Checkpoint {
             let tensor = tensor.clone();
             Entry::new(name.clone(), tensor.shape.clone(), move || tensor.values.clone())
         };
-        Snapshot { step: self.step, skipped: self.skipped, entries: self.tensors.iter().map(entry).collect() }
+        let entries = self.tensors.iter().map(entry).collect();
+        Snapshot { step: self.step, skipped: self.skipped, model: self.model.clone(), entries }
     }
 
     /// The first tensor that holds a value that is not finite.
@@ -151,7 +158,7 @@ impl Checkpoint {
                 return Err(fault(known));
             }
         };
-        Ok(Self { step: about.step, skipped: about.skipped, tensors })
+        Ok(Self { step: about.step, skipped: about.skipped, model: about.model, tensors })
     }
 
     /// The checkpoint with the most steps that is whole, if any.
@@ -203,7 +210,7 @@ mod tests {
     fn checkpoint(step: usize) -> Checkpoint {
         let tensor = HostTensor { shape: vec![2, 1], values: vec![step as f32, -0.5] };
         let skipped = Skipped { steps: step / 2, in_a_row: 0 };
-        Checkpoint { step, skipped, tensors: BTreeMap::from([("student.a".to_owned(), tensor)]) }
+        Checkpoint { step, skipped, model: None, tensors: BTreeMap::from([("student.a".to_owned(), tensor)]) }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::{ABOUT, About, FORMAT, Sidecar, Skipped, file, write_sidecar};
 use crate::{Result, TrainError};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::write_hashed;
+use lapidary_schemas::config::ModelConfig;
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub step: usize,
     /// How many of them were skipped.
     pub skipped: Skipped,
+    /// The network that its backbones are of.
+    pub model: Option<ModelConfig>,
     /// The tensors of a [`super::Checkpoint`].
     pub entries: Vec<Entry>,
 }
@@ -98,7 +101,8 @@ impl Snapshot {
         let lazy: Vec<Lazy<'_>> =
             self.entries.iter().map(|entry| Lazy { entry, broken: AtomicBool::new(false) }).collect();
         // A single entry, because the order of a hash map is not repeatable.
-        let about = About { format: FORMAT.to_owned(), step: self.step, skipped: self.skipped };
+        let (step, skipped, model) = (self.step, self.skipped, self.model.clone());
+        let about = About { format: FORMAT.to_owned(), step, skipped, model };
         let about = serde_json::to_string(&about).map_err(|e| PipelineError::format(&path, e))?;
         let metadata = HashMap::from([(ABOUT.to_owned(), about)]);
         let digest = write_hashed(&path, |temporary| {

@@ -267,3 +267,15 @@ fn features_are_the_librarys() {
         }
     }
 }
+
+#[test]
+fn a_checkpoint_says_which_network_it_is_of() {
+    let config = crate::trainer::tests::config(lapidary_schemas::config::ObjectiveKind::Dino, 1);
+    let schedule = crate::optimise::Schedule::new(&config.pretrain, &config.objective, 4, 4);
+    let trainer = crate::trainer::Trainer::<crate::backend::Cpu>::new(&config, schedule, &Default::default());
+    let (folder, state) = (tempfile::tempdir().expect("a folder"), trainer.checkpoint());
+    state.snapshot().save(folder.path(), "final", None).expect("saves");
+    let read = read(&folder.path().join("final.safetensors")).expect("reads");
+    // 16 values in two heads: by their shapes alone they would be refused.
+    assert_eq!((read.model, read.tensors), (config.model.resolved(), state.part("teacher.backbone.")));
+}
