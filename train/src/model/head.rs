@@ -55,7 +55,8 @@ impl<B: Backend> DinoHead<B> {
     }
 }
 
-/// Scales to length 1 along a dimension; lengths below 1e-12 count as that.
+/// Scales to length 1 along a dimension; lengths below 1e-12 count as that, as in PyTorch's `normalize`: zeros stay zeros, and
+/// their gradient is finite. The square is clamped, not the length: the root of 0 has no gradient.
 pub(crate) fn l2_normalise<B: Backend, const D: usize>(values: Tensor<B, D>, dim: usize) -> Tensor<B, D> {
     let length = (values.clone() * values.clone()).sum_dim(dim).clamp_min(1e-24).sqrt();
     values / length

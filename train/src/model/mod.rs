@@ -13,6 +13,7 @@ mod rope;
 mod vit;
 
 pub use head::DinoHead;
+pub(crate) use head::l2_normalise;
 pub use initial::initialise;
 pub(crate) use layout::{disk_shape, from_disk, to_disk};
 pub(crate) use mlp::standardise;

@@ -1,10 +1,11 @@
 //! Barlow Twins' loss (Zbontar et al. 2021, eq. 1; spec/pretraining.md 1.6): the cross-correlation of two views'
 //! embeddings, each standardised over the batch, is pulled to the identity.
 
+use super::contrast::off_diagonal_squares;
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
 use crate::model::standardise;
+use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Bool, Tensor};
 use lapidary_schemas::config::ViewKind;
 
 /// Redundancy reduction.
@@ -30,20 +31,8 @@ pub(crate) fn redundancy<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) 
     let (first, second) = (standardise(first), standardise(second));
     let diagonal = (first.clone() * second.clone()).sum_dim(0) / batch as f64;
     let correlation = first.transpose().matmul(second) / batch as f64;
-    // Masked rather than taken from the sum of all, of which it can be a rounding error.
-    let off = off_diagonal(correlation);
-    (squares(diagonal - 1.0), squares(off))
-}
-
-/// A square matrix with zeros on its diagonal.
-fn off_diagonal<B: Backend>(matrix: Tensor<B, 2>) -> Tensor<B, 2> {
-    let [width, _] = matrix.dims();
-    let diagonal = Tensor::<B, 2, Bool>::diag_mask([width, width], 0, &matrix.device()).bool_not();
-    matrix.mask_fill(diagonal, 0.0)
-}
-
-fn squares<B: Backend>(values: Tensor<B, 2>) -> Tensor<B, 1> {
-    (values.clone() * values).sum()
+    let off = diagonal - 1.0;
+    ((off.clone() * off).sum(), off_diagonal_squares(correlation))
 }
 
 impl<A: AutodiffBackend> Objective<A> for BarlowTwins {
@@ -76,6 +65,7 @@ impl<A: AutodiffBackend> Objective<A> for BarlowTwins {
 
 #[cfg(test)]
 mod tests {
+    use super::super::comparison::{f64_tensor, is_differentiated};
     use super::*;
     use burn::tensor::TensorData;
     use burn_flex::Flex;
@@ -110,5 +100,15 @@ mod tests {
         let flat = tensor(vec![1., 0.5, 1., -0.5, 1., 2.0], 2);
         let (on, off) = redundancy(flat.clone(), flat);
         assert!(on.into_scalar().is_finite() && off.into_scalar().is_finite());
+    }
+
+    #[test]
+    fn the_gradient_is_the_loss_s_finite_differences() {
+        let values = |turn: f64| (0..6 * 4).map(|i| (f64::from(i) * 1.7 + turn).sin()).collect::<Vec<f64>>();
+        let views = [0.2, 0.9].map(|turn| f64_tensor::<2>(&values(turn), [6, 4]));
+        is_differentiated("redundancy", &views, |inputs| {
+            let (on, off) = redundancy(inputs[0].clone(), inputs[1].clone());
+            on + off * 0.0051
+        });
     }
 }

@@ -126,6 +126,20 @@ impl Golden {
     }
 }
 
+/// Asserts that a loss's gradients by its inputs, in f64, are its finite differences.
+pub(super) fn is_differentiated(
+    name: &str,
+    inputs: &[Tensor<Cpu, 2>],
+    loss: impl Fn(&[Tensor<Cpu, 2>]) -> Tensor<Cpu, 1>,
+) {
+    let leaves: Vec<Tensor<Cpu, 2>> = inputs.iter().map(|input| input.clone().detach().require_grad()).collect();
+    let gradients = loss(&leaves).backward();
+    for (index, leaf) in leaves.iter().enumerate() {
+        let found = host(Tensor::<Cpu, 2>::from_inner(leaf.grad(&gradients).expect("a leaf has its gradient")));
+        same_gradient(&format!("{name} by input {index}"), &found, &differences(inputs, index, &loss), 1e-6);
+    }
+}
+
 /// Central differences of a loss by every value of one of its inputs.
 fn differences(
     inputs: &[Tensor<Cpu, 2>],

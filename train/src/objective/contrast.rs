@@ -7,17 +7,13 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor};
 
-/// The least norm that a vector is divided by, as in PyTorch's `normalize`.
-const NORM_MIN: f64 = 1e-12;
 /// Stands for minus infinity in f32 without making NaN of what is subtracted from it.
 const EXCLUDED: f64 = -1e30;
 
 /// Vectors along the last dimension over their Euclidean norm, or over 1e-12 where that is greater: zeros stay zeros, and their
 /// gradient is finite.
 pub fn l2_normalise<B: Backend, const D: usize>(values: Tensor<B, D>) -> Tensor<B, D> {
-    // The square is clamped, not the norm: the root of 0 has no gradient.
-    let squares = (values.clone() * values.clone()).sum_dim(D - 1).clamp_min(NORM_MIN * NORM_MIN);
-    values / squares.sqrt()
+    crate::model::l2_normalise(values, D - 1)
 }
 
 /// Contrastive cross-entropy (InfoNCE; van den Oord et al. 2018, eq. 4), shape `[1]`: the mean over rows of q of

@@ -2,16 +2,15 @@
 //! distribution over prototypes on the other global views; the teacher is sharpened, and centred or
 //! spread over the batch by Sinkhorn and Knopp's normalisation.
 
-use super::sinkhorn::{ROUNDS, sinkhorn};
+use super::targets::TeacherTargets;
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
-use crate::model::{HostTensor, host_values};
-use burn::tensor::activation::{log_softmax, softmax};
+use crate::model::HostTensor;
+use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
-use lapidary_schemas::config::{ObjectiveConfig, Targets, ViewKind};
+use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
 use std::collections::BTreeMap;
 
-const CENTER: &str = "dino.center";
 /// The least probability that a logarithm is taken of.
 const LOG_MIN: f64 = 1e-30;
 
@@ -19,21 +18,14 @@ const LOG_MIN: f64 = 1e-30;
 #[derive(Debug)]
 pub struct Dino<B: Backend> {
     student_temperature: f64,
-    center_momentum: f64,
-    targets: Targets,
-    /// Running mean of the teacher's logits, shape `[1, prototypes]`.
-    center: Tensor<B, 2>,
+    targets: TeacherTargets<B>,
 }
 
 impl<B: Backend> Dino<B> {
     /// The loss with a centre of zeros.
     pub fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
-        Self {
-            student_temperature: config.student_temperature,
-            center_momentum: config.center_momentum,
-            targets: config.targets,
-            center: Tensor::zeros([1, config.prototypes], device),
-        }
+        let targets = TeacherTargets::new("dino.center", config, device);
+        Self { student_temperature: config.student_temperature, targets }
     }
 }
 
@@ -72,12 +64,7 @@ impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
         let log_p = log_softmax(head.forward(class) / self.student_temperature, 1);
         let teacher_logits = teacher_head.forward(step.features.teacher_class(&[ViewKind::Global]));
 
-        let temperature = step.schedule.teacher_temperature;
-        let q = match self.targets {
-            // The loss uses the centre of the step before.
-            Targets::Centre => softmax((teacher_logits.clone() - self.center.clone()) / temperature, 1),
-            Targets::Sinkhorn => sinkhorn(teacher_logits.clone(), temperature, ROUNDS),
-        };
+        let q = self.targets.of(teacher_logits.clone(), step.schedule.teacher_temperature);
         // Of what underflowed to 0 the product is 0.
         let entropy = (q.clone() * q.clone().clamp_min(LOG_MIN).log()).sum_dim(1).mean().neg();
         let confidence = q.clone().mean_dim(0).max();
@@ -88,40 +75,35 @@ impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
             ("top_prototype_share", confidence),
         ];
         let mut pending = Pending::new();
-        if self.targets == Targets::Centre {
-            let mean = teacher_logits.mean_dim(0);
-            let center = self.center.clone() * self.center_momentum + mean * (1.0 - self.center_momentum);
+        if self.targets.is_centred() {
+            let center = self.targets.next_center(teacher_logits);
             metrics.push(("center_norm", (center.clone() * center.clone()).sum().sqrt()));
-            pending.insert(CENTER, center);
+            pending.extend(self.targets.pending(center));
         }
         let outputs =
-            [(outputs::TEACHER, q), (outputs::STUDENT, log_p.inner()), (outputs::CENTER, self.center.clone())];
+            [(outputs::TEACHER, q), (outputs::STUDENT, log_p.inner()), (outputs::CENTER, self.targets.center())];
         Loss { total, metrics, pending, outputs: outputs.into() }
     }
 
     fn commit(&mut self, pending: &Pending<A::InnerBackend>) {
-        if let Some(center) = pending.get(CENTER) {
-            self.center = center.clone();
-        }
+        self.targets.commit(pending);
     }
 
     fn state(&self) -> BTreeMap<String, HostTensor> {
-        let shape = self.center.dims().to_vec();
-        let values = host_values(self.center.clone().reshape([shape[1]]));
-        BTreeMap::from([(CENTER.to_owned(), HostTensor { shape, values })])
+        self.targets.state()
     }
 
     fn restore(&mut self, state: &BTreeMap<String, HostTensor>) {
-        if let Some(center) = state.get(CENTER) {
-            let shape = [1, center.values.len()];
-            self.center = Tensor::from_data(TensorData::new(center.values.clone(), shape), &self.center.device());
-        }
+        self.targets.restore(state);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::comparison::{f64_tensor, is_differentiated};
     use super::*;
+    use burn::tensor::TensorData;
+    use burn::tensor::activation::softmax;
     use burn_flex::Flex;
 
     fn logits(rows: usize, columns: usize, turn: f32) -> Tensor<Flex, 2> {
@@ -166,5 +148,15 @@ mod tests {
         let uniform = Tensor::<Flex, 2>::ones([4, 7], &device) / 7.0;
         let loss = cross_entropy(log_softmax(Tensor::ones([8, 7], &device), 1), uniform, 2).into_scalar();
         assert!((loss - 7f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_gradient_is_the_loss_s_finite_differences() {
+        let values = |turn: f64, count: usize| (0..count).map(|i| (i as f64 * 1.7 + turn).sin()).collect::<Vec<_>>();
+        let teacher = softmax(f64_tensor::<2>(&values(1.1, 2 * 3 * 5), [6, 5]) * 3.0, 1);
+        let student = f64_tensor::<2>(&values(0.2, 4 * 3 * 5), [12, 5]);
+        is_differentiated("cross_entropy", &[student], |inputs| {
+            cross_entropy(log_softmax(inputs[0].clone() / 0.1, 1), teacher.clone(), 3)
+        });
     }
 }

@@ -6,28 +6,25 @@
 //! the view's masked patches, summed, over the number of views) are both this.
 
 use super::masks::MaskAmount;
-use super::sinkhorn::{ROUNDS, sinkhorn};
+use super::targets::TeacherTargets;
 use super::{Loss, Needs, Objective, Pending, StepInput, Views};
-use crate::model::{HostTensor, host_values};
-use burn::tensor::activation::{log_softmax, softmax};
+use crate::model::HostTensor;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
-use lapidary_schemas::config::{ObjectiveConfig, Targets, ViewKind};
+use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
 use std::collections::BTreeMap;
-
-const CENTER: &str = "ibot.center";
 
 /// Masked patches of the global views, against the teacher's, through DINO's head or one of their own.
 ///
-/// With a centre the teacher's head sees every patch: logits of `views * batch * patches * prototypes` values.
+/// With a centre the teacher's head sees every patch, because the centre is the running mean of the logits of *all* patches of
+/// the global views, masked or not, as in iBOT (DINOv2's takes the masked ones only): `views * batch * patches * prototypes`
+/// values.
 #[derive(Debug)]
 pub(super) struct Ibot<B: Backend> {
     student_temperature: f64,
-    center_momentum: f64,
-    targets: Targets,
+    targets: TeacherTargets<B>,
     amount: MaskAmount,
-    /// Running mean of the teacher's logits of patches, shape `[1, prototypes]`.
-    center: Tensor<B, 2>,
 }
 
 impl<B: Backend> Ibot<B> {
@@ -35,10 +32,8 @@ impl<B: Backend> Ibot<B> {
     pub(super) fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
         Self {
             student_temperature: config.student_temperature,
-            center_momentum: config.center_momentum,
-            targets: config.targets,
+            targets: TeacherTargets::new("ibot.center", config, device),
             amount: MaskAmount { share: config.mask_share, ratio: config.mask_ratio },
-            center: Tensor::zeros([1, config.prototypes], device),
         }
     }
 }
@@ -75,17 +70,14 @@ impl<A: AutodiffBackend> Objective<A> for Ibot<A::InnerBackend> {
         let (patches, of_teacher) = (global_patches(&step.features.student), global_patches(&step.features.teacher));
         let masked = global_masks(&step.features.student);
         let temperature = step.schedule.teacher_temperature;
-        let mut pending = Pending::new();
-        let targets = match self.targets {
-            Targets::Centre => {
-                let logits = teacher_head.forward(of_teacher);
-                pending.insert(CENTER, next_center(self.center.clone(), logits.clone(), self.center_momentum));
-                (!masked.is_empty()).then(|| centred_targets(masked.of(logits), self.center.clone(), temperature))
-            }
-            Targets::Sinkhorn => {
-                (!masked.is_empty()).then(|| sinkhorn(teacher_head.forward(masked.of(of_teacher)), temperature, ROUNDS))
-            }
+        let (logits, pending) = if self.targets.is_centred() {
+            let logits = teacher_head.forward(of_teacher);
+            let center = self.targets.next_center(logits.clone());
+            ((!masked.is_empty()).then(|| masked.of(logits)), self.targets.pending(center))
+        } else {
+            ((!masked.is_empty()).then(|| teacher_head.forward(masked.of(of_teacher))), Pending::new())
         };
+        let targets = logits.map(|logits| self.targets.of(logits, temperature));
         let total = match targets {
             Some(targets) => {
                 let logits = head.forward(masked.of(patches)) / self.student_temperature;
@@ -99,22 +91,15 @@ impl<A: AutodiffBackend> Objective<A> for Ibot<A::InnerBackend> {
     }
 
     fn commit(&mut self, pending: &Pending<A::InnerBackend>) {
-        if let Some(center) = pending.get(CENTER) {
-            self.center = center.clone();
-        }
+        self.targets.commit(pending);
     }
 
     fn state(&self) -> BTreeMap<String, HostTensor> {
-        let shape = self.center.dims().to_vec();
-        let values = host_values(self.center.clone().reshape([shape[1]]));
-        BTreeMap::from([(CENTER.to_owned(), HostTensor { shape, values })])
+        self.targets.state()
     }
 
     fn restore(&mut self, state: &BTreeMap<String, HostTensor>) {
-        if let Some(center) = state.get(CENTER) {
-            let shape = [1, center.values.len()];
-            self.center = Tensor::from_data(TensorData::new(center.values.clone(), shape), &self.center.device());
-        }
+        self.targets.restore(state);
     }
 }
 
@@ -179,29 +164,11 @@ pub fn ibot<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 2>, masked: &Ma
     ((targets * log_softmax(logits, 1)).sum_dim(1) * weights).sum().neg()
 }
 
-/// The teacher's distributions, centred and sharpened, shape `[rows, prototypes]`.
-///
-/// # Shapes
-/// - logits: `[rows, prototypes]`
-/// - center: `[1, prototypes]`, as it was before this step
-pub fn centred_targets<B: Backend>(logits: Tensor<B, 2>, center: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {
-    softmax((logits - center) / temperature, 1)
-}
-
-/// The centre after a step, shape `[1, prototypes]`: a running mean of the teacher's logits over *all* patches of the global
-/// views, masked or not, as in iBOT (DINOv2's centring takes the masked ones only).
-///
-/// # Shapes
-/// - center: `[1, prototypes]`
-/// - logits: `[views * patches, prototypes]`
-pub fn next_center<B: Backend>(center: Tensor<B, 2>, logits: Tensor<B, 2>, momentum: f64) -> Tensor<B, 2> {
-    center * momentum + logits.mean_dim(0) * (1.0 - momentum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::comparison::{Cpu, Golden, close, f64_tensor, host};
     use super::*;
+    use burn::tensor::activation::softmax;
 
     fn golden_mask(golden: &Golden) -> MaskedPatches {
         let mask: Vec<u8> = golden.values("ibot.mask").iter().map(|value| *value as u8).collect();
@@ -218,18 +185,11 @@ mod tests {
     }
 
     #[test]
-    fn the_center_is_the_reference_s() {
-        let golden = Golden::load();
-        let after = next_center(golden.tensor("center.before"), golden.tensor("center.logits"), 0.9);
-        close("center", &host(after), &golden.values("center.after"), 1e-12);
-    }
-
-    #[test]
     fn a_uniform_student_loses_ln_k_times_the_share_of_masked_views() {
         let golden = Golden::load();
         let masked = golden_mask(&golden);
         let logits = f64_tensor::<2>(&vec![0.3; masked.len() * 9], [masked.len(), 9]);
-        let targets = centred_targets(golden.tensor("ibot.logits"), f64_tensor(&[0.1; 9], [1, 9]), 0.5);
+        let targets = softmax(golden.tensor::<2>("ibot.logits") / 0.5, 1);
         let loss = host(ibot(logits, targets, &masked))[0];
         assert!((loss - 5.0 / 6.0 * 9f64.ln()).abs() < 1e-12, "{loss}");
     }

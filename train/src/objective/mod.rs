@@ -17,6 +17,7 @@ mod learning;
 pub mod masks;
 pub mod simclr;
 pub mod sinkhorn;
+mod targets;
 pub mod vicreg;
 
 pub use balance::Balance;
