@@ -13,6 +13,7 @@ mod encoder;
 mod error;
 pub mod export;
 mod extension;
+mod frozen_teacher;
 #[cfg(test)]
 mod golden;
 mod gpu;
@@ -37,6 +38,7 @@ pub use checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 pub use dump::{replay, said_of_replay};
 pub use encoder::{FinishedRun, VitEncoder};
 pub use error::{Result, TrainError};
+pub use frozen_teacher::with_teacher;
 pub use gpu::gpu_facts;
 pub use group_table::{parameter_groups, said_of_groups};
 pub use pretrain::{CHECKPOINTS, METRICS_FILE, RunOptions, extend, pretrain};

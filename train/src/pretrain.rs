@@ -4,6 +4,7 @@ use crate::backend::{DeviceChoice, Program, device_name, run_on};
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::extension::{EXTENDED_AFTER, Extension};
+use crate::frozen_teacher::FrozenTeacher;
 use crate::health::{Monitor, OnCollapse, Watch};
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
@@ -115,6 +116,10 @@ fn train(
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
+    let teacher = FrozenTeacher::of(layout, source, &config)?;
+    if let Some(teacher) = &teacher {
+        config.objective = teacher.resolved(&config.objective, fact("images"));
+    }
     let mut pretrain = json!(config.pretrain);
     for key in RUNNING_KEYS {
         pretrain.as_object_mut().map(|table| table.remove(key));
@@ -130,6 +135,7 @@ fn train(
         (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
     ]);
     inputs.extend(start.iter().map(|start| start.input.clone()));
+    inputs.extend(teacher.iter().map(FrozenTeacher::input));
     if let Some(extension) = &extension {
         settings[EXTENDED_AFTER] = extension.history();
         for (name, digest) in inputs.iter().filter(|_| !is_plan_named) {
@@ -159,7 +165,7 @@ fn train(
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
     let (device, on_collapse) = (device_name(options.device)?, options.on_collapse);
-    let program = Run { config, reader, store, inputs, start, steps, extension, device, on_collapse, stage };
+    let program = Run { config, reader, store, inputs, start, teacher, steps, extension, device, on_collapse, stage };
     let manifest = run_on(options.device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
@@ -170,6 +176,7 @@ struct Run {
     store: ImageStore,
     inputs: Inputs,
     start: Option<Start>,
+    teacher: Option<FrozenTeacher>,
     steps: usize,
     extension: Option<Extension>,
     device: String,
@@ -181,8 +188,19 @@ impl Program for Run {
     type Output = Manifest;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
-        let Self { config, reader, store, inputs, start, steps, extension, device: device_name, on_collapse, stage } =
-            self;
+        let Self {
+            config,
+            reader,
+            store,
+            inputs,
+            start,
+            teacher,
+            steps,
+            extension,
+            device: device_name,
+            on_collapse,
+            stage,
+        } = self;
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
         let (warmup_steps, note) = (schedule.warmup_steps(), schedule.note());
@@ -192,6 +210,9 @@ impl Program for Run {
         let checkpoints = stage.path(CHECKPOINTS);
         remove_halves(&checkpoints)?;
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
+        if let Some(teacher) = &teacher {
+            trainer = trainer.distil_from(teacher.vit(&device)?, teacher.digest());
+        }
         if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
             trainer = trainer.restore(&checkpoint, &checkpoints)?;
             tracing::info!("resuming after step {} of {steps}", trainer.step());
@@ -203,6 +224,7 @@ impl Program for Run {
             tracing::info!("the backbone starts from `{}`", start.name);
         }
         let started_from = start.map(|start| start.name);
+        let distilled_from = teacher.map(|teacher| teacher.name().to_owned());
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
         let mut metrics = Metrics::open(&stage.path(METRICS_FILE), first)?;
@@ -270,6 +292,7 @@ impl Program for Run {
             "epochs": steps as f64 / per_epoch as f64,
             "device": device_name,
             "init_from": started_from,
+            "distill_from": distilled_from,
             "last": metrics.last,
             "warmup_steps": warmup_steps,
             "schedule_note": note,

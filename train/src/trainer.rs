@@ -1,6 +1,6 @@
 //! The trainer: one step after another, generic over the backend.
 //!
-//! A step: teacher forward on the globals; student forward once for each resolution; each loss on the whole batch, and its
+//! A step: teacher forward on the globals, and whatever other network stands beside the student ([`fixed`]); student forward once for each resolution; each loss on the whole batch, and its
 //! backward pass to the features; backward through the backbone; a look at loss and gradient norm; clip; optimiser; EMA. The
 //! backbone works on pieces of the batch (see [`crate::pieces`]), the heads on all of it. All state that makes a run is in a
 //! [`Checkpoint`]; the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
@@ -10,31 +10,35 @@ use crate::checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
 use crate::draws::StepDraws;
 use crate::health::look;
 use crate::model::{
-    HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
+    HostTensor, Network, NetworkConfig, Vit, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
     shapes, snapshot, to_disk,
 };
 use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
-use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, add_to, in_parallel, join, ranges};
+use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use lapidary_pipeline::loader::Batch;
-use lapidary_schemas::Config;
 use lapidary_schemas::config::ViewKind;
+use lapidary_schemas::{Config, Digest};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+mod fixed;
 #[cfg(test)]
 mod resume;
+
+use fixed::FixedNetworks;
 
 /// A run at work.
 pub struct Trainer<B: AutodiffBackend> {
     student: Network<B>,
     teacher: Network<B::InnerBackend>,
+    fixed: FixedNetworks<B::InnerBackend>,
     objective: Weighted<B>,
     optimiser: Optimiser<B::InnerBackend>,
     schedule: Schedule,
@@ -103,6 +107,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         Self {
             teacher: Network::teacher_of(&student.valid()),
             student,
+            fixed: FixedNetworks::default(),
             needs: objective.needs(),
             objective,
             optimiser: Optimiser::new(&config.pretrain, network.model.depth),
@@ -129,6 +134,12 @@ impl<B: AutodiffBackend> Trainer<B> {
         Ok(self)
     }
 
+    /// The same run beside the frozen teacher that its objective needs, which is known by the digest of its weights.
+    pub fn distil_from(mut self, teacher: Vit<B::InnerBackend>, digest: &Digest) -> Self {
+        self.fixed.set_frozen(teacher, digest);
+        self
+    }
+
     /// Steps done.
     pub fn step(&self) -> usize {
         self.step
@@ -148,6 +159,9 @@ impl<B: AutodiffBackend> Trainer<B> {
     /// Trains on a batch, unless its loss or its gradients are not finite.
     pub fn train(&mut self, batch: Batch) -> StepReport {
         let images = batch.ids.len();
+        if self.needs.anchor {
+            self.fixed.take_anchor(&self.teacher.backbone, &self.schedule, self.step);
+        }
         let computed = self.compute(batch);
         let is_look = self.is_look() && computed.is_finite();
         self.step += 1;
@@ -206,16 +220,20 @@ impl<B: AutodiffBackend> Trainer<B> {
             .collect();
         let kept = if pretrain.recompute_blocks { Remembered::BlockInputs } else { Remembered::Graph };
         let several = parts.len() > 1;
-        let teacher = self.needs.has_teacher().then_some(&self.teacher.backbone);
-        let forward = |part: &[std::ops::Range<usize>], teacher, remembered| {
+        let teachers = Teachers {
+            teacher: self.needs.has_teacher().then_some(&self.teacher.backbone),
+            frozen: self.fixed.frozen().filter(|_| self.needs.frozen),
+            anchor: self.fixed.anchor().filter(|_| schedule.gram_share > 0.0),
+        };
+        let forward = |part: &[std::ops::Range<usize>], teachers: &Teachers<'_, B::InnerBackend>, remembered| {
             in_parallel(part, |piece| {
                 let student = &self.student.backbone;
-                Piece::forward(student, teacher, inputs, piece.clone(), remembered, &self.device)
+                Piece::forward(student, teachers, inputs, piece.clone(), remembered, &self.device)
             })
         };
         // Of several parts none keeps a graph: it would be in memory until the last one's features are there.
         let remembered = if several { Remembered::Nothing } else { kept };
-        let pieces: Vec<Piece<B>> = parts.iter().flat_map(|part| forward(part, teacher, remembered)).collect();
+        let pieces: Vec<Piece<B>> = parts.iter().flat_map(|part| forward(part, &teachers, remembered)).collect();
         let features = join(&pieces, inputs);
 
         let mut scalars: Vec<(&'static str, Tensor<B::InnerBackend, 1>)> = Vec::new();
@@ -225,7 +243,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         let mut names = Vec::new();
         let step =
             StepInput { features: &features, student: &self.student, teacher: &self.teacher, schedule: &schedule };
-        for (weight, part) in self.objective.parts() {
+        for (weight, part) in self.objective.parts(&schedule) {
             let loss = part.loss(&step);
             let weighted = loss.total * weight;
             let mut of_loss = weighted.backward();
@@ -261,7 +279,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         if several {
             drop(pieces);
             for part in &parts {
-                let of_pieces = backward(&forward(part, None, kept));
+                let of_pieces = backward(&forward(part, &Teachers::NONE, kept));
                 of_pieces.into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
             }
         } else {
@@ -298,6 +316,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         if self.needs.has_teacher() {
             entries.extend(parameter_entries("teacher", &self.teacher));
         }
+        entries.extend(self.fixed.entries());
         for (key, tensor) in self.optimiser.tensors() {
             let name = key.split_once('.').map_or("", |(_, name)| name);
             let shape = shapes.get(name).cloned().filter(|shape| shape.iter().product::<usize>() == tensor.dims()[0]);
@@ -329,6 +348,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         if self.needs.has_teacher() {
             self.teacher = load(self.teacher, &checkpoint.part("teacher."), &self.device).map_err(fault)?;
         }
+        self.fixed.restore(checkpoint, &self.teacher.backbone, &self.device).map_err(fault)?;
         let shapes = shapes(&self.student);
         let mut state = BTreeMap::new();
         for (key, tensor) in checkpoint.part(&format!("{}.", self.optimiser.name())) {
@@ -349,7 +369,7 @@ impl<B: AutodiffBackend> Trainer<B> {
 }
 
 /// A network's parameters as they are written.
-fn parameter_entries<B: Backend>(prefix: &str, network: &Network<B>) -> Vec<Entry> {
+fn parameter_entries<B: Backend, M: Module<B>>(prefix: &str, network: &M) -> Vec<Entry> {
     let mut shapes = shapes(network);
     named_tensors(network)
         .into_iter()
