@@ -11,7 +11,7 @@ use burn::tensor::backend::Backend;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::sources::path_of_text;
 use lapidary_pipeline::stage::Layout;
-use lapidary_schemas::config::{ObjectiveConfig, ObjectiveKind, ViewKind};
+use lapidary_schemas::config::{ObjectiveConfig, ObjectiveKind, PlanConfig, ViewKind};
 use lapidary_schemas::{Config, Digest};
 
 /// A teacher's weights on the host.
@@ -95,12 +95,13 @@ impl FrozenTeacher {
     }
 }
 
-/// A configuration whose objective is as its frozen teacher, if it has one, decides (`objective.distill_dim`).
+/// A configuration whose objective is as its frozen teacher, if it has one, decides (`objective.distill_dim`), whatever the views.
 ///
 /// # Errors
 /// When the teacher cannot be used, with the key that names it.
 pub fn with_teacher(layout: &Layout, source: &str, config: Config) -> Result<Config> {
-    let teacher = FrozenTeacher::of(layout, source, &config)?;
+    let without_views = Config { plan: PlanConfig { views: Vec::new(), ..config.plan.clone() }, ..config.clone() };
+    let teacher = FrozenTeacher::of(layout, source, &without_views)?;
     let objective = teacher.map_or(config.objective.clone(), |teacher| teacher.resolved(&config.objective, 0));
     Ok(Config { objective, ..config })
 }
@@ -111,4 +112,89 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
         (greatest, rest) = (rest, greatest % rest);
     }
     a / greatest * b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapidary_schemas::config::ViewSpec;
+    use std::path::{Path, PathBuf};
+
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/weights").join(name)
+    }
+
+    fn config(from: &Path, side: u16) -> Config {
+        let mut config = Config::default();
+        config.objective.kind = ObjectiveKind::Distillation;
+        config.objective.distill_from = from.to_str().expect("UTF-8").to_owned();
+        config.plan.views = vec![ViewSpec { kind: ViewKind::Global, count: 2, size_px: side, ..ViewSpec::default() }];
+        config
+    }
+
+    fn open(config: &Config) -> Result<Option<FrozenTeacher>> {
+        FrozenTeacher::of(&Layout::new("nowhere"), "source", config)
+    }
+
+    fn refusal(config: &Config) -> String {
+        let failure = lapidary_pipeline::cli::Failure::from(open(config).expect_err("it cannot teach"));
+        assert_eq!(failure.exit_code, 2);
+        failure.error.to_string()
+    }
+
+    #[test]
+    fn a_teacher_decides_its_width_and_the_images_the_queue() {
+        let given = config(&golden("timm"), 224);
+        let teacher = open(&given).expect("opens").expect("one is named");
+        let resolved = teacher.resolved(&given.objective, 648);
+        let model = teacher.0.weights.model.clone();
+        assert_eq!((resolved.distill_dim, resolved.distill_queue), (model.dim, 256));
+        let path = Path::new(&resolved.distill_from);
+        assert!(path.is_absolute() && path.is_file(), "{}", path.display());
+        // What is resolved is found again, and is the same.
+        let again = Config { objective: resolved.clone(), ..given.clone() };
+        let again = open(&again).expect("opens").expect("one is named");
+        assert_eq!((again.resolved(&resolved, 9), again.input()), (resolved, teacher.input()));
+        let mut other = given;
+        other.objective.kind = ObjectiveKind::Dino;
+        assert!(open(&other).expect("nothing to open").is_none());
+    }
+
+    #[test]
+    fn changed_weights_are_another_input() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for entry in std::fs::read_dir(golden("timm")).expect("a folder").filter_map(|entry| entry.ok()) {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copies");
+        }
+        let given = config(folder.path(), 224);
+        let before = open(&given).expect("opens").expect("one is named").input();
+        let file = lapidary_pipeline::weights_file(folder.path()).expect("a file of weights");
+        let mut bytes = std::fs::read(&file).expect("reads");
+        let last = bytes.len() - 4;
+        bytes[last] ^= 1;
+        std::fs::write(&file, bytes).expect("writes");
+        let after = open(&given).expect("opens").expect("one is named").input();
+        assert!(before.0 == after.0 && before.1 != after.1, "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn what_cannot_teach_is_refused_by_the_key_with_a_hint() {
+        let missing = refusal(&config(Path::new("no/such/file.pth"), 224));
+        let no_run = refusal(&config(Path::new("no-such-run"), 224));
+        let mut wide = config(&golden("timm"), 224);
+        wide.objective.distill_dim = 999;
+        let wide = refusal(&wide);
+        let untiled = refusal(&config(&golden("timm"), 225));
+        for (told, what) in [
+            (&missing, "no such file"),
+            (&no_run, "no-such-run"),
+            (&wide, "objective.distill_dim = 999"),
+            (&untiled, "global views of 225 px"),
+        ] {
+            assert!(told.contains("objective.distill_from = `") && told.contains(what), "{told}");
+            assert_eq!(told.matches("hint:").count(), 1, "{told}");
+        }
+        assert!(untiled.contains("a multiple of"), "{untiled}");
+        assert_eq!(least_common_multiple(14, 16), 112);
+    }
 }

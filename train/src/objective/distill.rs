@@ -24,7 +24,7 @@ const QUEUE: &str = "distill.queue";
 /// The most class features that a queue has by itself.
 const QUEUE_MAX: usize = 8192;
 
-/// The rows of the queue for so many images: lightly-train's table, a quarter to half of them.
+/// The rows of the queue for so many images: lightly-train's table, but at most half of them.
 pub fn queue_rows(images: usize) -> usize {
     const TABLE: [(usize, usize); 9] = [
         (50, 16),
@@ -37,7 +37,8 @@ pub fn queue_rows(images: usize) -> usize {
         (10_000, 2048),
         (20_000, 4096),
     ];
-    TABLE.iter().find(|(below, _)| images < *below).map_or(QUEUE_MAX, |(_, rows)| *rows)
+    let rows = TABLE.iter().find(|(below, _)| images < *below).map_or(QUEUE_MAX, |(_, rows)| *rows);
+    rows.min((images / 2).max(1))
 }
 
 /// The global views' class and patch features, against a frozen teacher's.
@@ -227,6 +228,12 @@ mod tests {
         assert!(host(distil_class(features.clone() * 5.0, features.clone(), queue, TEMPERATURE))[0].abs() < 1e-12);
         let patches = features.reshape([1, 3, 4]);
         assert!(host(distil_patches(patches.clone() * 2.0, patches, TEMPERATURE))[0].abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_queue_is_at_most_half_of_few_images() {
+        assert_eq!([1, 20, 99, 648, 4_100, 118_287].map(queue_rows), [1, 10, 32, 256, 2048, 8192]);
+        assert!((2..40_000).all(|images| (images / 5..=images / 2).contains(&queue_rows(images))));
     }
 
     #[test]

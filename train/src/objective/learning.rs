@@ -12,9 +12,9 @@ use lapidary_schemas::{Config, ImageId};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const IMAGES: usize = 12;
+pub(super) const IMAGES: usize = 12;
 
-fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
+pub(super) fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
     let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
     let mut config = Config {
         model: ModelConfig {
@@ -55,7 +55,7 @@ fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
 }
 
 /// Images that are waves of their own, each view with a little noise, in the order of `ids`.
-fn batch(ids: &[usize]) -> Batch {
+pub(super) fn batch(ids: &[usize]) -> Batch {
     let group = |kind, size_px: usize, views: usize| {
         let plane = 3 * size_px * size_px;
         let mut pixels = Vec::new();
@@ -75,11 +75,11 @@ fn batch(ids: &[usize]) -> Batch {
     }
 }
 
-fn in_order() -> Batch {
+pub(super) fn in_order() -> Batch {
     batch(&(0..IMAGES).collect::<Vec<_>>())
 }
 
-fn trainer(config: &Config, steps: usize) -> Trainer<Cpu> {
+pub(super) fn trainer(config: &Config, steps: usize) -> Trainer<Cpu> {
     Trainer::new(config, Schedule::new(&config.pretrain, &config.objective, steps, steps), &Default::default())
 }
 

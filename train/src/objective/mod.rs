@@ -1,6 +1,8 @@
 //! Objectives: what a step minimises. Each is a value of one trait that declares what it needs, and the trainer provides it
 //! (spec/objectives.md section 12); a run's objective is a weighted list of them.
 
+#[cfg(test)]
+mod anchored;
 mod balance;
 mod barlow;
 #[cfg(test)]
@@ -8,6 +10,8 @@ mod comparison;
 pub mod contrast;
 mod dino;
 pub mod distill;
+#[cfg(test)]
+mod distilled;
 mod features;
 pub mod gram;
 pub mod ibot;
