@@ -5,6 +5,8 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("demo", include_str!("../presets/demo.toml")),
     ("cifar-vitti4", include_str!("../presets/cifar-vitti4.toml")),
     ("coco-vits16", include_str!("../presets/coco-vits16.toml")),
+    ("dinov2-vits14", include_str!("../presets/dinov2-vits14.toml")),
+    ("dinov2-vits14-518", include_str!("../presets/dinov2-vits14-518.toml")),
     ("paper", include_str!("../presets/paper.toml")),
     ("small-data", include_str!("../presets/small-data.toml")),
     ("tiny-imagenet-vitti8", include_str!("../presets/tiny-imagenet-vitti8.toml")),
@@ -18,6 +20,7 @@ pub const AUGMENT_RECIPES: &[(&str, &str)] = &[
     ("dinotwins-shared", include_str!("../presets/augment/dinotwins-shared.toml")),
     ("dinov2-as-released", include_str!("../presets/augment/dinov2-as-released.toml")),
     ("dinov2-as-documented", include_str!("../presets/augment/dinov2-as-documented.toml")),
+    ("dinov2-518", include_str!("../presets/augment/dinov2-518.toml")),
     ("cifar-small", include_str!("../presets/augment/cifar-small.toml")),
     ("tiny-imagenet", include_str!("../presets/augment/tiny-imagenet.toml")),
 ];

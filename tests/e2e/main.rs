@@ -4,6 +4,7 @@
 
 mod chain;
 mod curation;
+mod distilled;
 mod explained;
 mod extended;
 mod faults;

@@ -45,6 +45,7 @@ fn a_plan_that_does_not_fit_the_objective_is_refused_before_the_first_tensor() {
         ("pretrain.momentum=1.5", "pretrain.momentum = 1.5"),
         ("pretrain.steps=1000", "plan.epochs"),
         ("model.patch_px=7", "no multiple of model.patch_px"),
+        ("pretrain.precision=bf16", "bf16 needs a GPU"),
     ] {
         let told = refused(&out, "fits", &[key]);
         assert!(told.contains(why), "{key}: {told}");

@@ -15,6 +15,9 @@ pub type Cpu = Autodiff<burn_flex::Flex>;
 #[cfg(feature = "cuda")]
 pub type Gpu = Autodiff<burn_cuda::Cuda>;
 
+/// What [`device_name`] calls the CPU.
+pub const CPU: &str = "cpu";
+
 /// A device as asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -74,7 +77,7 @@ pub fn run_on<P: Program>(choice: DeviceChoice, program: P) -> Result<P::Output>
 /// # Errors
 /// [`TrainError::Device`] when it cannot be used.
 pub fn device_name(choice: DeviceChoice) -> Result<String> {
-    Ok(resolve(choice)?.map_or_else(|| "cpu".to_owned(), |index| format!("cuda:{index}")))
+    Ok(resolve(choice)?.map_or_else(|| CPU.to_owned(), |index| format!("cuda:{index}")))
 }
 
 /// The GPU's number, or none for the CPU.

@@ -7,6 +7,7 @@
 use crate::Result;
 use crate::backend::{DeviceChoice, Program, run_on};
 use crate::checkpoint::{Checkpoint, Snapshot};
+use crate::frozen_teacher::FrozenTeacher;
 use crate::optimise::Schedule;
 use crate::pretrain::loader_options;
 use crate::trainer::{Computed, StepReport, Trainer};
@@ -14,7 +15,7 @@ use burn::tensor::backend::AutodiffBackend;
 use lapidary_pipeline::cli::{resolve, to_toml};
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup, load};
 use lapidary_pipeline::plan::{PlanReader, View, read_views, write_views};
-use lapidary_pipeline::stage::{write_json, write_synced};
+use lapidary_pipeline::stage::{Layout, write_json, write_synced};
 use lapidary_pipeline::{ImageStore, PipelineError};
 use lapidary_schemas::config::ViewKind;
 use lapidary_schemas::{Config, ImageId, Manifest};
@@ -168,7 +169,15 @@ pub fn replay(dump: &Path, device: DeviceChoice) -> Result<Value> {
     let config = resolve(None, Some(&dump.join(CONFIG_FILE)), &[])?;
     let views = read_views(&dump.join(VIEWS_FILE))?;
     let state = Checkpoint::load_as_it_is(dump, STATE)?;
-    run_on(device, Replay { dump: dump.to_owned(), about, config, views, state })
+    let teacher = teacher_of(&config, &about.images)?;
+    run_on(device, Replay { dump: dump.to_owned(), about, config, views, state, teacher })
+}
+
+/// The frozen teacher of a run whose images lie in `OUT/SOURCE/images`.
+fn teacher_of(config: &Config, images: &Path) -> Result<Option<FrozenTeacher>> {
+    let source = images.parent().unwrap_or(images);
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    FrozenTeacher::of(&Layout::new(source.parent().unwrap_or(source)), &name, config)
 }
 
 struct Replay {
@@ -177,15 +186,20 @@ struct Replay {
     config: Config,
     views: Vec<View>,
     state: Checkpoint,
+    teacher: Option<FrozenTeacher>,
 }
 
 impl Program for Replay {
     type Output = Value;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Value> {
-        let Self { dump, about, config, views, state } = self;
+        let Self { dump, about, config, views, state, teacher } = self;
         let schedule = Schedule::new(&config.pretrain, &config.objective, about.steps, about.steps_per_epoch);
-        let trainer = Trainer::<B>::new(&config, schedule, &device).restore(&state, &dump)?;
+        let mut trainer = Trainer::<B>::new(&config, schedule, &device);
+        if let Some(teacher) = &teacher {
+            trainer = trainer.distil_from(teacher.vit(&device)?, teacher.digest());
+        }
+        let trainer = trainer.restore(&state, &dump)?;
         let pixels = dump.join(PIXELS_FILE);
         let batch = if pixels.is_file() {
             let ids = about.image_ids.iter().filter_map(|id| id.parse().ok()).collect();

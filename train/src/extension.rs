@@ -57,6 +57,10 @@ impl Extension {
             pretrain: self.section("pretrain")?,
             ..given.clone()
         };
+        // The same weights may lie elsewhere by now; the checkpoint knows them by their digest.
+        if !given.objective.distill_from.is_empty() {
+            config.objective.distill_from.clone_from(&given.objective.distill_from);
+        }
         let resolved = |config: &Config| Config { model: config.model.resolved(), ..config.clone() };
         let changed = changed_keys(&resolved(given), &resolved(&config));
         if !changed.is_empty() {

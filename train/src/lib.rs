@@ -14,6 +14,7 @@ pub mod export;
 mod extension;
 mod finished_run;
 mod frozen;
+mod frozen_teacher;
 #[cfg(test)]
 mod golden;
 mod gpu;
@@ -35,12 +36,13 @@ pub mod weights;
 mod writer;
 
 pub use backbone::Backbone;
-pub use checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
+pub use checkpoint::{Checkpoint, Entry, Networks, Skipped, Snapshot};
 pub use dump::{replay, said_of_replay};
 pub use encoder::VitEncoder;
 pub use error::{Result, TrainError};
 pub use finished_run::FinishedRun;
 pub use frozen::FrozenVit;
+pub use frozen_teacher::with_teacher;
 pub use gpu::gpu_facts;
 pub use group_table::{parameter_groups, said_of_groups};
 pub use pretrain::{CHECKPOINTS, METRICS_FILE, RunOptions, extend, extended_config, pretrain};

@@ -98,11 +98,32 @@ fn objective(config: &ObjectiveConfig, ranges: &mut Ranges) {
     for weight in config.vicreg_weights {
         ranges.at_least("objective.vicreg_weights", weight, 0.0);
     }
+    distillation(config, ranges);
+    ranges.at_least("objective.gram_weight", config.gram_weight, 0.0);
     if config.ibot_weight > 0.0 && !config.kind.has_prototypes() {
         let kind = config.kind.name();
         ranges.refuse(format!(
             "objective.ibot_weight needs DINO's teacher and head, which objective.kind = {kind} lacks"
         ));
+    }
+}
+
+fn distillation(config: &ObjectiveConfig, ranges: &mut Ranges) {
+    ranges.within("objective.distill_dim", config.distill_dim, 0..=WIDTH_MAX);
+    ranges.positive("objective.distill_temperature", config.distill_temperature);
+    ranges.at_least("objective.distill_patch_weight", config.distill_patch_weight, 0.0);
+    match (config.kind, config.distill_from.as_str()) {
+        (ObjectiveKind::Distillation, "") => ranges.refuse(
+            "objective.kind = distillation needs a teacher in objective.distill_from\n\
+             hint: a file or folder of weights, or the name of a finished run of the source"
+                .to_owned(),
+        ),
+        (ObjectiveKind::Distillation, _) | (_, "") => {}
+        (kind, from) => ranges.refuse(format!(
+            "objective.distill_from = `{from}` is not read with objective.kind = {}\n\
+             hint: --set objective.kind=distillation",
+            kind.name()
+        )),
     }
 }
 
@@ -163,7 +184,19 @@ fn together(config: &Config, planned: Planned<'_>, ranges: &mut Ranges) {
         ranges.refuse(format!("plan `{name}` has {images} images, fewer than pretrain.batch = {}", pretrain.batch));
         return;
     }
+    if objective.kind == ObjectiveKind::Distillation && objective.distill_queue >= planned.images {
+        let (queue, Planned { name, images, .. }) = (objective.distill_queue, planned);
+        ranges.refuse(format!(
+            "objective.distill_queue = {queue} must be smaller than plan `{name}`, which has {images} images: an image would \
+             be compared with itself\nhint: at most half of the images; 0 chooses by their number"
+        ));
+    }
     let steps = planned.images / pretrain.batch * planned.epochs;
+    let trained = if pretrain.steps > 0 { pretrain.steps } else { steps };
+    if objective.gram_weight > 0.0 && objective.gram_from_step >= trained {
+        let from = objective.gram_from_step;
+        ranges.refuse(format!("objective.gram_from_step = {from}, but the run ends after {trained} steps"));
+    }
     if pretrain.steps > steps {
         let asked = pretrain.steps;
         ranges
@@ -204,8 +237,12 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
             lacks(format!("compares two {what}, and needs exactly two"));
         }
     }
-    if config.objective.koleo_weight > 0.0 && globals == 0 {
-        lacks("with objective.koleo_weight needs global views".to_owned());
+    if kind == ObjectiveKind::Distillation && globals == 0 {
+        lacks("needs global views, which student and teacher both see".to_owned());
+    }
+    let added = [("koleo", config.objective.koleo_weight), ("gram", config.objective.gram_weight)];
+    for (part, _) in added.into_iter().filter(|(_, weight)| *weight > 0.0 && globals == 0) {
+        lacks(format!("with objective.{part}_weight needs global views"));
     }
 }
 
@@ -279,6 +316,12 @@ mod tests {
             "objective.simclr_temperature=0.0",
             "objective.simclr_dim=0",
             "objective.vicreg_weights=[25.0,-25.0,1.0]",
+            "objective.distill_temperature=0.0",
+            "objective.distill_patch_weight=-1.0",
+            "objective.distill_dim=100000",
+            "objective.distill_from=teacher.pth",
+            "objective.gram_weight=-2.0",
+            "objective.gram_weight=nan",
             "pretrain.batch=0",
             "pretrain.pieces=0",
             "pretrain.base_learning_rate=inf",
@@ -311,6 +354,12 @@ mod tests {
             let weight = format!("objective.koleo_weight={weight}");
             assert!(refusal(&[&kind, &weight, "pretrain.batch=1"]).contains("pretrain.batch = 1"), "{kind}");
         }
+        let distillation = "objective.kind=distillation";
+        assert!(refusal(&[distillation]).contains("objective.distill_from"));
+        let queue = refusal(&[distillation, "objective.distill_from=run", "objective.distill_queue=100"]);
+        assert!(queue.contains("objective.distill_queue = 100") && queue.contains("100 images"), "{queue}");
+        let late = refusal(&["objective.gram_weight=2.0", "objective.gram_from_step=10"]);
+        assert!(late.contains("objective.gram_from_step = 10"), "{late}");
         assert!(refusal(&["model.heads=5"]).contains("model.dim = 384 is no multiple of model.heads = 5"));
         assert!(refusal(&["model.positions=rope", "model.dim=36", "model.heads=6"]).contains("a multiple of 4"));
         assert!(refusal(&["model.patch_px=15"]).contains("no multiple of model.patch_px = 15"));

@@ -12,7 +12,7 @@ use lapidary_train::export::{ExportTo, default_folder, export_backbone};
 use lapidary_train::health::OnCollapse;
 use lapidary_train::{
     Backbone, Result, RunOptions, VitEncoder, extend, extended_config, gpu_facts, parameter_groups, pretrain, replay,
-    said_of_groups, said_of_replay,
+    said_of_groups, said_of_replay, with_teacher,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
                     Some(extension) => extended_config(&layout, &source, extension, &config)?,
                     None => config,
                 };
-                say_groups(common, &folder, outcome, &config);
+                say_groups(common, &folder, outcome, &with_teacher(&layout, &source, config)?);
                 return Ok(());
             }
             announce(common, "pretrain", &folder, outcome, manifest.as_ref());

@@ -12,7 +12,7 @@ mod backward;
 mod forward;
 
 pub(crate) use backward::{FeatureGradients, add_to};
-pub(crate) use forward::{Inputs, Piece, Remembered, join};
+pub(crate) use forward::{Inputs, Piece, Remembered, Teachers, join};
 
 use std::ops::Range;
 

@@ -1,9 +1,10 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
-use crate::backend::{DeviceChoice, Program, device_name, run_on};
+use crate::backend::{CPU, DeviceChoice, Program, device_name, run_on};
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::extension::{EXTENDED_AFTER, Extension};
+use crate::frozen_teacher::FrozenTeacher;
 use crate::health::names::KNN_TOP1;
 use crate::health::{Monitor, OnCollapse, Watch};
 use crate::knn_watch::KnnWatch;
@@ -25,7 +26,7 @@ use lapidary_pipeline::stage::{
     write_json, write_synced,
 };
 use lapidary_pipeline::{ImageStore, PipelineError, interrupt};
-use lapidary_schemas::config::{AugmentOn, PretrainConfig};
+use lapidary_schemas::config::{AugmentOn, Precision, PretrainConfig};
 use lapidary_schemas::{Config, Manifest, Rows};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -137,8 +138,16 @@ fn train(
     config.model = config.model.resolved();
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
+    if config.pretrain.precision == Precision::Bf16 && device_name(options.device)? == CPU {
+        let told = "pretrain.precision = bf16 needs a GPU; on a CPU it is f32\nhint: --device cuda, or leave that key";
+        return Err(PipelineError::Usage(told.to_owned()).into());
+    }
     let watch = KnnWatch::open(layout, &config)?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
+    let teacher = FrozenTeacher::of(layout, source, &config)?;
+    if let Some(teacher) = &teacher {
+        config.objective = teacher.resolved(&config.objective, fact("images"));
+    }
     let mut pretrain = json!(config.pretrain);
     for key in RUNNING_KEYS {
         pretrain.as_object_mut().map(|table| table.remove(key));
@@ -154,6 +163,7 @@ fn train(
         (layout.name_of(&plan_folder), plan_manifest.digest.clone()),
     ]);
     inputs.extend(start.iter().map(|start| start.input.clone()));
+    inputs.extend(teacher.iter().map(FrozenTeacher::input));
     if let Some(extension) = &extension {
         settings[EXTENDED_AFTER] = extension.history();
         for (name, digest) in inputs.iter().filter(|_| !is_plan_named) {
@@ -183,7 +193,8 @@ fn train(
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
     let (device, on_collapse) = (device_name(options.device)?, options.on_collapse);
-    let program = Run { config, reader, store, inputs, start, watch, steps, extension, device, on_collapse, stage };
+    let program =
+        Run { config, reader, store, inputs, start, watch, teacher, steps, extension, device, on_collapse, stage };
     let manifest = run_on(options.device, program)?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
@@ -195,6 +206,7 @@ struct Run {
     inputs: Inputs,
     start: Option<Start>,
     watch: Option<KnnWatch>,
+    teacher: Option<FrozenTeacher>,
     steps: usize,
     extension: Option<Extension>,
     device: String,
@@ -206,7 +218,8 @@ impl Program for Run {
     type Output = Manifest;
 
     fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
-        let Self { config, reader, store, inputs, start, watch, steps, extension, on_collapse, stage, .. } = self;
+        let Self { config, reader, store, inputs, start, watch, teacher, steps, extension, on_collapse, stage, .. } =
+            self;
         let device_name = self.device;
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
@@ -217,6 +230,9 @@ impl Program for Run {
         let checkpoints = stage.path(CHECKPOINTS);
         remove_halves(&checkpoints)?;
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
+        if let Some(teacher) = &teacher {
+            trainer = trainer.distil_from(teacher.vit(&device)?, teacher.digest());
+        }
         if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
             trainer = trainer.restore(&checkpoint, &checkpoints)?;
             tracing::info!("resuming after step {} of {steps}", trainer.step());
@@ -228,6 +244,7 @@ impl Program for Run {
             tracing::info!("the backbone starts from `{}`", start.name);
         }
         let started_from = start.map(|start| start.name);
+        let distilled_from = teacher.map(|teacher| teacher.name().to_owned());
         write_run_files(&stage, &config, &device_name)?;
         let first = trainer.step();
         let mut metrics = Metrics::open(&stage.path(METRICS_FILE), first)?;
@@ -303,6 +320,7 @@ impl Program for Run {
             "epochs": steps as f64 / per_epoch as f64,
             "device": device_name,
             "init_from": started_from,
+            "distill_from": distilled_from,
             "last": metrics.last,
             "warmup_steps": warmup_steps,
             "schedule_note": note,

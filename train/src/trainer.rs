@@ -1,41 +1,42 @@
 //! The trainer: one step after another, generic over the backend.
 //!
-//! A step: teacher forward on the globals; student forward once for each resolution; each loss on the whole batch, and its
-//! backward pass to the features; backward through the backbone; a look at loss and gradient norm; clip; optimiser; EMA. The
-//! backbone works on pieces of the batch (see [`crate::pieces`]), the heads on all of it. All state that makes a run is in a
-//! [`Checkpoint`]; the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
+//! A step: teacher forward on the globals, and whatever other network stands beside the student ([`fixed`]); student forward
+//! once for each resolution; each loss on the whole batch, and its backward pass to the features; backward through the
+//! backbone; a look at loss and gradient norm; clip; optimiser; EMA. The backbone works on pieces of the batch (see
+//! [`crate::pieces`]), the heads on all of it. All state that makes a run is in a checkpoint ([`state`]); the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
 //! whose loss or gradient norm is not finite is skipped: it changes nothing but the counts.
 
-use crate::checkpoint::{Checkpoint, Entry, Skipped, Snapshot};
+use crate::checkpoint::Skipped;
 use crate::draws::StepDraws;
 use crate::frozen::FrozenVit;
 use crate::health::look;
-use crate::model::{
-    HostTensor, Network, NetworkConfig, disk_shape, from_disk, host_values, load, named_gradients, named_tensors,
-    shapes, snapshot, to_disk,
-};
+use crate::model::{HostTensor, Network, NetworkConfig, Vit, host_values, load, named_gradients, snapshot};
 use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
-use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, add_to, in_parallel, join, ranges};
+use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use lapidary_pipeline::loader::Batch;
-use lapidary_schemas::Config;
-use lapidary_schemas::config::ViewKind;
+use lapidary_schemas::config::{Precision, ViewKind};
+use lapidary_schemas::{Config, Digest};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+mod fixed;
 #[cfg(test)]
 mod resume;
+mod state;
+
+use fixed::FixedNetworks;
 
 /// A run at work.
 pub struct Trainer<B: AutodiffBackend> {
     student: Network<B>,
     teacher: Network<B::InnerBackend>,
+    fixed: FixedNetworks<B::InnerBackend>,
     objective: Weighted<B>,
     optimiser: Optimiser<B::InnerBackend>,
     schedule: Schedule,
@@ -98,12 +99,14 @@ impl<B: AutodiffBackend> Trainer<B> {
     /// A run at its first step.
     pub fn new(config: &Config, schedule: Schedule, device: &B::Device) -> Self {
         let network = NetworkConfig::of(&config.model.resolved(), &config.objective);
-        let student = Network::<B>::student(&network, config.seed, device);
+        let mut student = Network::<B>::student(&network, config.seed, device);
+        student.backbone = student.backbone.with_precision(config.pretrain.precision);
         let kinds: Vec<ViewKind> = config.plan.views.iter().map(|view| view.kind).collect();
         let objective = build(&config.objective, &kinds, device);
         Self {
             teacher: Network::teacher_of(&student.valid()),
             student,
+            fixed: FixedNetworks::default(),
             needs: objective.needs(),
             objective,
             optimiser: Optimiser::new(&config.pretrain, network.model.depth),
@@ -130,6 +133,12 @@ impl<B: AutodiffBackend> Trainer<B> {
         Ok(self)
     }
 
+    /// The same run beside the frozen teacher that its objective needs, which is known by the digest of its weights.
+    pub fn distil_from(mut self, teacher: Vit<B::InnerBackend>, digest: &Digest) -> Self {
+        self.fixed.set_frozen(teacher.with_precision(self.config.pretrain.precision), digest);
+        self
+    }
+
     /// Steps done.
     pub fn step(&self) -> usize {
         self.step
@@ -143,7 +152,7 @@ impl<B: AutodiffBackend> Trainer<B> {
     /// The backbone that the run is for, as it is now: the teacher's where there is one, else the student's.
     pub fn backbone(&self) -> FrozenVit<B::InnerBackend> {
         let vit = if self.needs.has_teacher() { self.teacher.backbone.clone() } else { self.student.valid().backbone };
-        FrozenVit::new(vit, &self.config.model, &self.device)
+        FrozenVit::new(vit.with_precision(Precision::F32), &self.config.model, &self.device)
     }
 
     /// The kinds of views that the objective reads.
@@ -155,6 +164,9 @@ impl<B: AutodiffBackend> Trainer<B> {
     /// Trains on a batch, unless its loss or its gradients are not finite.
     pub fn train(&mut self, batch: Batch) -> StepReport {
         let images = batch.ids.len();
+        if self.needs.anchor {
+            self.fixed.take_anchor(&self.teacher.backbone, &self.schedule, self.step);
+        }
         let computed = self.compute(batch);
         let is_look = self.is_look() && computed.is_finite();
         self.step += 1;
@@ -213,16 +225,20 @@ impl<B: AutodiffBackend> Trainer<B> {
             .collect();
         let kept = if pretrain.recompute_blocks { Remembered::BlockInputs } else { Remembered::Graph };
         let several = parts.len() > 1;
-        let teacher = self.needs.has_teacher().then_some(&self.teacher.backbone);
-        let forward = |part: &[std::ops::Range<usize>], teacher, remembered| {
+        let teachers = Teachers {
+            teacher: self.needs.has_teacher().then_some(&self.teacher.backbone),
+            frozen: self.fixed.frozen().filter(|_| self.needs.frozen),
+            anchor: self.fixed.anchor().filter(|_| schedule.gram_share > 0.0),
+        };
+        let forward = |part: &[std::ops::Range<usize>], teachers: &Teachers<'_, B::InnerBackend>, remembered| {
             in_parallel(part, |piece| {
                 let student = &self.student.backbone;
-                Piece::forward(student, teacher, inputs, piece.clone(), remembered, &self.device)
+                Piece::forward(student, teachers, inputs, piece.clone(), remembered, &self.device)
             })
         };
         // Of several parts none keeps a graph: it would be in memory until the last one's features are there.
         let remembered = if several { Remembered::Nothing } else { kept };
-        let pieces: Vec<Piece<B>> = parts.iter().flat_map(|part| forward(part, teacher, remembered)).collect();
+        let pieces: Vec<Piece<B>> = parts.iter().flat_map(|part| forward(part, &teachers, remembered)).collect();
         let features = join(&pieces, inputs);
 
         let mut scalars: Vec<(&'static str, Tensor<B::InnerBackend, 1>)> = Vec::new();
@@ -232,7 +248,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         let mut names = Vec::new();
         let step =
             StepInput { features: &features, student: &self.student, teacher: &self.teacher, schedule: &schedule };
-        for (weight, part) in self.objective.parts() {
+        for (weight, part) in self.objective.parts(&schedule) {
             let loss = part.loss(&step);
             let weighted = loss.total * weight;
             let mut of_loss = weighted.backward();
@@ -268,7 +284,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         if several {
             drop(pieces);
             for part in &parts {
-                let of_pieces = backward(&forward(part, None, kept));
+                let of_pieces = backward(&forward(part, &Teachers::NONE, kept));
                 of_pieces.into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
             }
         } else {
@@ -296,331 +312,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         }
         Computed { schedule, loss, metrics, gradients, outputs, pending, feature_norms }
     }
-
-    /// All state that makes the run, to be written while training goes on.
-    pub fn snapshot(&self) -> Snapshot {
-        let student = self.student.valid();
-        let shapes = shapes(&student);
-        let mut entries = parameter_entries("student", &student);
-        if self.needs.has_teacher() {
-            entries.extend(parameter_entries("teacher", &self.teacher));
-        }
-        for (key, tensor) in self.optimiser.tensors() {
-            let name = key.split_once('.').map_or("", |(_, name)| name);
-            let shape = shapes.get(name).cloned().filter(|shape| shape.iter().product::<usize>() == tensor.dims()[0]);
-            entries.push(entry(format!("{}.{key}", self.optimiser.name()), name, shape.unwrap_or(vec![1]), tensor));
-        }
-        for (name, tensor) in self.objective.state() {
-            let shape = tensor.shape.clone();
-            entries.push(Entry::new(format!("objective.{name}"), shape, move || tensor.values.clone()));
-        }
-        let model = Some(self.config.model.clone());
-        Snapshot { step: self.step, skipped: self.skipped, model, entries }
-    }
-
-    /// The same on the host.
-    pub fn checkpoint(&self) -> Checkpoint {
-        let Snapshot { step, skipped, model, entries } = self.snapshot();
-        let on_host = |entry: &Entry| {
-            (entry.name().to_owned(), HostTensor { shape: entry.shape().to_vec(), values: entry.values() })
-        };
-        Checkpoint { step, skipped, model, tensors: entries.iter().map(on_host).collect() }
-    }
-
-    /// Resumes from a checkpoint.
-    ///
-    /// # Errors
-    /// [`TrainError::Checkpoint`] when it is of another network.
-    pub fn restore(mut self, checkpoint: &Checkpoint, path: &Path) -> Result<Self> {
-        let fault = |detail: String| TrainError::Checkpoint { path: path.to_owned(), detail };
-        self.student = load(self.student, &checkpoint.part("student."), &self.device).map_err(fault)?;
-        if self.needs.has_teacher() {
-            self.teacher = load(self.teacher, &checkpoint.part("teacher."), &self.device).map_err(fault)?;
-        }
-        let shapes = shapes(&self.student);
-        let mut state = BTreeMap::new();
-        for (key, tensor) in checkpoint.part(&format!("{}.", self.optimiser.name())) {
-            let name = key.split_once('.').map_or("", |(_, name)| name);
-            let shape = shapes.get(name).ok_or_else(|| fault(format!("tensor `{key}` is of no parameter")))?;
-            let values = if tensor.shape == [1] && shape != &[1] {
-                tensor.values
-            } else {
-                from_disk(name, shape, Some(&tensor)).map_err(fault)?
-            };
-            state.insert(key, values);
-        }
-        self.optimiser.restore(&state, &self.device);
-        self.objective.restore(&checkpoint.part("objective."));
-        (self.step, self.skipped) = (checkpoint.step, checkpoint.skipped);
-        Ok(self)
-    }
-}
-
-/// A network's parameters as they are written.
-fn parameter_entries<B: Backend>(prefix: &str, network: &Network<B>) -> Vec<Entry> {
-    let mut shapes = shapes(network);
-    named_tensors(network)
-        .into_iter()
-        .map(|(name, tensor)| {
-            let shape = shapes.remove(&name).unwrap_or_default();
-            entry(format!("{prefix}.{name}"), &name, shape, tensor)
-        })
-        .collect()
-}
-
-/// A flat tensor of the layout of parameter `name`, whose shape in memory is `shape`.
-fn entry<B: Backend>(key: String, name: &str, shape: Vec<usize>, tensor: Tensor<B, 1>) -> Entry {
-    let name = name.to_owned();
-    Entry::new(key, disk_shape(&name, &shape), move || to_disk(&name, &shape, host_values(tensor.clone())).values)
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::backend::Cpu;
-    use lapidary_pipeline::loader::{Pixels, ViewGroup};
-    use lapidary_schemas::ImageId;
-    use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewSpec};
-
-    pub(crate) fn config(kind: ObjectiveKind, pieces: usize) -> Config {
-        let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
-        let mut config = Config {
-            model: ModelConfig {
-                image_px: 16,
-                patch_px: 4,
-                dim: 16,
-                depth: 2,
-                heads: 2,
-                mlp_ratio: 2,
-                drop_path: 0.0,
-                ..ModelConfig::default()
-            },
-            objective: ObjectiveConfig {
-                kind,
-                prototypes: 24,
-                head_hidden: 16,
-                head_bottleneck: 8,
-                barlow_dim: 12,
-                ..ObjectiveConfig::default()
-            },
-            pretrain: PretrainConfig {
-                batch: 24,
-                pieces,
-                base_learning_rate: 5e-2,
-                warmup_steps: 5,
-                freeze_last_layer_steps: 2,
-                weight_decay: 0.0,
-                final_weight_decay: 0.0,
-                momentum: 0.9,
-                ..PretrainConfig::default()
-            },
-            ..Config::default()
-        };
-        config.plan.views = vec![view(ViewKind::Global, 2, 16), view(ViewKind::Local, 2, 8)];
-        config
-    }
-
-    /// Images that are waves of their own, each view with a little noise.
-    pub(crate) fn batch() -> Batch {
-        let group = |kind, size_px: usize, views: usize| {
-            let value = |i: usize| {
-                let plane = 3 * size_px * size_px;
-                let (view, image, at) = (i / plane / 24, i / plane % 24, i % plane);
-                let wave = ((at as f32 * (1.0 + image as f32) * 0.11).sin() + (image as f32).cos()) * 0.7;
-                wave + 0.1 * ((i * 7919 + view) as f32).sin()
-            };
-            let pixels = (0..views * 24 * 3 * size_px * size_px).map(value).collect();
-            ViewGroup { kind, size_px, views, pixels: Pixels::Rendered(pixels) }
-        };
-        let ids = (0..24).map(ImageId).collect();
-        Batch { step: 0, ids, groups: vec![group(ViewKind::Global, 16, 2), group(ViewKind::Local, 8, 2)] }
-    }
-
-    /// What is left to learn of each part of an objective: DINO's loss above its floor, the teacher's entropy, and Barlow
-    /// Twins' loss; at the first and at the last of 160 steps beside a teacher that stands still.
-    fn left_to_learn(kind: ObjectiveKind) -> Vec<(&'static str, f64, f64)> {
-        let mut config = config(kind, 2);
-        config.pretrain.momentum = 1.0;
-        let schedule = Schedule::new(&config.pretrain, &config.objective, 160, 160);
-        let mut trainer = Trainer::<Cpu>::new(&config, schedule, &Default::default());
-        let metrics: Vec<_> = (0..160).map(|_| trainer.train(batch()).metrics).collect();
-        let (first, last) = (&metrics[0], &metrics[159]);
-        let mut left = Vec::new();
-        if first.contains_key("loss_dino") {
-            left.push((
-                "dino",
-                first["loss_dino"] - first["teacher_entropy"],
-                last["loss_dino"] - last["teacher_entropy"],
-            ));
-        }
-        if first.contains_key("loss_barlow") {
-            left.push(("barlow", first["loss_barlow"], last["loss_barlow"]));
-        }
-        left
-    }
-
-    #[test]
-    fn every_objective_overfits_a_batch() {
-        for (kind, parts, share) in [
-            (ObjectiveKind::BarlowTwins, 1, 0.3),
-            (ObjectiveKind::Dino, 1, 0.25),
-            // The two share the backbone's 16 numbers.
-            (ObjectiveKind::Hybrid, 2, 0.7),
-        ] {
-            let left = left_to_learn(kind);
-            assert_eq!(left.len(), parts, "{kind:?}");
-            for (part, first, last) in left {
-                assert!(last < share * first, "{kind:?}, {part}: {first} to {last}");
-            }
-        }
-    }
-
-    /// The student's weights after three steps.
-    fn weights(change: impl Fn(&mut Config)) -> BTreeMap<String, HostTensor> {
-        let mut config = config(ObjectiveKind::Hybrid, 1);
-        config.model.drop_path = 0.2;
-        change(&mut config);
-        let schedule = Schedule::new(&config.pretrain, &config.objective, 3, 3);
-        let mut trainer = Trainer::<Cpu>::new(&config, schedule, &Default::default());
-        (0..3).for_each(|_| drop(trainer.train(batch())));
-        snapshot(&trainer.student.valid())
-    }
-
-    #[test]
-    fn pieces_parts_and_recomputed_blocks_change_nothing_but_rounding() {
-        let whole = weights(|_| {});
-        for (what, other) in [
-            ("pieces", weights(|config| config.pretrain.pieces = 3)),
-            ("parts, Barlow Twins included", weights(|config| config.pretrain.accumulate = 3)),
-            ("recomputed blocks", weights(|config| config.pretrain.recompute_blocks = true)),
-            (
-                "all together",
-                weights(|config| {
-                    config.pretrain.accumulate = 2;
-                    config.pretrain.pieces = 2;
-                    config.pretrain.recompute_blocks = true;
-                }),
-            ),
-        ] {
-            for (name, tensor) in other {
-                for (a, b) in tensor.values.iter().zip(&whole[&name].values) {
-                    assert!((a - b).abs() < 2e-3, "{what}: {name}: {a} {b}");
-                }
-            }
-        }
-        let undropped = weights(|config| config.model.drop_path = 0.0);
-        assert_ne!(undropped, whole, "stochastic depth leaves branches out");
-    }
-
-    #[test]
-    fn a_restored_trainer_resumes_to_the_bit() {
-        let config = config(ObjectiveKind::Hybrid, 2);
-        let schedule = || Schedule::new(&config.pretrain, &config.objective, 6, 3);
-        let fresh = || Trainer::<Cpu>::new(&config, schedule(), &Default::default());
-        let (mut straight, mut first) = (fresh(), fresh());
-        for _ in 0..6 {
-            straight.train(batch());
-        }
-        for _ in 0..3 {
-            first.train(batch());
-        }
-        let mut second = fresh().restore(&first.checkpoint(), Path::new("")).expect("restores");
-        for _ in 0..3 {
-            second.train(batch());
-        }
-        assert_eq!(straight.checkpoint(), second.checkpoint());
-    }
-    /// The batch with the first value of a view of an image replaced.
-    fn batch_with(value: f32) -> Batch {
-        let mut batch = batch();
-        let Pixels::Rendered(values) = &mut batch.groups[0].pixels else { unreachable!("rendered above") };
-        values[3 * 16 * 16 * 5] = value;
-        batch
-    }
-
-    #[test]
-    fn a_step_that_is_not_finite_changes_nothing_but_the_counts_and_resumes_to_the_bit() {
-        for kind in [ObjectiveKind::BarlowTwins, ObjectiveKind::Dino, ObjectiveKind::Hybrid] {
-            let config = config(kind, 2);
-            let schedule = || Schedule::new(&config.pretrain, &config.objective, 8, 4);
-            let fresh = || Trainer::<Cpu>::new(&config, schedule(), &Default::default());
-            let batches = || [0.5, f32::NAN, 0.5, f32::INFINITY, f32::NAN, 0.5, f32::NEG_INFINITY, 0.5].map(batch_with);
-            let mut straight = fresh();
-            let mut states = vec![straight.checkpoint()];
-            for (step, batch) in batches().into_iter().enumerate() {
-                let report = straight.train(batch);
-                states.push(straight.checkpoint());
-                let (before, after) = (&states[step], &states[step + 1]);
-                assert_eq!(after.step, step + 1, "the plan goes on");
-                let broken = [1, 3, 4, 6].contains(&step);
-                assert_eq!(
-                    (report.skipped, before.tensors == after.tensors),
-                    (broken, broken),
-                    "{kind:?}, step {step}"
-                );
-                let norm = report.metrics["gradient_norm"];
-                assert_eq!(report.skipped, !(report.loss.is_finite() && norm.is_finite()));
-            }
-            let counts: Vec<(usize, usize)> =
-                states.iter().map(|state| (state.skipped.steps, state.skipped.in_a_row)).collect();
-            assert_eq!(counts, [(0, 0), (0, 0), (1, 1), (1, 0), (2, 1), (3, 2), (3, 0), (4, 1), (4, 0)]);
-            // Cut off between two skipped steps, through a file.
-            let folder = tempfile::tempdir().expect("a folder");
-            states[4].snapshot().save(folder.path(), "a", None).expect("saves");
-            let state = Checkpoint::load(folder.path(), "a").expect("loads");
-            let mut resumed = fresh().restore(&state, Path::new("")).expect("restores");
-            batches().into_iter().skip(4).for_each(|batch| drop(resumed.train(batch)));
-            assert_eq!(resumed.checkpoint(), states[8]);
-        }
-    }
-
-    #[test]
-    fn gradients_that_are_not_finite_under_a_finite_loss_are_seen() {
-        let config = config(ObjectiveKind::Dino, 2);
-        let schedule = Schedule::new(&config.pretrain, &config.objective, 4, 4);
-        let fresh = Trainer::<Cpu>::new(&config, schedule, &Default::default());
-        // The head's output is so small that its length counts as 1e-12, what it is made of so large that gradients come to
-        // some 1e22: the logits are plain numbers, the squares of the gradients pass f32's range.
-        let mut state = fresh.checkpoint();
-        for (name, factor) in [("student.head.mlp.1.linear.weight", 1e14), ("student.head.mlp.2.linear.weight", 1e-30)]
-        {
-            let weight = state.tensors.get_mut(name).expect("a layer of the head");
-            weight.values.iter_mut().for_each(|value| *value *= factor);
-        }
-        let mut trainer = fresh.restore(&state, Path::new("")).expect("restores");
-        let report = trainer.train(batch());
-        assert!(report.loss.is_finite() && !report.metrics["gradient_norm"].is_finite(), "{report:?}");
-        assert!(report.skipped);
-        assert_eq!(trainer.checkpoint().tensors, state.tensors);
-    }
-
-    #[test]
-    fn a_checkpoint_of_version_1_resumes_as_it_would_have_gone_on() {
-        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/v1"));
-        let mut config = lapidary_pipeline::cli::resolve(None, Some(&folder.join("config.toml")), &[]).expect("reads");
-        // What that version did not have.
-        config.model.drop_path = 0.0;
-        let text = std::fs::read(folder.join("expected.json")).expect("reads");
-        let expected: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-        let state = Checkpoint::load(folder, "step-00000005").expect("loads");
-        let schedule = Schedule::new(&config.pretrain, &config.objective, 8, 4);
-        let trainer = Trainer::<Cpu>::new(&config, schedule, &Default::default());
-        let mut trainer = trainer.restore(&state, folder).expect("restores");
-        let Pixels::Rendered(values) = &batch().groups[0].pixels else { unreachable!("rendered above") };
-        let images = burn::tensor::TensorData::new(values[..2 * 3 * 16 * 16].to_vec(), [2, 3, 16, 16]);
-        let features = trainer.teacher.backbone.forward(Tensor::from_data(images, &Default::default()));
-        let features: Vec<f32> = features.into_data().to_vec().expect("f32");
-        for (found, expected) in features.iter().zip(expected["teacher_features"].as_array().expect("a list")) {
-            assert!((f64::from(*found) - expected.as_f64().expect("a number")).abs() < 1e-5);
-        }
-        let report = trainer.train(batch());
-        for (name, expected) in expected["metrics"].as_object().expect("metrics") {
-            let (found, expected) = (report.metrics[name], expected.as_f64().expect("a number"));
-            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1e-2), "{name}: {found} {expected}");
-        }
-        // Written again, it is of today's version and the same.
-        let temporary = tempfile::tempdir().expect("a folder");
-        state.snapshot().save(temporary.path(), "a", None).expect("saves");
-        assert_eq!(Checkpoint::load(temporary.path(), "a").expect("loads"), state);
-    }
-}
+pub(crate) mod tests;

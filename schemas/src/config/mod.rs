@@ -16,7 +16,7 @@ pub use curation::{CurateConfig, Evidence, FingerprintConfig, LeafOrder, Quality
 pub use eval::EvalConfig;
 pub use model::{FeedForward, ModelConfig, NAMED_MODELS, PositionResize, Positions};
 pub use objective::{BarlowBalance, ObjectiveConfig, ObjectiveKind, Targets};
-pub use pretrain::{AugmentOn, ClipBy, OptimiserKind, PretrainConfig};
+pub use pretrain::{AugmentOn, ClipBy, OptimiserKind, Precision, PretrainConfig};
 
 use serde::{Deserialize, Serialize};
 

@@ -16,6 +16,8 @@ pub enum ObjectiveKind {
     Vicreg,
     /// Contrast of two views (Chen et al. 2020).
     Simclr,
+    /// Similarities of a frozen teacher's features, which is given as weights (lightly-train's `distillation`, version 3).
+    Distillation,
 }
 
 impl ObjectiveKind {
@@ -27,6 +29,7 @@ impl ObjectiveKind {
             Self::Hybrid => "hybrid",
             Self::Vicreg => "vicreg",
             Self::Simclr => "simclr",
+            Self::Distillation => "distillation",
         }
     }
 
@@ -37,7 +40,7 @@ impl ObjectiveKind {
 
     /// Whether two views of an image are compared without a teacher.
     pub fn compares_two_views(self) -> bool {
-        self != Self::Dino
+        !matches!(self, Self::Dino | Self::Distillation)
     }
 }
 
@@ -68,7 +71,7 @@ pub enum Targets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
-    /// `dino`, `barlow-twins`, `hybrid`, `vicreg` or `simclr`.
+    /// `dino`, `barlow-twins`, `hybrid`, `vicreg`, `simclr` or `distillation`.
     pub kind: ObjectiveKind,
     /// Weight of the DINO loss in the hybrid (alpha).
     pub dino_weight: f64,
@@ -121,6 +124,30 @@ pub struct ObjectiveConfig {
     pub simclr_dim: usize,
     /// Weights of VICReg's invariance, variance and covariance.
     pub vicreg_weights: [f64; 3],
+    /// The frozen teacher of `distillation`: a file of weights (.safetensors, .pth), a folder that holds one, or the name of a
+    /// finished run of the source. Width, depth and patch may differ from the student's; its patch must divide the global views,
+    /// which both networks see.
+    pub distill_from: String,
+    /// Width of the teacher's features, which the student's are mapped to; 0 means as its weights have it.
+    pub distill_dim: usize,
+    /// The temperature of the similarities, of the class term and of the patch term.
+    pub distill_temperature: f64,
+    /// The teacher's class features that images are compared with, the latest of the run; 0 means by the number of images, up
+    /// to 8192 and at most half of them.
+    pub distill_queue: usize,
+    /// Weight of the patch term beside the class term, which has 1; 0 means none.
+    pub distill_patch_weight: f64,
+    /// Weight of Gram anchoring (Simeoni et al. 2025), which keeps the similarities of the global views' patches as an earlier
+    /// teacher had them; 0 means none (DINOv3: 2).
+    pub gram_weight: f64,
+    /// The step that it starts at, whose teacher becomes the anchor (DINOv3: 1,000,000).
+    pub gram_from_step: usize,
+    /// Steps in which its weight grows linearly from 0; 0 means at once (DINOv3: 1,000).
+    pub gram_warmup_steps: usize,
+    /// Steps after which the teacher of that step becomes the anchor, again and again; 0 means never (DINOv3: 10,000).
+    pub gram_refresh_steps: usize,
+    /// How often it does at most; 0 means without end (DINOv3: 3).
+    pub gram_refreshes_max: usize,
 }
 
 impl Default for ObjectiveConfig {
@@ -152,6 +179,16 @@ impl Default for ObjectiveConfig {
             simclr_temperature: 0.1,
             simclr_dim: 128,
             vicreg_weights: [25.0, 25.0, 1.0],
+            distill_from: String::new(),
+            distill_dim: 0,
+            distill_temperature: 0.07,
+            distill_queue: 0,
+            distill_patch_weight: 1.0,
+            gram_weight: 0.0,
+            gram_from_step: 0,
+            gram_warmup_steps: 0,
+            gram_refresh_steps: 0,
+            gram_refreshes_max: 0,
         }
     }
 }

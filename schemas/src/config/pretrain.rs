@@ -34,6 +34,17 @@ pub enum ClipBy {
     Global,
 }
 
+/// The precision of the backbone's matrix products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 24 bits of mantissa.
+    #[default]
+    F32,
+    /// 8 bits of mantissa, on a GPU.
+    Bf16,
+}
+
 /// Optimiser, schedules, checkpoints and loader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -51,6 +62,9 @@ pub struct PretrainConfig {
     pub accumulate: usize,
     /// Keep each block's input alone and compute the rest again in the backward pass: memory for one more forward pass.
     pub recompute_blocks: bool,
+    /// `f32` or, on a GPU, `bf16`: what the backbone's matrix products are computed in. Everything else stays f32: sums, norms,
+    /// softmax, residuals, heads, losses, statistics, weights and the optimiser's state.
+    pub precision: Precision,
     /// Steps after which the run ends; 0 means all epochs of the plan. Schedules span these steps.
     pub steps: usize,
     /// `adamw` or `lars`.
@@ -121,6 +135,7 @@ impl Default for PretrainConfig {
             pieces: 2,
             accumulate: 1,
             recompute_blocks: false,
+            precision: Precision::F32,
             steps: 0,
             optimiser: OptimiserKind::Adamw,
             base_learning_rate: 5e-4,

@@ -69,12 +69,13 @@ pub fn remove_halves(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Checkpoint, Skipped, step_name};
+    use super::super::{Checkpoint, Networks, Skipped, step_name};
     use super::*;
     use std::collections::BTreeMap;
 
     fn save(folder: &Path, step: usize, name: &str, score: Option<f64>) {
-        let checkpoint = Checkpoint { step, skipped: Skipped::default(), model: None, tensors: BTreeMap::new() };
+        let checkpoint =
+            Checkpoint { step, skipped: Skipped::default(), networks: Networks::default(), tensors: BTreeMap::new() };
         checkpoint.snapshot().save(folder, name, score).expect("saves");
     }
 

@@ -33,8 +33,8 @@ pub struct Checkpoint {
     pub step: usize,
     /// How many of them were skipped.
     pub skipped: Skipped,
-    /// The network that its backbones are of; versions before said nothing of it.
-    pub model: Option<ModelConfig>,
+    /// Which networks it is of.
+    pub networks: Networks,
     /// Tensors by name, prefixed `student.`, `teacher.`, `adamw.` or `lars.`, and `objective.`.
     pub tensors: BTreeMap<String, HostTensor>,
 }
@@ -55,6 +55,17 @@ impl Skipped {
     }
 }
 
+/// Which networks a state is of, as far as it is said: early checkpoints say nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Networks {
+    /// The backbones'. Whoever reads the file as weights needs it: shapes do not tell the attention heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelConfig>,
+    /// The digest of the frozen teacher's weights, which are an input and not in the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled_from: Option<Digest>,
+}
+
 /// What stands beside a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 struct Sidecar {
@@ -73,9 +84,8 @@ struct About {
     /// Left out when no step was skipped.
     #[serde(default, skip_serializing_if = "is_nothing")]
     skipped: Skipped,
-    /// Whoever reads the file as weights needs it: shapes do not tell the attention heads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    model: Option<ModelConfig>,
+    #[serde(flatten)]
+    networks: Networks,
 }
 
 fn is_nothing(skipped: &Skipped) -> bool {
@@ -105,7 +115,7 @@ impl Checkpoint {
             Entry::new(name.clone(), tensor.shape.clone(), move || tensor.values.clone())
         };
         let entries = self.tensors.iter().map(entry).collect();
-        Snapshot { step: self.step, skipped: self.skipped, model: self.model.clone(), entries }
+        Snapshot { step: self.step, skipped: self.skipped, networks: self.networks.clone(), entries }
     }
 
     /// The first tensor that holds a value that is not finite.
@@ -158,7 +168,7 @@ impl Checkpoint {
                 return Err(fault(known));
             }
         };
-        Ok(Self { step: about.step, skipped: about.skipped, model: about.model, tensors })
+        Ok(Self { step: about.step, skipped: about.skipped, networks: about.networks, tensors })
     }
 
     /// The checkpoint with the most steps that is whole, if any.
@@ -210,7 +220,12 @@ mod tests {
     fn checkpoint(step: usize) -> Checkpoint {
         let tensor = HostTensor { shape: vec![2, 1], values: vec![step as f32, -0.5] };
         let skipped = Skipped { steps: step / 2, in_a_row: 0 };
-        Checkpoint { step, skipped, model: None, tensors: BTreeMap::from([("student.a".to_owned(), tensor)]) }
+        Checkpoint {
+            step,
+            skipped,
+            networks: Networks::default(),
+            tensors: BTreeMap::from([("student.a".to_owned(), tensor)]),
+        }
     }
 
     #[test]

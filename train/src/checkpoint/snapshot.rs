@@ -1,11 +1,10 @@
 //! A run's state on its way to disk: tensors are read from the device one at a time, while the file is written, so that nothing
 //! but the tensor at hand is in memory twice. The handles that a snapshot holds stay as they are when training goes on.
 
-use super::{ABOUT, About, FORMAT, Sidecar, Skipped, file, write_sidecar};
+use super::{ABOUT, About, FORMAT, Networks, Sidecar, Skipped, file, write_sidecar};
 use crate::{Result, TrainError};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::write_hashed;
-use lapidary_schemas::config::ModelConfig;
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -47,8 +46,8 @@ pub struct Snapshot {
     pub step: usize,
     /// How many of them were skipped.
     pub skipped: Skipped,
-    /// The network that its backbones are of.
-    pub model: Option<ModelConfig>,
+    /// Which networks it is of.
+    pub networks: Networks,
     /// The tensors of a [`super::Checkpoint`].
     pub entries: Vec<Entry>,
 }
@@ -101,8 +100,8 @@ impl Snapshot {
         let lazy: Vec<Lazy<'_>> =
             self.entries.iter().map(|entry| Lazy { entry, broken: AtomicBool::new(false) }).collect();
         // A single entry, because the order of a hash map is not repeatable.
-        let (step, skipped, model) = (self.step, self.skipped, self.model.clone());
-        let about = About { format: FORMAT.to_owned(), step, skipped, model };
+        let (step, skipped, networks) = (self.step, self.skipped, self.networks.clone());
+        let about = About { format: FORMAT.to_owned(), step, skipped, networks };
         let about = serde_json::to_string(&about).map_err(|e| PipelineError::format(&path, e))?;
         let metadata = HashMap::from([(ABOUT.to_owned(), about)]);
         let digest = write_hashed(&path, |temporary| {

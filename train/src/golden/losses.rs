@@ -53,7 +53,8 @@ fn dino_over_two_steps_is_the_references() {
                 views.push(group(ViewKind::Local, class.clone().slice([2 * batch..rows, 0..DIM]), batch));
             }
             let of_teacher = vec![group(ViewKind::Global, on_device(&golden["teacher"]), batch)];
-            let features = Features { batch, student: views, teacher: of_teacher };
+            let features =
+                Features { batch, student: views, teacher: of_teacher, frozen: Vec::new(), anchor: Vec::new() };
             let at = schedule().at(step);
             let input = StepInput { features: &features, student: &student, teacher: &teacher, schedule: &at };
             let loss = dino.loss(&input);

@@ -2,7 +2,7 @@
 
 use super::{BATCH, Tensors, assert_gradients, assert_near, file, part, read, views, with_true_gradient};
 use crate::backend::Cpu;
-use crate::checkpoint::{Checkpoint, Skipped};
+use crate::checkpoint::{Checkpoint, Networks, Skipped};
 use crate::model::{HostTensor, host_values, to_disk};
 use crate::optimise::Schedule;
 use crate::trainer::Trainer;
@@ -178,7 +178,7 @@ impl Reference {
             put("steps", vec![1], vec![*steps]);
         }
         tensors.extend(self.center(step).map(|center| ("objective.dino.center".to_owned(), center)));
-        Checkpoint { step, skipped: Skipped::default(), model: None, tensors }
+        Checkpoint { step, skipped: Skipped::default(), networks: Networks::default(), tensors }
     }
 
     /// Goes on past a step.
@@ -334,7 +334,7 @@ fn the_loss_of_200_hybrid_steps_is_the_references() {
         }
         tensors.insert(format!("student.{name}"), tensor);
     }
-    let state = Checkpoint { step: 0, skipped: Skipped::default(), model: None, tensors };
+    let state = Checkpoint { step: 0, skipped: Skipped::default(), networks: Networks::default(), tensors };
     let mut trainer = HYBRID.trainer(200, 20).restore(&state, Path::new("golden")).expect("the script's network");
     let found: Vec<f64> = (0..200).map(|step| trainer.train(HYBRID.batch(step)).loss).collect();
     assert_eq!(expected.len(), found.len());

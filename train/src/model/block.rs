@@ -1,13 +1,14 @@
 //! A Transformer block: attention and a feed-forward network, each after a LayerNorm, scaled where there is LayerScale, and
 //! added to the tokens unless stochastic depth leaves it out (spec/pretraining.md 1.8).
 
+use super::precision::{linear, product};
 use super::rope::Rotation;
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, silu, softmax};
 use burn::tensor::backend::Backend;
-use lapidary_schemas::config::{FeedForward, ModelConfig};
+use lapidary_schemas::config::{FeedForward, ModelConfig, Precision};
 
 /// Attention, then the feed-forward network.
 #[derive(Module, Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Block<B: Backend> {
     norm2: LayerNorm<B>,
     mlp: FeedForwardNetwork<B>,
     ls2: Option<LayerScale<B>>,
+    #[module(skip)]
+    precision: Precision,
 }
 
 #[derive(Module, Debug)]
@@ -75,7 +78,13 @@ impl<B: Backend> Block<B> {
                 kind,
             },
             ls2: scale(),
+            precision: Precision::F32,
         }
+    }
+
+    /// The same block with its matrix products in a precision.
+    pub(super) fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The next tokens and the attention weights.
@@ -89,9 +98,9 @@ impl<B: Backend> Block<B> {
         rotation: Option<&Rotation<B>>,
         keep: Option<&Keep<B>>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let (attended, weights) = self.attn.forward(self.norm1.forward(tokens.clone()), rotation);
+        let (attended, weights) = self.attn.forward(self.norm1.forward(tokens.clone()), rotation, self.precision);
         let tokens = tokens + branch(attended, self.ls1.as_ref(), keep.and_then(|keep| keep[0].as_ref()));
-        let hidden = self.mlp.forward(self.norm2.forward(tokens.clone()));
+        let hidden = self.mlp.forward(self.norm2.forward(tokens.clone()), self.precision);
         let tokens = tokens + branch(hidden, self.ls2.as_ref(), keep.and_then(|keep| keep[1].as_ref()));
         (tokens, weights)
     }
@@ -112,10 +121,15 @@ fn branch<B: Backend>(
 }
 
 impl<B: Backend> Attention<B> {
-    fn forward(&self, tokens: Tensor<B, 3>, rotation: Option<&Rotation<B>>) -> (Tensor<B, 3>, Tensor<B, 4>) {
+    fn forward(
+        &self,
+        tokens: Tensor<B, 3>,
+        rotation: Option<&Rotation<B>>,
+        precision: Precision,
+    ) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let [batch, count, dim] = tokens.dims();
         let per_head = dim / self.heads;
-        let qkv = self.qkv.forward(tokens);
+        let qkv = linear(&self.qkv, tokens, precision);
         let part = |index: usize| -> Tensor<B, 4> {
             qkv.clone()
                 .slice([0..batch, 0..count, index * dim..(index + 1) * dim])
@@ -128,15 +142,15 @@ impl<B: Backend> Attention<B> {
         };
         // Scaling the queries touches fewer values than scaling the scores.
         let queries = rotated(part(0)) * (per_head as f64).powf(-0.5);
-        let weights = softmax(queries.matmul(rotated(part(1)).swap_dims(2, 3)), 3);
-        let mixed = weights.clone().matmul(part(2)).swap_dims(1, 2).reshape([batch, count, dim]);
-        (self.proj.forward(mixed), weights)
+        let weights = softmax(product(queries, rotated(part(1)).swap_dims(2, 3), precision), 3);
+        let mixed = product(weights.clone(), part(2), precision).swap_dims(1, 2).reshape([batch, count, dim]);
+        (linear(&self.proj, mixed, precision), weights)
     }
 }
 
 impl<B: Backend> FeedForwardNetwork<B> {
-    fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 3> {
-        let hidden = self.fc1.forward(tokens);
+    fn forward(&self, tokens: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
+        let hidden = linear(&self.fc1, tokens, precision);
         let hidden = match self.kind {
             FeedForward::Mlp => gelu(hidden),
             FeedForward::Swiglu => {
@@ -145,6 +159,6 @@ impl<B: Backend> FeedForwardNetwork<B> {
                 silu(half(0)) * half(both / 2)
             }
         };
-        self.fc2.forward(hidden)
+        linear(&self.fc2, hidden, precision)
     }
 }

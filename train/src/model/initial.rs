@@ -42,18 +42,21 @@ pub fn initialise<B: Backend, M: Module<B>>(module: M, seed: u64) -> M {
     })
 }
 
-/// The law of a parameter by its name. The patch projection, prototypes and projectors keep PyTorch's defaults; everything
-/// else is the references' own.
+/// The law of a parameter by its name. The patch projection, prototypes, projectors and the biases of distillation's maps keep
+/// PyTorch's defaults; everything else is the references' own.
 fn law(name: &str, inputs: usize) -> Law {
     let (module, parameter) = name.rsplit_once('.').unwrap_or(("", name));
     let of_norm = module.rsplit('.').next().is_some_and(|module| module.starts_with("norm"));
     let by_default = ["patch_embed.", "last_layer.", "projector."].iter().any(|part| name.contains(part));
+    // lightly-train draws the maps' weights and leaves their biases.
+    let of_map = name.starts_with("distill_");
     match parameter {
         "gamma" => Law::Kept,
         "weight" if of_norm => Law::Constant(1.0),
         "bias" if of_norm => Law::Constant(0.0),
         "weight_g" => Law::Constant(1.0),
         "mask_token" => Law::Constant(0.0),
+        "bias" if of_map => Law::Uniform((inputs as f32).powf(-0.5)),
         _ if by_default => Law::Uniform((inputs as f32).powf(-0.5)),
         "bias" => Law::Constant(0.0),
         _ => Law::Normal(0.02),
@@ -86,6 +89,8 @@ mod tests {
             ("head.last_layer.weight_g", 1, Law::Constant(1.0)),
             ("projector.0.linear.weight", 16, Law::Uniform(0.25)),
             ("projector.0.norm.bias", 16, Law::Constant(0.0)),
+            ("distill_class.weight", 16, Law::Normal(0.02)),
+            ("distill_patches.bias", 16, Law::Uniform(0.25)),
         ] {
             assert_eq!(law(name, inputs), expected, "{name}");
         }

@@ -9,6 +9,7 @@ mod layout;
 mod mlp;
 mod parameters;
 mod position;
+mod precision;
 mod rope;
 mod vit;
 
@@ -26,6 +27,7 @@ pub(crate) use position::resize_matrix;
 pub use vit::{Draws, Tokens, Vit};
 
 use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind};
 
@@ -40,6 +42,10 @@ pub struct Network<B: Backend> {
     pub patch_head: Option<DinoHead<B>>,
     /// Features to embeddings, for objectives that compare two views without a teacher.
     pub projector: Option<Mlp<B>>,
+    /// Class features to a frozen teacher's width, for distillation.
+    pub distill_class: Option<Linear<B>>,
+    /// Patch features to it.
+    pub distill_patches: Option<Linear<B>>,
 }
 
 /// What a student is made of.
@@ -76,19 +82,24 @@ impl<B: Backend> Network<B> {
             ObjectiveKind::BarlowTwins | ObjectiveKind::Hybrid => Some(barlow_projector(objective.barlow_dim)),
             ObjectiveKind::Vicreg => Some(vicreg_projector(objective.barlow_dim)),
             ObjectiveKind::Simclr => Some(simclr_projector(dim, objective.simclr_dim)),
-            ObjectiveKind::Dino => None,
+            ObjectiveKind::Dino | ObjectiveKind::Distillation => None,
         };
+        let distils = kind == ObjectiveKind::Distillation;
+        let distils_patches = distils && objective.distill_patch_weight > 0.0;
+        let to_teacher = || LinearConfig::new(dim, objective.distill_dim).init(device);
         Self {
             backbone: Vit::new(model, *masks, device),
             head: head.then(|| DinoHead::new(dim, objective, device)),
             patch_head: patch_head.then(|| DinoHead::new(dim, objective, device)),
             projector: projector.map(|layers| Mlp::new(dim, &layers, device)),
+            distill_class: distils.then(to_teacher),
+            distill_patches: distils_patches.then(to_teacher),
         }
     }
 
     /// The teacher of a student, equal to it at first.
     pub fn teacher_of(student: &Self) -> Self {
-        Self { projector: None, ..student.clone() }.no_grad()
+        Self { projector: None, distill_class: None, distill_patches: None, ..student.clone() }.no_grad()
     }
 }
 

@@ -4,12 +4,13 @@
 
 use super::block::{Block, Keep, layer_norm};
 use super::position::resize_matrix;
+use super::precision::linear;
 use super::rope::Rotation;
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear, LinearConfig};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use lapidary_schemas::config::{ModelConfig, PositionResize, Positions};
+use lapidary_schemas::config::{ModelConfig, PositionResize, Positions, Precision};
 
 /// A Vision Transformer.
 #[derive(Module, Debug)]
@@ -30,6 +31,8 @@ pub struct Vit<B: Backend> {
     head_width: usize,
     #[module(skip)]
     position_resize: PositionResize,
+    #[module(skip)]
+    precision: Precision,
 }
 
 #[derive(Module, Debug)]
@@ -83,7 +86,14 @@ impl<B: Backend> Vit<B> {
             registers: config.registers,
             head_width: dim / config.heads,
             position_resize: config.position_resize,
+            precision: Precision::F32,
         }
+    }
+
+    /// The same network with the matrix products of its blocks and of the patch projection in a precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        let blocks = self.blocks.into_iter().map(|block| block.with_precision(precision)).collect();
+        Self { blocks, precision, ..self }
     }
 
     /// The class token's feature after the final norm, with nothing left to chance.
@@ -194,7 +204,7 @@ impl<B: Backend> Vit<B> {
             .reshape([batch, channels, down, patch, across, patch])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, down * across, channels * patch * patch]);
-        let mut patches = self.patch_embed.proj.forward(patches);
+        let mut patches = linear(&self.patch_embed.proj, patches, self.precision);
         if let (Some(mask), Some(token)) = (mask, &self.mask_token) {
             patches = patches * (mask.clone() * -1.0 + 1.0) + token.val() * mask.clone();
         }

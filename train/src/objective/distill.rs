@@ -4,17 +4,119 @@
 //! The loss is that of lightly-train's recommended default (`distillation`, its version 3 since 0.15; the documentation's
 //! method page): an image's class feature has the same similarities to a queue of the teacher's recent class features as the
 //! teacher's own, and an image's patches have the teacher's similarities to each other. Student features go through one linear
-//! map each for class and patches first, which is the caller's (weights truncated normal of 0.02). DINOv3 distils by DINO's and
-//! iBOT's losses with the frozen teacher's heads instead, which published weights do not hold.
+//! map each for class and patches first, heads of the network (weights truncated normal of 0.02). All global views are read,
+//! each as an image of its own; lightly-train has one view and mixes images up, which is not done here. DINOv3 distils by DINO's
+//! and iBOT's losses with the frozen teacher's heads instead, which published weights do not hold.
 
 use super::contrast::l2_normalise;
-use super::gram::similarities;
+use super::gram::{mean_over_globals, similarities};
+use super::{Loss, Needs, Objective, Pending, StepInput};
+use crate::model::{HostTensor, host_values};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
+use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
+use std::collections::BTreeMap;
 
 /// The temperature of both terms in lightly-train.
 pub const TEMPERATURE: f64 = 0.07;
+const QUEUE: &str = "distill.queue";
+/// The most class features that a queue has by itself.
+const QUEUE_MAX: usize = 8192;
+
+/// The rows of the queue for so many images: lightly-train's table, but at most half of them.
+pub fn queue_rows(images: usize) -> usize {
+    const TABLE: [(usize, usize); 9] = [
+        (50, 16),
+        (100, 32),
+        (250, 64),
+        (500, 128),
+        (1_000, 256),
+        (2_000, 512),
+        (4_000, 1024),
+        (10_000, 2048),
+        (20_000, 4096),
+    ];
+    let rows = TABLE.iter().find(|(below, _)| images < *below).map_or(QUEUE_MAX, |(_, rows)| *rows);
+    rows.min((images / 2).max(1))
+}
+
+/// The global views' class and patch features, against a frozen teacher's.
+#[derive(Debug)]
+pub(super) struct Distillation<B: Backend> {
+    temperature: f64,
+    patch_weight: f64,
+    /// The teacher's latest class features, L2-normalised, shape `[rows, teacher's width]`; zeros where there are none yet.
+    queue: Tensor<B, 2>,
+}
+
+impl<B: Backend> Distillation<B> {
+    /// The loss with a queue of zeros.
+    pub(super) fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
+        Self {
+            temperature: config.distill_temperature,
+            patch_weight: config.distill_patch_weight,
+            queue: Tensor::zeros([config.distill_queue, config.distill_dim], device),
+        }
+    }
+}
+
+impl<A: AutodiffBackend> Objective<A> for Distillation<A::InnerBackend> {
+    fn name(&self) -> &'static str {
+        "distill"
+    }
+
+    fn needs(&self) -> Needs {
+        let patches = self.patch_weight > 0.0;
+        Needs { student: vec![ViewKind::Global], patches, frozen: true, ..Needs::default() }
+    }
+
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let map = step.student.distill_class.as_ref().expect("a student of distillation has its maps");
+        let student = map.forward(step.features.student_class(&[ViewKind::Global]));
+        let teacher = step.features.frozen_class(&[ViewKind::Global]);
+        let queue = pushed(self.queue.clone(), teacher.clone());
+        let keys = Tensor::from_inner(queue.clone());
+        let mut total = distil_class(student, Tensor::from_inner(teacher), keys, self.temperature);
+        let mut metrics = vec![("distill_class", total.clone().inner())];
+        let of_patches = step.student.distill_patches.as_ref().and_then(|map| {
+            mean_over_globals(step, &step.features.frozen, |student, teacher| {
+                let (from, to) = (side(&student), side(&teacher));
+                distil_patches(resized(map.forward(student), from, to), teacher, self.temperature)
+            })
+        });
+        if let Some(of_patches) = of_patches {
+            metrics.push(("distill_patches", of_patches.clone().inner()));
+            total = total + of_patches * self.patch_weight;
+        }
+        metrics.push(("loss_distill", total.clone().inner()));
+        Loss { total, metrics, pending: Pending::from([(QUEUE, queue)]), outputs: BTreeMap::new() }
+    }
+
+    fn commit(&mut self, pending: &Pending<A::InnerBackend>) {
+        if let Some(queue) = pending.get(QUEUE) {
+            self.queue = queue.clone();
+        }
+    }
+
+    fn state(&self) -> BTreeMap<String, HostTensor> {
+        let shape = self.queue.dims().to_vec();
+        let values = host_values(self.queue.clone().reshape([shape[0] * shape[1]]));
+        BTreeMap::from([(QUEUE.to_owned(), HostTensor { shape, values })])
+    }
+
+    fn restore(&mut self, state: &BTreeMap<String, HostTensor>) {
+        if let Some(queue) = state.get(QUEUE) {
+            let data = TensorData::new(queue.values.clone(), queue.shape.clone());
+            self.queue = Tensor::from_data(data, &self.queue.device());
+        }
+    }
+}
+
+/// The grid of square views' patches, `[rows, columns]`.
+fn side<B: Backend>(patches: &Tensor<B, 3>) -> [usize; 2] {
+    [patches.dims()[1].isqrt(); 2]
+}
 
 /// Kullback and Leibler's divergence of the student's softmax from the teacher's, the mean over rows, shape `[1]`.
 fn divergence<B: Backend>(student: Tensor<B, 2>, teacher: Tensor<B, 2>) -> Tensor<B, 1> {
@@ -126,6 +228,12 @@ mod tests {
         assert!(host(distil_class(features.clone() * 5.0, features.clone(), queue, TEMPERATURE))[0].abs() < 1e-12);
         let patches = features.reshape([1, 3, 4]);
         assert!(host(distil_patches(patches.clone() * 2.0, patches, TEMPERATURE))[0].abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_queue_is_at_most_half_of_few_images() {
+        assert_eq!([1, 20, 99, 648, 4_100, 118_287].map(queue_rows), [1, 10, 32, 256, 2048, 8192]);
+        assert!((2..40_000).all(|images| (images / 5..=images / 2).contains(&queue_rows(images))));
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Features<B: AutodiffBackend> {
     pub student: Vec<Views<B>>,
     /// The teacher's, of the kinds that objectives ask for.
     pub teacher: Vec<Views<B::InnerBackend>>,
+    /// The frozen teacher's, of the global views, where an objective asks for it; on its own grid of patches.
+    pub frozen: Vec<Views<B::InnerBackend>>,
+    /// The anchor's, of the global views, where an objective asks for it and from the step on that it is there.
+    pub anchor: Vec<Views<B::InnerBackend>>,
 }
 
 impl<B: AutodiffBackend> Features<B> {
@@ -41,6 +45,20 @@ impl<B: AutodiffBackend> Features<B> {
     /// The teacher's.
     pub fn teacher_class(&self, kinds: &[ViewKind]) -> Tensor<B::InnerBackend, 2> {
         joined_class(&self.teacher, kinds)
+    }
+
+    /// The frozen teacher's.
+    pub fn frozen_class(&self, kinds: &[ViewKind]) -> Tensor<B::InnerBackend, 2> {
+        joined_class(&self.frozen, kinds)
+    }
+
+    /// The student's global views beside another network's, group by group in the order of the plan.
+    pub fn globals_beside<'a>(
+        &'a self,
+        other: &'a [Views<B::InnerBackend>],
+    ) -> impl Iterator<Item = (&'a Views<B>, &'a Views<B::InnerBackend>)> {
+        let globals = self.student.iter().filter(|views| views.kind == ViewKind::Global);
+        globals.zip(other.iter().filter(|views| views.kind == ViewKind::Global))
     }
 }
 

@@ -1,9 +1,59 @@
 //! Gram anchoring (Simeoni et al. 2025, eq. 2; DINOv3): the similarities of an image's patches to each other stay those of an
 //! earlier teacher, whatever the features themselves become. It has no head.
+//!
+//! The anchor is the teacher's backbone as it was at `objective.gram_from_step` and at each refresh since; the trainer keeps it.
+//! It sees the crops that the student sees. DINOv3's refined form, whose anchor sees them at twice the resolution, is not here.
 
 use super::contrast::l2_normalise;
+use super::{Loss, Needs, Objective, Pending, StepInput, Views};
+use crate::optimise::StepSchedule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use lapidary_schemas::config::ViewKind;
+use std::collections::BTreeMap;
+
+/// The student's patches of the global views, masked or not, against the anchor's.
+#[derive(Debug)]
+pub(super) struct Gram;
+
+impl<A: AutodiffBackend> Objective<A> for Gram {
+    fn name(&self) -> &'static str {
+        "gram"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { student: vec![ViewKind::Global], patches: true, anchor: true, ..Needs::default() }
+    }
+
+    fn share(&self, schedule: &StepSchedule) -> f64 {
+        schedule.gram_share
+    }
+
+    fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
+        let total = mean_over_globals(step, &step.features.anchor, gram);
+        let total =
+            total.expect("the plan has global views (see limits), and the anchor was taken (see Trainer::train)");
+        let metrics = vec![("loss_gram", total.clone().inner())];
+        Loss { total, metrics, pending: Pending::new(), outputs: BTreeMap::new() }
+    }
+}
+
+/// A loss of the student's patches beside another network's, a mean over all global views whatever their sizes; none when there
+/// are none.
+pub(super) fn mean_over_globals<A: AutodiffBackend>(
+    step: &StepInput<'_, A>,
+    other: &[Views<A::InnerBackend>],
+    loss: impl Fn(Tensor<A, 3>, Tensor<A, 3>) -> Tensor<A, 1>,
+) -> Option<Tensor<A, 1>> {
+    let (mut sum, mut count) = (None::<Tensor<A, 1>>, 0);
+    for (student, other) in step.features.globals_beside(other) {
+        let (Some(patches), Some(others)) = (&student.patches, &other.patches) else { continue };
+        let of_group = loss(patches.clone(), Tensor::from_inner(others.clone())) * student.views as f64;
+        count += student.views;
+        sum = Some(sum.map_or(of_group.clone(), |sum| sum + of_group));
+    }
+    Some(sum? / count as f64)
+}
 
 /// The mean squared difference of both networks' Gram matrices of L2-normalised patches, image by image, shape `[1]`.
 ///

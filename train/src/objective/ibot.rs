@@ -59,7 +59,13 @@ impl<A: AutodiffBackend> Objective<A> for Ibot<A::InnerBackend> {
 
     fn needs(&self) -> Needs {
         let globals = vec![ViewKind::Global];
-        Needs { student: globals.clone(), teacher: globals, patches: true, masks: Some(self.amount) }
+        Needs {
+            student: globals.clone(),
+            teacher: globals,
+            patches: true,
+            masks: Some(self.amount),
+            ..Needs::default()
+        }
     }
 
     fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {

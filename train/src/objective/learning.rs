@@ -12,9 +12,9 @@ use lapidary_schemas::{Config, ImageId};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const IMAGES: usize = 12;
+pub(super) const IMAGES: usize = 12;
 
-fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
+pub(super) fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
     let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
     let mut config = Config {
         model: ModelConfig {
@@ -57,7 +57,7 @@ fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
 /// The views of [`config`]'s plan: kind, side, views an image.
 const VIEWS: [(ViewKind, usize, usize); 2] = [(ViewKind::Global, 16, 2), (ViewKind::Local, 8, 2)];
 
-fn batch(ids: &[usize]) -> Batch {
+pub(super) fn batch(ids: &[usize]) -> Batch {
     batch_of(ids, &VIEWS)
 }
 
@@ -82,11 +82,11 @@ fn batch_of(ids: &[usize], views: &[(ViewKind, usize, usize)]) -> Batch {
     }
 }
 
-fn in_order() -> Batch {
+pub(super) fn in_order() -> Batch {
     batch(&(0..IMAGES).collect::<Vec<_>>())
 }
 
-fn trainer(config: &Config, steps: usize) -> Trainer<Cpu> {
+pub(super) fn trainer(config: &Config, steps: usize) -> Trainer<Cpu> {
     Trainer::new(config, Schedule::new(&config.pretrain, &config.objective, steps, steps), &Default::default())
 }
 

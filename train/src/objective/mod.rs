@@ -1,6 +1,8 @@
 //! Objectives: what a step minimises. Each is a value of one trait that declares what it needs, and the trainer provides it
 //! (spec/objectives.md section 12); a run's objective is a weighted list of them.
 
+#[cfg(test)]
+mod anchored;
 mod balance;
 mod barlow;
 #[cfg(test)]
@@ -8,6 +10,8 @@ mod comparison;
 pub mod contrast;
 mod dino;
 pub mod distill;
+#[cfg(test)]
+mod distilled;
 mod features;
 pub mod gram;
 pub mod ibot;
@@ -25,7 +29,9 @@ pub use barlow::BarlowTwins;
 #[cfg(test)]
 pub(crate) use barlow::redundancy;
 pub use dino::Dino;
+use distill::Distillation;
 pub use features::{Features, Views};
+use gram::Gram;
 use ibot::Ibot;
 use koleo::KoLeo;
 use masks::MaskAmount;
@@ -50,6 +56,10 @@ pub struct Needs {
     pub patches: bool,
     /// How much of the student's global views is masked.
     pub masks: Option<MaskAmount>,
+    /// A frozen teacher's features of the global views.
+    pub frozen: bool,
+    /// The features of the global views of an earlier teacher; a teacher follows the student then.
+    pub anchor: bool,
 }
 
 impl Needs {
@@ -62,6 +72,8 @@ impl Needs {
         }
         self.patches |= other.patches;
         self.masks = self.masks.or(other.masks);
+        self.frozen |= other.frozen;
+        self.anchor |= other.anchor;
         self
     }
 
@@ -72,7 +84,7 @@ impl Needs {
 
     /// Whether a teacher follows the student.
     pub fn has_teacher(&self) -> bool {
-        !self.teacher.is_empty()
+        !self.teacher.is_empty() || self.anchor
     }
 }
 
@@ -126,6 +138,10 @@ pub trait Objective<B: AutodiffBackend>: Send + Sync {
     fn name(&self) -> &'static str;
     /// What it needs.
     fn needs(&self) -> Needs;
+    /// What it has of its weight at a step; with nothing of it, it is left out.
+    fn share(&self, _schedule: &StepSchedule) -> f64 {
+        1.0
+    }
     /// The loss of a step, which changes nothing: what the objective would remember is pending.
     fn loss(&self, step: &StepInput<'_, B>) -> Loss<B>;
     /// Remembers what was pending in a loss whose step is taken (DINO's centre).
@@ -152,13 +168,13 @@ impl<B: AutodiffBackend> Weighted<B> {
         self.parts.iter().fold(Needs::default(), |needs, (_, part)| needs.and(part.needs()))
     }
 
-    /// Each part with the weight that it has at the step at hand.
-    pub fn parts(&self) -> impl Iterator<Item = (f64, &dyn Objective<B>)> {
+    /// Each part that a step has, with the weight that it has there.
+    pub fn parts(&self, schedule: &StepSchedule) -> impl Iterator<Item = (f64, &dyn Objective<B>)> {
         let balanced = self.balance.as_ref().and_then(|balance| balance.scale());
-        self.parts
-            .iter()
-            .enumerate()
-            .map(move |(index, (weight, part))| (balanced.filter(|_| index == 0).unwrap_or(*weight), part.as_ref()))
+        self.parts.iter().enumerate().filter_map(move |(index, (weight, part))| {
+            let (weight, share) = (balanced.filter(|_| index == 0).unwrap_or(*weight), part.share(schedule));
+            (share > 0.0).then(|| (weight * share, part.as_ref()))
+        })
     }
 
     /// Remembers what was pending, and the parts' gradient norms before their weights, of a step that is taken.
@@ -203,12 +219,16 @@ pub fn build<B: AutodiffBackend>(config: &ObjectiveConfig, kinds: &[ViewKind], d
         ObjectiveKind::Hybrid => vec![(barlow_scale, barlow()), (config.dino_weight, dino())],
         ObjectiveKind::Vicreg => vec![(1.0, Box::new(Vicreg::new(config.vicreg_weights, compared)))],
         ObjectiveKind::Simclr => vec![(1.0, Box::new(SimClr::new(config.simclr_temperature, compared)))],
+        ObjectiveKind::Distillation => vec![(1.0, Box::new(Distillation::<B::InnerBackend>::new(config, device)))],
     };
     if config.ibot_weight > 0.0 {
         parts.push((config.ibot_weight, Box::new(Ibot::<B::InnerBackend>::new(config, device))));
     }
     if config.koleo_weight > 0.0 {
         parts.push((config.koleo_weight, Box::new(KoLeo)));
+    }
+    if config.gram_weight > 0.0 {
+        parts.push((config.gram_weight, Box::new(Gram)));
     }
     let matched = config.kind == ObjectiveKind::Hybrid
         && config.barlow_scale == 0.0

@@ -120,6 +120,7 @@ mod tests {
         momentum: 0.9,
         teacher_temperature: 0.04,
         freeze_last_layer: false,
+        gram_share: 0.0,
     };
 
     #[test]

@@ -16,6 +16,8 @@ pub struct StepSchedule {
     pub teacher_temperature: f64,
     /// The head's last layer stays as it is.
     pub freeze_last_layer: bool,
+    /// What Gram anchoring has of its weight: 0 before it starts, then linear to 1.
+    pub gram_share: f64,
 }
 
 /// The schedules of a run.
@@ -87,7 +89,25 @@ impl Schedule {
             momentum: cosine(config.momentum, 1.0, step, self.steps),
             teacher_temperature: self.teacher_temperature(step / self.steps_per_epoch.max(1)),
             freeze_last_layer: step < self.freeze,
+            gram_share: self.gram_share(step),
         }
+    }
+
+    fn gram_share(&self, step: usize) -> f64 {
+        let config = &self.objective;
+        match step.checked_sub(config.gram_from_step) {
+            None => 0.0,
+            Some(since) if since < config.gram_warmup_steps => since as f64 / config.gram_warmup_steps as f64,
+            Some(_) => 1.0,
+        }
+    }
+
+    /// Whether the teacher before a step becomes Gram anchoring's anchor.
+    pub fn takes_anchor(&self, step: usize) -> bool {
+        let ObjectiveConfig { gram_from_step, gram_refresh_steps: every, gram_refreshes_max: most, .. } =
+            self.objective;
+        let Some(since) = step.checked_sub(gram_from_step) else { return false };
+        since == 0 || (every > 0 && since.is_multiple_of(every) && (most == 0 || since / every <= most))
     }
 
     fn teacher_temperature(&self, epoch: usize) -> f64 {

@@ -51,6 +51,21 @@ impl Inputs<'_> {
     }
 }
 
+/// Networks without a gradient that see views beside the student.
+pub(crate) struct Teachers<'a, B: Backend> {
+    /// The student's moving average.
+    pub(crate) teacher: Option<&'a Vit<B>>,
+    /// A teacher given as weights; it sees the global views.
+    pub(crate) frozen: Option<&'a Vit<B>>,
+    /// An earlier teacher; it sees the global views.
+    pub(crate) anchor: Option<&'a Vit<B>>,
+}
+
+impl<B: Backend> Teachers<'_, B> {
+    /// None of them: when the student alone is computed again.
+    pub(crate) const NONE: Self = Self { teacher: None, frozen: None, anchor: None };
+}
+
 /// What a piece remembers for its backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remembered {
@@ -69,8 +84,13 @@ pub(crate) struct Piece<B: AutodiffBackend> {
     pub(super) student: Vit<B>,
     /// What the student saw, size by size.
     pub(super) sizes: Vec<Size<B>>,
-    pub(super) teacher: Vec<(usize, Tokens<B::InnerBackend>)>,
+    teacher: Vec<OfGroup<B::InnerBackend>>,
+    frozen: Vec<OfGroup<B::InnerBackend>>,
+    anchor: Vec<OfGroup<B::InnerBackend>>,
 }
+
+/// A group, as its place in the batch's list, and its tokens.
+type OfGroup<B> = (usize, Tokens<B>);
 
 /// What the student made of the views of one size.
 pub(super) struct Size<B: AutodiffBackend> {
@@ -83,27 +103,32 @@ pub(super) struct Size<B: AutodiffBackend> {
 }
 
 impl<B: AutodiffBackend> Piece<B> {
-    /// Shows the student, and the teacher if it is given, their views.
+    /// Shows the student, and those of its teachers that are given, their views.
     pub(crate) fn forward(
         student: &Vit<B>,
-        teacher: Option<&Vit<B::InnerBackend>>,
+        teachers: &Teachers<'_, B::InnerBackend>,
         inputs: Inputs<'_>,
         images: Range<usize>,
         remembered: Remembered,
         device: &B::Device,
     ) -> Self {
         let student = map_named(student.clone(), |(_, _, leaf): Seen<'_, B>| leaf);
-        let mut of_teacher = Vec::new();
-        if let Some(teacher) = teacher {
-            for places in inputs.by_size(&inputs.needs.teacher) {
+        let of_teacher = |teacher: Option<&Vit<B::InnerBackend>>, kinds: &[ViewKind]| {
+            let mut groups = Vec::new();
+            let Some(teacher) = teacher else { return groups };
+            for places in inputs.by_size(kinds) {
                 let pixels = inputs.pixels::<B::InnerBackend>(&places, &images, device);
                 let tokens = teacher.tokens(pixels, &Default::default(), inputs.reads_patches(&places));
-                of_teacher.extend(split(&tokens, &places, inputs.batch, images.len()));
+                groups.extend(split(&tokens, &places, inputs.batch, images.len()));
             }
-        }
+            groups
+        };
+        let teacher = of_teacher(teachers.teacher, &inputs.needs.teacher);
+        let frozen = of_teacher(teachers.frozen, &[ViewKind::Global]);
+        let anchor = of_teacher(teachers.anchor, &[ViewKind::Global]);
         let see = |places: Vec<usize>| Size::see(&student, inputs, places, &images, remembered, device);
         let sizes = inputs.by_size(&inputs.needs.student).into_iter().map(see).collect();
-        Self { images, student, sizes, teacher: of_teacher }
+        Self { images, student, sizes, teacher, frozen, anchor }
     }
 }
 
@@ -147,7 +172,7 @@ impl<B: AutodiffBackend> Size<B> {
 }
 
 /// Tokens of several groups, group by group.
-fn split<B: Backend>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, images: usize) -> Vec<(usize, Tokens<B>)> {
+fn split<B: Backend>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, images: usize) -> Vec<OfGroup<B>> {
     let mut first = 0;
     let of_group = |place: &usize| {
         let rows = first..first + batch.groups[*place].views * images;
@@ -188,7 +213,7 @@ fn of_images<'a, T: Copy>(
 /// The features of all pieces, in the order of the batch; the student's as leaves that gradients are asked for.
 pub(crate) fn join<B: AutodiffBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) -> Features<B> {
     let batch = inputs.batch.ids.len();
-    let student: Vec<Vec<(usize, Tokens<B::InnerBackend>)>> = pieces
+    let student: Vec<Vec<OfGroup<B::InnerBackend>>> = pieces
         .iter()
         .map(|piece| {
             let of_size = |size: &Size<B>| {
@@ -199,7 +224,9 @@ pub(crate) fn join<B: AutodiffBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) 
             piece.sizes.iter().flat_map(of_size).collect()
         })
         .collect();
-    let teacher: Vec<_> = pieces.iter().map(|piece| piece.teacher.clone()).collect();
+    let of_teacher = |groups: fn(&Piece<B>) -> &Vec<OfGroup<B::InnerBackend>>| {
+        joined(pieces.iter().map(|piece| groups(piece).clone()).collect(), pieces, inputs)
+    };
     let leaf = |views: Views<B::InnerBackend>| {
         let Views { kind, size_px, views, class, patches, mask } = views;
         Views {
@@ -214,13 +241,15 @@ pub(crate) fn join<B: AutodiffBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) 
     Features {
         batch,
         student: joined(student, pieces, inputs).into_iter().map(leaf).collect(),
-        teacher: joined(teacher, pieces, inputs),
+        teacher: of_teacher(|piece| &piece.teacher),
+        frozen: of_teacher(|piece| &piece.frozen),
+        anchor: of_teacher(|piece| &piece.anchor),
     }
 }
 
 /// Each group's tokens of all pieces, in the order of the plan.
 fn joined<A: AutodiffBackend>(
-    mut of_pieces: Vec<Vec<(usize, Tokens<A::InnerBackend>)>>,
+    mut of_pieces: Vec<Vec<OfGroup<A::InnerBackend>>>,
     pieces: &[Piece<A>],
     inputs: Inputs<'_>,
 ) -> Vec<Views<A::InnerBackend>> {
