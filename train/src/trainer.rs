@@ -1,8 +1,9 @@
 //! The trainer: one step after another, generic over the backend.
 //!
-//! A step: teacher forward on the globals, and whatever other network stands beside the student ([`fixed`]); student forward once for each resolution; each loss on the whole batch, and its
-//! backward pass to the features; backward through the backbone; a look at loss and gradient norm; clip; optimiser; EMA. The
-//! backbone works on pieces of the batch (see [`crate::pieces`]), the heads on all of it. All state that makes a run is in a
+//! A step: teacher forward on the globals, and that of a frozen teacher or an anchor where there is one (see `fixed`); student
+//! forward once for each resolution; each loss on the whole batch, and its backward pass to the features; backward through the
+//! backbone; a look at loss and gradient norm; clip; optimiser; EMA. The backbone works on pieces of the batch (see
+//! [`crate::pieces`]), the heads on all of it. All state that makes a run is in a
 //! [`Checkpoint`]; the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
 //! whose loss or gradient norm is not finite is skipped: it changes nothing but the counts.
 
