@@ -34,6 +34,10 @@ fn config(optimiser: OptimiserKind, clip_by: ClipBy) -> Config {
             head_bottleneck: 4,
             barlow_dim: 6,
             norm_last_layer: false,
+            // From the third step on, and the anchor taken anew every other step.
+            gram_weight: 1.0,
+            gram_from_step: 2,
+            gram_refresh_steps: 2,
             ..ObjectiveConfig::default()
         },
         pretrain: PretrainConfig {
