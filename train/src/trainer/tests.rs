@@ -138,21 +138,21 @@ fn pieces_parts_and_recomputed_blocks_change_nothing_but_rounding() {
 
 #[test]
 fn bf16_products_lose_nearly_the_same_and_keep_everything_else_in_f32() {
-    let metrics = |precision| {
+    let step = |precision| {
         let mut config = config(ObjectiveKind::Hybrid, 2);
         config.pretrain.precision = precision;
         let schedule = Schedule::new(&config.pretrain, &config.objective, 4, 4);
         let mut trainer = Trainer::<Cpu>::new(&config, schedule, &Default::default());
-        let metrics: Vec<_> = (0..4).map(|_| trainer.train(batch()).metrics).collect();
+        // Of the first step, from the same weights; Barlow Twins parts ways chaotically after it.
+        let metrics = trainer.train(batch()).metrics;
         (metrics, trainer)
     };
-    let ((full, _), (half, trainer)) = (metrics(Precision::F32), metrics(Precision::Bf16));
-    for (full, half) in full.iter().zip(&half) {
-        for loss in ["loss_dino", "loss_barlow"] {
-            let difference = (full[loss] - half[loss]).abs() / full[loss];
-            assert!(difference > 0.0 && difference < 0.02, "{loss}: {} {}", full[loss], half[loss]);
-        }
+    let ((full, _), (half, mut trainer)) = (step(Precision::F32), step(Precision::Bf16));
+    for name in ["loss_dino", "loss_barlow", "gradient_norm"] {
+        let difference = (full[name] - half[name]).abs() / full[name];
+        assert!(difference > 0.0 && difference < 0.02, "{name}: {} {}", full[name], half[name]);
     }
+    (1..4).for_each(|_| assert!(!trainer.train(batch()).skipped));
     let is_f32 = |network: &Network<_>| named_tensors(network).values().all(|tensor| tensor.dtype() == DType::F32);
     assert!(is_f32(&trainer.teacher));
     assert!(trainer.optimiser.tensors().into_iter().all(|(_, tensor)| tensor.dtype() == DType::F32));
