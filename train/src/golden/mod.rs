@@ -1,9 +1,10 @@
 //! The trainer against facebookresearch/dino's own code in f64 (tests/golden/trainer.py and trainer_steps.py, which say what
-//! is in their data).
+//! is in their data), and its later networks against timm and transformers ([`modern`]).
 
 mod head;
 mod hybrid;
 mod losses;
+mod modern;
 mod position;
 mod steps;
 mod vit;

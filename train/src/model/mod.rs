@@ -1,8 +1,6 @@
 //! The networks: a Vision Transformer, the heads that objectives read it through, and what is common to all parameters.
 
 mod block;
-#[cfg(test)]
-mod golden;
 mod head;
 mod initial;
 mod layout;

@@ -5,51 +5,17 @@ use super::comparison::Cpu;
 use crate::optimise::Schedule;
 use crate::trainer::Trainer;
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
-use lapidary_schemas::config::{
-    ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, Targets, ViewKind, ViewSpec,
-};
+use lapidary_schemas::config::{ObjectiveConfig, ObjectiveKind, Targets, ViewKind};
 use lapidary_schemas::{Config, ImageId};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(super) const IMAGES: usize = 12;
 
+/// The trainer tests' small network, with the objective changed.
 pub(super) fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
-    let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
-    let mut config = Config {
-        model: ModelConfig {
-            image_px: 16,
-            patch_px: 4,
-            dim: 16,
-            depth: 2,
-            heads: 2,
-            mlp_ratio: 2,
-            drop_path: 0.0,
-            ..ModelConfig::default()
-        },
-        objective: ObjectiveConfig {
-            kind: ObjectiveKind::Dino,
-            prototypes: 24,
-            head_hidden: 16,
-            head_bottleneck: 8,
-            barlow_dim: 12,
-            simclr_dim: 8,
-            ..ObjectiveConfig::default()
-        },
-        pretrain: PretrainConfig {
-            batch: IMAGES,
-            pieces: 2,
-            base_learning_rate: 5e-2,
-            warmup_steps: 5,
-            freeze_last_layer_steps: 2,
-            weight_decay: 0.0,
-            final_weight_decay: 0.0,
-            momentum: 0.9,
-            ..PretrainConfig::default()
-        },
-        ..Config::default()
-    };
-    config.plan.views = vec![view(ViewKind::Global, 2, 16), view(ViewKind::Local, 2, 8)];
+    let mut config = crate::trainer::tests::config(ObjectiveKind::Dino, 2);
+    (config.pretrain.batch, config.objective.simclr_dim) = (IMAGES, 8);
     change(&mut config.objective);
     config
 }
