@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 use lapidary_curate::{
-    CutFilter, Format, Size, check_limits, curate, cut, diff, duplicates, explain, export, fingerprint, in_words,
-    score_csv,
+    CutFilter, Format, Size, check_limits, curate, cut, diff, duplicates, explain, export, fingerprint, score_csv,
+    sentences,
 };
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::sources::{Options, default_name, open_source};
@@ -145,7 +145,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
         Verb::Explain { image } => {
             let encoder = encoder_name(&common.resolve()?.embed.encoder)?;
             let (mut facts, page) = explain(&layout, &common.source()?, &encoder, &image)?;
-            let mut words = in_words(&facts);
+            let mut words = sentences(&facts);
             if let Some(page) = page {
                 words.push(format!("Its neighbours and all measures: {}", page.display()));
                 facts["page"] = serde_json::json!(page);
@@ -167,7 +167,7 @@ fn text_of(path: &Path) -> Result<String, PipelineError> {
     text.ok_or_else(|| PipelineError::Usage(format!("`{}` is no UTF-8; rename the file", path.display())))
 }
 
-/// The configuration, within what can be asked for.
+/// The configuration, within the ranges of its keys.
 fn resolved(common: &CommonArgs) -> Result<Config, Failure> {
     let mut config = common.resolve()?;
     // A file of weights is meant as what its embeddings are called.
