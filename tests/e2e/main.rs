@@ -4,6 +4,7 @@
 
 mod chain;
 mod curation;
+mod curation_stages;
 mod explained;
 mod extended;
 mod faults;

@@ -16,4 +16,4 @@ pub(crate) use drift::{Drift, Spread};
 pub use hierarchy::{Level, cluster};
 pub use kmeans::{Lloyd, lloyd};
 pub(crate) use previous::PreviousTree;
-pub(crate) use table::write_clusters;
+pub(crate) use table::{read_tree, write_clusters};

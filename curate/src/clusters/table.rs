@@ -2,13 +2,14 @@
 
 use super::Level;
 use crate::Result;
-use crate::input::Image;
 use crate::input::columns::{f32s, u32s, u64s, write_table};
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array};
+use crate::input::{Image, Vectors};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::StageRun;
-use lapidary_schemas::tables::{self, CLUSTERS_FILE};
+use lapidary_pipeline::stage::{StageRun, column, list_values, read_table};
+use lapidary_schemas::tables::{self, CLUSTERS_FILE, centroids_file};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Writes each kept image's cluster at each level, and the centroids of each level.
@@ -51,5 +52,61 @@ fn write_centroids(
         u32s(images_in.iter().map(|images| Some(*images))),
         Arc::new(centroids) as ArrayRef,
     ];
-    write_table(run, &tables::centroids_file(number + 1), tables::centroids(dim), columns)
+    write_table(run, &centroids_file(number + 1), tables::centroids(dim), columns)
+}
+
+/// The finest cluster of each image of a folder's tree and its distance to the centroid, by id.
+pub(super) fn read_leaves(folder: &Path) -> Result<impl Iterator<Item = (u64, u32, f32)>> {
+    let mut leaves = Vec::new();
+    for batch in read_table(&folder.join(CLUSTERS_FILE), &["image_id", "cluster_level_1", "distance_level_1"])? {
+        let ids: &UInt64Array = column(&batch, "image_id")?;
+        let (clusters, distances): (&UInt32Array, &Float32Array) =
+            (column(&batch, "cluster_level_1")?, column(&batch, "distance_level_1")?);
+        leaves.extend((0..ids.len()).map(|row| (ids.value(row), clusters.value(row), distances.value(row))));
+    }
+    Ok(leaves.into_iter())
+}
+
+/// Reads a folder's tree: the ids of its images, sorted, and its levels, the finest first.
+///
+/// # Errors
+/// When a table cannot be read.
+pub(crate) fn read_tree(folder: &Path) -> Result<(Vec<u64>, Vec<Level>)> {
+    let (mut ids, mut levels) = (Vec::new(), read_levels(folder)?);
+    if let Some(finest) = levels.first_mut() {
+        for (id, cluster, distance) in read_leaves(folder)? {
+            ids.push(id);
+            finest.assignment.push(cluster);
+            finest.distances.push(distance);
+        }
+    }
+    Ok((ids, levels))
+}
+
+/// The levels of a folder's tree, the finest without its points.
+pub(super) fn read_levels(folder: &Path) -> Result<Vec<Level>> {
+    let mut levels: Vec<Level> = Vec::new();
+    // What the centroids of the level before belong to.
+    let mut parents: Vec<u32> = Vec::new();
+    let paths = (1..).map(|level| folder.join(centroids_file(level)));
+    for path in paths.take_while(|path| path.is_file()) {
+        let (mut centroids, mut above) = (Vectors::default(), Vec::new());
+        for batch in read_table(&path, &["parent", "centroid"])? {
+            let (values, dim) = list_values(&batch, "centroid")?;
+            centroids.dim = dim;
+            centroids.values.extend_from_slice(values);
+            above.extend(column::<UInt32Array>(&batch, "parent")?.iter().flatten());
+        }
+        let assignment = std::mem::replace(&mut parents, above);
+        let distances = levels.last().map_or(Vec::new(), |below| {
+            let pairs = assignment.iter().enumerate();
+            pairs.map(|(i, parent)| distance(below.centroids.row(i), centroids.row(*parent as usize))).collect()
+        });
+        levels.push(Level { centroids, assignment, distances });
+    }
+    Ok(levels)
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt()
 }

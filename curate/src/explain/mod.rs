@@ -32,9 +32,8 @@ pub fn explain(layout: &Layout, source: &str, encoder: &str, name: &str) -> Resu
         .and_then(|id| id.parse().ok())
         .ok_or_else(|| PipelineError::Internal("an image without an id".to_owned()))?;
     found["quality"] = facts::quality(&layout.fingerprints(source), id)?;
-    let curation = layout.curation(source);
-    found["group"] = json!(facts::group(&curation.join(DUPLICATES_FILE), id)?);
-    found["pairs"] = json!(facts::pairs(&curation.join(PAIRS_FILE), id)?);
+    found["group"] = json!(facts::group(&layout.groups(source).join(DUPLICATES_FILE), id)?);
+    found["pairs"] = json!(facts::pairs(&layout.pairs(source).join(PAIRS_FILE), id)?);
     found["nearest"] = json!(facts::nearest(&layout.embeddings(source, encoder), id)?);
     let path = layout.out.join(source).join("explained").join(format!("{id}.html"));
     let html = page::page_of(&found, id, &Pictures::new(ImageStore::open(&layout.images(source))?))?;

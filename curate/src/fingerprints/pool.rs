@@ -1,40 +1,39 @@
 //! What is curated: a source's images, with their fingerprints and embeddings, row for row.
 
 use super::table::read_fingerprints;
-use super::{Fingerprint, usual_sizes};
+use super::{Fingerprint, Quality, usual_sizes};
 use crate::input::{IMAGES_MAX, Image, Vectors, read_embeddings, read_images, refuse_more_than};
 use crate::{CurateError, Result};
 use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_schemas::config::QualityConfig;
 use lapidary_schemas::{Digest, QualityIssue};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Where a source's tables lie.
+/// Where a source's tables lie, and what they held when they were looked up.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolFolders {
-    images: PathBuf,
-    fingerprints: PathBuf,
-    embeddings: PathBuf,
+    pub(crate) images: PathBuf,
+    pub(crate) fingerprints: PathBuf,
+    pub(crate) embeddings: PathBuf,
+    /// The digests of the three, in this order, by the names that manifests give their folders.
+    digests: [(String, Digest); 3],
 }
 
 impl PoolFolders {
-    /// The folders of a source, and the digests of what they hold, by the names that manifests give them.
+    /// The folders of a source.
     ///
     /// # Errors
-    /// When one is not there, with the command that makes it.
-    pub(crate) fn of(layout: &Layout, source: &str, encoder: &str) -> Result<(Self, BTreeMap<String, Digest>)> {
-        let folders = Self {
-            images: layout.images(source),
-            fingerprints: layout.fingerprints(source),
-            embeddings: layout.embeddings(source, encoder),
-        };
+    /// When one is not there, with the command that makes it, or was made of others.
+    pub(crate) fn of(layout: &Layout, source: &str, encoder: &str) -> Result<Self> {
+        let folders = [layout.images(source), layout.fingerprints(source), layout.embeddings(source, encoder)];
+        let [images, fingerprints, embeddings] = &folders;
+        let images_name = layout.name_of(images);
         let needed = [
-            (&folders.images, "ingested images", format!("run `lapidary ingest --data DIR --name {source}`")),
-            (&folders.fingerprints, "fingerprints", format!("run `lapidary fingerprint --source {source}`")),
-            (&folders.embeddings, "embeddings", format!("run `lapidary embed --source {source}`")),
+            (images, "ingested images", format!("run `lapidary ingest --data DIR --name {source}`")),
+            (fingerprints, "fingerprints", format!("run `lapidary fingerprint --source {source}`")),
+            (embeddings, "embeddings", format!("run `lapidary embed --source {source}`")),
         ];
-        let mut digests = BTreeMap::new();
+        let mut digests: Vec<(String, Digest)> = Vec::with_capacity(needed.len());
         for (folder, what, hint) in needed {
             let manifest = require_manifest(folder, what, &hint)?;
             if let Some(made_by) = manifest.facts["encoder"].as_str().filter(|made_by| *made_by != encoder) {
@@ -42,14 +41,36 @@ impl PoolFolders {
                 return Err(CurateError::Mismatch(format!("`{folder}` was made by `{made_by}`, not by `{encoder}`")));
             }
             // What was made of other images may have the same ids.
-            let of_images = manifest.inputs.get(&layout.name_of(&folders.images));
-            if of_images.is_some_and(|digest| digests.get(&layout.name_of(&folders.images)) != Some(digest)) {
+            let of_images = manifest.inputs.get(&images_name);
+            if of_images.is_some_and(|digest| digests.first().map(|(_, images)| images) != Some(digest)) {
                 let folder = folder.display();
                 return Err(CurateError::Mismatch(format!("`{folder}` is stale, the images are others now: {hint}")));
             }
-            digests.insert(layout.name_of(folder), manifest.digest);
+            digests.push((layout.name_of(folder), manifest.digest));
         }
-        Ok((folders, digests))
+        let digests = digests.try_into().expect("one for each of the three folders");
+        let [images, fingerprints, embeddings] = folders;
+        Ok(Self { images, fingerprints, embeddings, digests })
+    }
+
+    /// The digests of all three.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (String, Digest)> {
+        self.digests.iter().cloned()
+    }
+
+    /// The digest of the images.
+    pub(crate) fn images_input(&self) -> (String, Digest) {
+        self.digests[0].clone()
+    }
+
+    /// The digest of the fingerprints.
+    pub(crate) fn fingerprints_input(&self) -> (String, Digest) {
+        self.digests[1].clone()
+    }
+
+    /// The digest of the embeddings.
+    pub(crate) fn embeddings_input(&self) -> (String, Digest) {
+        self.digests[2].clone()
     }
 
     /// Reads all three.
@@ -60,7 +81,8 @@ impl PoolFolders {
         let images = read_images(&self.images)?;
         let prints = read_fingerprints(&self.fingerprints, &images)?;
         let vectors = self.read_vectors(&images)?;
-        let issues = issues(&images, &prints, quality);
+        let measures: Vec<Quality> = prints.iter().map(|print| print.quality).collect();
+        let issues = issues_of(&images, &measures, quality);
         Ok(Pool { images, prints, issues, vectors })
     }
 
@@ -101,24 +123,14 @@ impl Pool {
         ImageSet { images: &self.images, prints: &self.prints, vectors: Some(&self.vectors) }
     }
 
-    /// Takes out the images that have an issue which `config.drop` names, and returns them with all their issues.
-    pub(crate) fn take_low_quality(&mut self, config: &QualityConfig) -> Vec<(Image, Vec<QualityIssue>)> {
-        let issues = std::mem::take(&mut self.issues);
-        let stays: Vec<bool> = issues.iter().map(|of| !of.iter().any(|issue| config.drop.contains(issue))).collect();
+    /// Takes out the images that have an issue which `config.drop` names.
+    pub(crate) fn drop_low_quality(&mut self, config: &QualityConfig) {
+        let stays: Vec<bool> = self.issues.iter().map(|issues| dropped_for(issues, config).is_none()).collect();
         let kept: Vec<usize> = (0..stays.len()).filter(|index| stays[*index]).collect();
         self.vectors.retain(&kept);
-        let mut place = stays.iter();
-        self.prints.retain(|_| place.next().is_some_and(|stays| *stays));
-        let mut taken = Vec::new();
-        for ((image, issues), stays) in std::mem::take(&mut self.images).into_iter().zip(issues).zip(stays) {
-            if stays {
-                self.images.push(image);
-                self.issues.push(issues);
-            } else {
-                taken.push((image, issues));
-            }
-        }
-        taken
+        retain_rows(&mut self.images, &stays);
+        retain_rows(&mut self.prints, &stays);
+        retain_rows(&mut self.issues, &stays);
     }
 
     /// Appends another source's images.
@@ -139,16 +151,26 @@ impl Pool {
     }
 }
 
+fn retain_rows<T>(rows: &mut Vec<T>, stays: &[bool]) {
+    let mut stays = stays.iter();
+    rows.retain(|_| stays.next().is_some_and(|stays| *stays));
+}
+
 /// The issues of each image of a source, sorted.
-fn issues(images: &[Image], prints: &[Fingerprint], config: &QualityConfig) -> Vec<Vec<QualityIssue>> {
+pub(crate) fn issues_of(images: &[Image], measures: &[Quality], config: &QualityConfig) -> Vec<Vec<QualityIssue>> {
     let size = |image: &Image| (image.pixels as f64).sqrt();
     let [least, most] = usual_sizes(&images.iter().map(size).collect::<Vec<f64>>(), config.odd_size_iqr);
-    let of = |(image, print): (&Image, &Fingerprint)| {
-        let mut issues = print.quality.issues(config);
+    let of = |(image, quality): (&Image, &Quality)| {
+        let mut issues = quality.issues(config);
         if !(least..=most).contains(&size(image)) {
             issues.push(QualityIssue::OddSize);
         }
         issues
     };
-    images.iter().zip(prints).map(of).collect()
+    images.iter().zip(measures).map(of).collect()
+}
+
+/// The issue for which an image is dropped, if it has one.
+pub(crate) fn dropped_for(issues: &[QualityIssue], config: &QualityConfig) -> Option<QualityIssue> {
+    issues.iter().copied().find(|issue| config.drop.contains(issue))
 }

@@ -88,11 +88,6 @@ pub(crate) fn read_fingerprints(folder: &Path, images: &[Image]) -> Result<Finge
 
 fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
     let mut prints = Vec::with_capacity(batch.num_rows());
-    let f32s = |name: &str| column::<Float32Array>(batch, name);
-    let (p99, p5, entropy) = (f32s("brightness_p99")?, f32s("brightness_p5")?, f32s("entropy_bits")?);
-    let (sharpness, aspect) = (f32s("sharpness")?, f32s("aspect")?);
-    let short_side: &UInt32Array = column(batch, "short_side_px")?;
-    let grayscale: &BooleanArray = column(batch, "grayscale")?;
     let (pdq, pdq_quality): (&FixedSizeBinaryArray, &UInt8Array) =
         (column(batch, "pdq")?, column(batch, "pdq_quality")?);
     let (thumbnail, mean_rgb): (&FixedSizeBinaryArray, &FixedSizeBinaryArray) =
@@ -101,7 +96,7 @@ fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
     let height: &UInt16Array = column(batch, "working_height_px")?;
     let (keypoints, signatures): (&BinaryArray, &BinaryArray) =
         (column(batch, "keypoints")?, column(batch, "signatures")?);
-    for row in 0..batch.num_rows() {
+    for (row, quality) in measures_of(batch)?.into_iter().enumerate() {
         let mut by_dihedral = [Pdq::default(); 8];
         for (hash, words) in by_dihedral.iter_mut().zip(bytes_to_words(pdq.value(row))) {
             *hash = Pdq(words);
@@ -111,15 +106,7 @@ fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
         };
         prints.push(Fingerprint {
             pdq: PdqHashes { by_dihedral, quality: pdq_quality.value(row) },
-            quality: Quality {
-                brightness_p99: p99.value(row),
-                brightness_p5: p5.value(row),
-                entropy_bits: entropy.value(row),
-                sharpness: sharpness.value(row),
-                aspect: aspect.value(row),
-                short_side_px: short_side.value(row),
-                grayscale: grayscale.value(row),
-            },
+            quality,
             thumbnail: Thumbnail(thumbnail.value(row).to_vec()),
             mean_rgb: std::array::from_fn(|channel| mean_rgb.value(row)[channel]),
             local: LocalFeatures {
@@ -131,6 +118,55 @@ fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
         });
     }
     Ok(prints)
+}
+
+/// The measures of quality of a folder's images, in the order of `images`; nothing else is read.
+///
+/// # Errors
+/// [`crate::CurateError::Mismatch`] when an image has none.
+pub(crate) fn read_measures(folder: &Path, images: &[Image]) -> Result<Vec<Quality>> {
+    let mut measures = vec![Quality::default(); images.len()];
+    let mut alignment = Alignment::new(images, "fingerprint");
+    for shard in Layout::shards(folder)? {
+        for batch in Table::open(&shard, MEASURE_COLUMNS, 65_536)? {
+            let batch = batch?;
+            for (id, quality) in column::<UInt64Array>(&batch, "image_id")?.values().iter().zip(measures_of(&batch)?) {
+                measures[alignment.index_of(*id)?] = quality;
+            }
+        }
+    }
+    alignment.require_all()?;
+    Ok(measures)
+}
+
+/// What [`measures_of`] reads.
+const MEASURE_COLUMNS: &[&str] = &[
+    "image_id",
+    "brightness_p99",
+    "brightness_p5",
+    "entropy_bits",
+    "sharpness",
+    "aspect",
+    "short_side_px",
+    "grayscale",
+];
+
+fn measures_of(batch: &RecordBatch) -> Result<Vec<Quality>> {
+    let f32s = |name: &str| column::<Float32Array>(batch, name);
+    let (p99, p5, entropy) = (f32s("brightness_p99")?, f32s("brightness_p5")?, f32s("entropy_bits")?);
+    let (sharpness, aspect) = (f32s("sharpness")?, f32s("aspect")?);
+    let short_side: &UInt32Array = column(batch, "short_side_px")?;
+    let grayscale: &BooleanArray = column(batch, "grayscale")?;
+    let measures = (0..batch.num_rows()).map(|row| Quality {
+        brightness_p99: p99.value(row),
+        brightness_p5: p5.value(row),
+        entropy_bits: entropy.value(row),
+        sharpness: sharpness.value(row),
+        aspect: aspect.value(row),
+        short_side_px: short_side.value(row),
+        grayscale: grayscale.value(row),
+    });
+    Ok(measures.collect())
 }
 
 fn words_to_bytes<'a>(words: impl Iterator<Item = &'a [u64; 4]>) -> Vec<u8> {

@@ -1,7 +1,6 @@
 //! From pairs to groups: connected components, one representative each, and who goes.
 //!
-//! Images have a priority: the largest by pixels, links by digest, then by id, collages last; it
-//! depends on no order.
+//! Images have a priority: the largest by pixels, then by digest, then by id, collages last; it depends on no order.
 //! The first of a group represents it. Three rules say who goes; on a chain A ~ B ~ C without A ~ C, in this order,
 //! `components` keeps A, `leader` keeps A and C, `semdedup` keeps A (B is linked to A; C to B, gone or not).
 //!
@@ -9,11 +8,10 @@
 
 use super::collages::collage_edges;
 use super::representatives::{priority, representatives};
-use crate::fingerprints::ImageSet;
 use crate::input::Image;
-use crate::pairs::{Pair, UnionFind};
+use crate::pairs::{Compared, Pair, UnionFind};
 use lapidary_schemas::CopyKind;
-use lapidary_schemas::config::{Config, Removal};
+use lapidary_schemas::config::{CurateConfig, Removal};
 use std::collections::BTreeMap;
 
 /// The connected components of `count` items: for each the smallest item of its component, whatever the order of the
@@ -50,14 +48,14 @@ impl Member {
     }
 }
 
-/// The groups that pairs of the configured scores link, references counting from `references_from`.
-pub(crate) fn members_of(set: ImageSet<'_>, pairs: &[Pair], config: &Config, references_from: usize) -> Vec<Member> {
+/// The groups of what was compared, by the configured scores and rule.
+pub(crate) fn members_of(compared: &Compared, pairs: &[Pair], config: &CurateConfig) -> Vec<Member> {
+    let references_from = compared.references_from;
     let is_edge = |pair: &Pair| {
         let against_a_reference = pair.b >= references_from && pair.a < references_from;
-        pair.score >= if against_a_reference { config.curate.against_score_min } else { config.curate.score_min }
+        pair.score >= if against_a_reference { config.against_score_min } else { config.score_min }
     };
-    let sizes: Vec<(f32, f32)> = set.prints.iter().map(|print| (print.local.width, print.local.height)).collect();
-    group(set.images, &sizes, pairs, is_edge, config.curate.removal, references_from)
+    group(&compared.images, &compared.sizes, pairs, is_edge, config.removal, references_from)
 }
 
 /// The groups of two or more images that edges link, by group then image. Images from `references_from` on are

@@ -11,4 +11,4 @@ mod table;
 
 pub(crate) use components::members_of;
 pub use components::{Member, components};
-pub(crate) use table::write_duplicates;
+pub(crate) use table::{Excluded, read_excluded, write_duplicates};

@@ -1,6 +1,6 @@
 //! Images as the curation sees them: what `images` says of each, without its bytes.
 
-use crate::Result;
+use crate::{CurateError, Result};
 use arrow::array::{StringArray, UInt32Array, UInt64Array};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{Layout, Table, column};
@@ -42,6 +42,15 @@ pub(crate) fn refuse_more_than(most: usize, images: usize) -> Result<()> {
         return Err(PipelineError::Usage(text).into());
     }
     Ok(())
+}
+
+/// The index of an image among images sorted by id.
+///
+/// # Errors
+/// [`CurateError::Mismatch`] when there is no such image.
+pub(crate) fn index_of(images: &[Image], id: u64) -> Result<usize> {
+    let found = images.binary_search_by_key(&id, |image| image.id.0);
+    found.map_err(|_| CurateError::Mismatch(format!("image {id:016x} is in the curation, but not among the images")))
 }
 
 /// Reads the images of a folder of shards.

@@ -6,12 +6,14 @@
 mod alignment;
 pub(crate) mod columns;
 mod images;
+mod kept;
 mod vectors;
 mod whitening;
 
 pub(crate) use alignment::Alignment;
 pub use images::Image;
-pub(crate) use images::{IMAGES_MAX, read_images, refuse_more_than};
+pub(crate) use images::{IMAGES_MAX, index_of, read_images, refuse_more_than};
+pub(crate) use kept::{read_kept, write_kept};
 pub use vectors::Vectors;
 pub(crate) use vectors::{dot, read_embeddings};
 pub(crate) use whitening::Whitening;

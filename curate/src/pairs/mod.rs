@@ -6,6 +6,7 @@
 //! decides who goes.
 
 mod colours;
+mod compared;
 mod embeddings;
 mod exact;
 mod hashes;
@@ -20,6 +21,7 @@ mod search;
 mod table;
 mod union_find;
 
+pub(crate) use compared::Compared;
 pub use embeddings::{NearPairs, pairs_above};
 pub use index::Neighbours;
 pub(crate) use keypoints::{Affine, Fit};
@@ -28,5 +30,6 @@ pub(crate) use overlap::Overlap;
 pub use pair::Pair;
 pub(crate) use previous::{KnownPairs, PreviousPairs};
 pub(crate) use search::{FoundPairs, find_pairs};
-pub(crate) use table::{write_curated, write_indexed, write_pairs, write_rarity};
+use table::read_pairs;
+pub(crate) use table::{write_indexed, write_pairs, write_rarity};
 pub(crate) use union_find::UnionFind;

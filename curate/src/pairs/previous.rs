@@ -1,13 +1,12 @@
 //! What an earlier search found, for a new one to resume from: pairs, occurrences of keypoints, the index, the
 //! whitening.
 
-use super::table::read_pairs;
-use super::{Neighbours, Pair};
+use super::{Neighbours, Pair, read_pairs};
 use crate::Result;
 use crate::input::{Image, Vectors, Whitening};
 use arrow::array::{BinaryArray, UInt64Array};
 use lapidary_pipeline::stage::{Table, column, read_table};
-use lapidary_schemas::tables::{CURATED_FILE, INDEX_FILE, INDEXED_FILE, RARITY_FILE, WHITENING_FILE};
+use lapidary_schemas::tables::{COMPARED_FILE, INDEX_FILE, INDEXED_FILE, RARITY_FILE, WHITENING_FILE};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -42,6 +41,7 @@ impl PreviousPairs {
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
+
     /// Its whitening.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl PreviousPairs {
     /// When a table cannot be read.
     pub(crate) fn known(&self, images: &[Image], references_from: usize) -> Result<KnownPairs> {
         let mut known: HashMap<u64, u64> = HashMap::new();
-        for batch in read_table(&self.folder.join(CURATED_FILE), &[])? {
+        for batch in read_table(&self.folder.join(COMPARED_FILE), &["image_id", "digest"])? {
             let (ids, digests): (&UInt64Array, &UInt64Array) = (column(&batch, "image_id")?, column(&batch, "digest")?);
             known.extend(ids.values().iter().copied().zip(digests.values().iter().copied()));
         }

@@ -31,6 +31,9 @@ pub(crate) struct FoundPairs {
     pub(crate) occurrences: Vec<Vec<u8>>,
 }
 
+/// The score from which on two images count as copies when keypoints are counted by groups: where each kind of evidence
+/// reaches its own threshold. It is not `curate.score_min`, which groups alone depend on.
+const COPIES_SCORE_MIN: f32 = 0.5;
 /// Keypoints that must speak for a pair before it is fitted.
 const VOTES_MIN: usize = 3;
 
@@ -84,7 +87,7 @@ pub(crate) fn find_pairs(
         interrupt::check()?;
         judge_all(&mut found, set, config);
         let mut groups = UnionFind::new(set.images.len());
-        let edges = found.values().chain(&known_pairs).filter(|pair| pair.score >= config.score_min);
+        let edges = found.values().chain(&known_pairs).filter(|pair| pair.score >= COPIES_SCORE_MIN);
         edges.for_each(|pair| groups.join(pair.a, pair.b));
         let group_of: Vec<usize> = (0..set.images.len()).map(|image| groups.root(image)).collect();
         let (fits, rarity) = shared_keypoints(set.prints, &group_of, &is_new, &occurrences, &stands_alone);

@@ -14,7 +14,7 @@ use arrow::datatypes::Float32Type;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{StageRun, WrittenTable, column, read_table};
 use lapidary_schemas::CopyKind;
-use lapidary_schemas::tables::{self, CURATED_FILE, INDEXED_FILE, PAIRS_FILE, RARITY_FILE};
+use lapidary_schemas::tables::{self, INDEXED_FILE, PAIRS_FILE, RARITY_FILE};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -83,13 +83,6 @@ fn pair_columns(images: &[Image], pairs: &[&Pair]) -> Vec<ArrayRef> {
     ]
 }
 
-/// Writes which images were compared, and what tells whether they are still the same.
-pub(crate) fn write_curated(run: &mut StageRun, images: &[Image]) -> Result<()> {
-    let ids = u64s(images.iter().map(|image| Some(image.id.0)));
-    let digests = u64s(images.iter().map(|image| Some(image.digest_prefix())));
-    write_table(run, CURATED_FILE, tables::curated(), vec![ids, digests])
-}
-
 /// Writes how often keypoints occur elsewhere, of the images that have any.
 pub(crate) fn write_rarity(run: &mut StageRun, images: &[Image], occurrences: &[Vec<u8>]) -> Result<()> {
     let written = write_rarity_within(&run.path(RARITY_FILE), images, occurrences, LIMITS)?;
@@ -118,15 +111,17 @@ pub(crate) fn write_indexed(run: &mut StageRun, ids: impl Iterator<Item = u64>) 
     write_table(run, INDEXED_FILE, tables::indexed(), vec![u64s(ids.map(Some))])
 }
 
-/// Reads the pairs of a folder between images that `index_of` has, by their indices.
+/// Reads the pairs of a folder between images that `index_of` has, by their indices and sorted by them.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub(super) fn read_pairs(folder: &Path, index_of: &HashMap<u64, usize>) -> Result<Vec<Pair>> {
+pub(crate) fn read_pairs(folder: &Path, index_of: &HashMap<u64, usize>) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for batch in read_table(&folder.join(PAIRS_FILE), PAIR_COLUMNS)? {
         pairs_of_batch(&batch, index_of, &mut pairs)?;
     }
+    // The table has the strongest first.
+    pairs.sort_unstable_by_key(|pair| (pair.a, pair.b));
     Ok(pairs)
 }
 

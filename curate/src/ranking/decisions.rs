@@ -1,10 +1,11 @@
 //! What becomes of each image, with its reason and the facts behind it.
 
 use super::LeafPlace;
-use crate::groups::Member;
-use crate::input::Image;
-use crate::pairs::Pair;
+use crate::Result;
+use crate::groups::Excluded;
+use crate::input::{Image, index_of};
 use lapidary_schemas::{DecisionReason, ImageId, QualityIssue};
+use std::collections::HashMap;
 
 /// A row of the decisions table.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,12 +24,12 @@ pub(crate) struct Decision {
     pub(crate) issues: Vec<QualityIssue>,
 }
 
-/// What is decided on: the pool's images, row for row with their issues; those after them are references.
+/// What is decided on: images with their issues, row for row.
 pub(crate) struct Verdicts<'a> {
     pub(crate) images: &'a [Image],
     pub(crate) issues: &'a [Vec<QualityIssue>],
-    /// The names of the sources that references come from, by the first of their images.
-    pub(crate) references: &'a [(usize, String)],
+    /// Source and path of each image of an evaluation set, by id.
+    pub(crate) references: &'a HashMap<u64, String>,
 }
 
 impl Verdicts<'_> {
@@ -51,24 +52,27 @@ impl Verdicts<'_> {
         Decision { rank: Some(rank as u32), place, ..self.row(image, DecisionReason::Kept) }
     }
 
-    /// A member of a group that does not stay.
-    pub(crate) fn duplicate(&self, member: &Member, pairs: &[Pair]) -> Decision {
-        let id = |image: usize| Some(self.images[image].id);
-        let (score, neighbour) = (Some(pairs[member.pair].score), id(member.neighbour));
-        match member.contaminates {
+    /// A member of a group that goes.
+    ///
+    /// # Errors
+    /// When it is not among the images.
+    pub(crate) fn excluded(&self, excluded: &Excluded) -> Result<Decision> {
+        let image = index_of(self.images, excluded.image.0)?;
+        let (score, neighbour) = (Some(excluded.score), Some(excluded.neighbour));
+        Ok(match excluded.contaminates {
             Some(reference) => Decision {
                 score,
                 neighbour,
-                detail: Some(self.name_of(reference)),
-                ..self.row(member.image, DecisionReason::Contaminates)
+                detail: self.references.get(&reference.0).cloned(),
+                ..self.row(image, DecisionReason::Contaminates)
             },
             None => Decision {
-                duplicate_of: id(member.representative),
+                duplicate_of: Some(excluded.representative),
                 score,
                 neighbour,
-                ..self.row(member.image, member.kind.decision())
+                ..self.row(image, excluded.kind.decision())
             },
-        }
+        })
     }
 
     /// A kept image that no seed retrieved.
@@ -76,9 +80,8 @@ impl Verdicts<'_> {
         self.row(image, DecisionReason::OffTopic)
     }
 
-    /// Source and path of a reference.
-    fn name_of(&self, reference: usize) -> String {
-        let source = self.references.iter().rev().find(|(first, _)| *first <= reference);
-        format!("{}: {}", source.map_or("", |(_, name)| name.as_str()), self.images[reference].path)
+    /// An image that is dropped for an issue of its own.
+    pub(crate) fn low_quality(&self, image: usize, because: QualityIssue) -> Decision {
+        Decision { detail: Some(because.text().to_owned()), ..self.row(image, DecisionReason::LowQuality) }
     }
 }

@@ -1,28 +1,24 @@
 //! The order inside a leaf.
 
+use super::Kept;
 use crate::input::Vectors;
 use lapidary_pipeline::random::{Purpose, Rng, keyed};
 use lapidary_schemas::Config;
 use lapidary_schemas::config::LeafOrder;
 
 /// Brings a leaf's points, which come in the order of ids, into the configured order; ties stay in the order of ids.
-pub(super) fn order_leaf(
-    points: &mut Vec<usize>,
-    distances: &[f32],
-    vectors: &Vectors,
-    id: impl Fn(usize) -> u64,
-    config: &Config,
-) {
+pub(super) fn order_leaf(points: &mut Vec<usize>, distances: &[f32], kept: &Kept<'_>, config: &Config) {
     let distance = |point: &usize| distances[*point];
     match config.curate.leaf_order {
         LeafOrder::Nearest => points.sort_by(|a, b| distance(a).total_cmp(&distance(b))),
         LeafOrder::Farthest => points.sort_by(|a, b| distance(b).total_cmp(&distance(a))),
         LeafOrder::Random => {
-            points.sort_by_cached_key(|point| keyed(config.seed, Purpose::LeafOrder, id(*point), 0).next_u64())
+            let drawn = |point: &usize| keyed(config.seed, Purpose::LeafOrder, kept.ids[*point], 0).next_u64();
+            points.sort_by_cached_key(drawn);
         }
         LeafOrder::FarthestPoint => {
             points.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
-            *points = farthest_points(points, vectors);
+            *points = farthest_points(points, kept.vectors.expect("the stage reads them for this order"));
         }
     }
 }

@@ -12,8 +12,8 @@ mod tree;
 mod water_filling;
 
 pub(crate) use decisions::{Decision, Verdicts};
-pub(crate) use retrieval::Seeds;
+pub(crate) use retrieval::{Seeds, read_retrieved, write_retrieved};
 pub(crate) use table::write_decisions;
 pub use tree::ranking_tree;
-pub(crate) use tree::{LeafPlace, tree_of};
+pub(crate) use tree::{Kept, LeafPlace, tree_of};
 pub use water_filling::{Node, rank};

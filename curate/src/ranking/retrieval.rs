@@ -6,13 +6,15 @@
 
 use crate::clusters::{assign, cluster};
 use crate::fingerprints::PoolFolders;
+use crate::input::columns::{f32s, u64s, write_table};
 use crate::input::{Image, Vectors};
 use crate::pairs::Neighbours;
 use crate::{CurateError, Result};
-use arrow::array::{StringArray, UInt64Array};
+use arrow::array::{Float32Array, StringArray, UInt64Array};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{Layout, Table, column, digest_of_file, read_table};
+use lapidary_pipeline::stage::{Layout, StageRun, Table, column, digest_of_file, read_table};
 use lapidary_schemas::config::SeedMode;
+use lapidary_schemas::tables::{self, RETRIEVED_FILE};
 use lapidary_schemas::{Config, Digest, ImageId};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -43,7 +45,8 @@ impl Seeds {
             let inputs = BTreeMap::from([(address.to_string_lossy().into_owned(), digest)]);
             return Ok(Some((Self::List(address), inputs)));
         }
-        let (folders, inputs) = PoolFolders::of(layout, name, &config.embed.encoder)?;
+        let folders = PoolFolders::of(layout, name, &config.embed.encoder)?;
+        let inputs = folders.inputs().collect();
         Ok(Some((Self::Source(folders), inputs)))
     }
 
@@ -111,6 +114,33 @@ impl Seeds {
             }
         }
     }
+}
+
+/// Writes which images were retrieved, and how near to a seed they are.
+pub(crate) fn write_retrieved<'a>(
+    run: &mut StageRun,
+    retrieved: impl Iterator<Item = (&'a Image, f32)> + Clone,
+) -> Result<()> {
+    let ids = u64s(retrieved.clone().map(|(image, _)| Some(image.id.0)));
+    let similarities = f32s(retrieved.map(|(_, similarity)| Some(similarity)));
+    write_table(run, RETRIEVED_FILE, tables::retrieved(), vec![ids, similarities])
+}
+
+/// Reads how near to a seed the retrieved images of a folder are, by id; none where there were no seeds.
+///
+/// # Errors
+/// When the table cannot be read.
+pub(crate) fn read_retrieved(folder: &Path) -> Result<HashMap<u64, f32>> {
+    let path = folder.join(RETRIEVED_FILE);
+    let mut retrieved = HashMap::new();
+    if path.is_file() {
+        for batch in read_table(&path, &[])? {
+            let ids: &UInt64Array = column(&batch, "image_id")?;
+            let similarities: &Float32Array = column(&batch, "similarity")?;
+            retrieved.extend(ids.values().iter().copied().zip(similarities.values().iter().copied()));
+        }
+    }
+    Ok(retrieved)
 }
 
 /// The ids or paths that a file lists: one a line, or the column `image_id` (a subset's `ids.parquet`, say) or `path`

@@ -3,7 +3,6 @@
 use super::leaf_order::order_leaf;
 use super::water_filling::Node;
 use crate::clusters::Level;
-use crate::fingerprints::Pool;
 use crate::input::Vectors;
 use lapidary_schemas::Config;
 use lapidary_schemas::config::Weight;
@@ -17,37 +16,40 @@ pub(crate) struct LeafPlace {
     pub(crate) position: u32,
 }
 
-/// The tree of kept images (indices into `pool`), each leaf in its order, and each image's place in it.
-///
-/// `vectors` and `levels` are of the kept images, in their order; `relevance` is indexed like the pool's images.
-pub(crate) fn tree_of(
-    pool: &Pool,
-    kept: &[usize],
-    vectors: &Vectors,
-    levels: &[Level],
-    relevance: &[Option<f32>],
-    config: &Config,
-) -> (Node, Vec<Option<LeafPlace>>) {
-    let mut places = vec![None; pool.images.len()];
+/// The kept images, in the order of their ids: what orders a leaf's images.
+pub(crate) struct Kept<'a> {
+    /// Their ids.
+    pub(crate) ids: &'a [u64],
+    /// How many quality issues each has.
+    pub(crate) issues: &'a [usize],
+    /// The cosine of each to the nearest seed that retrieved it.
+    pub(crate) relevance: &'a [Option<f32>],
+    /// Their embeddings; only `curate.leaf_order = "farthest-point"` needs them.
+    pub(crate) vectors: Option<&'a Vectors>,
+}
+
+/// The tree of kept images (as indices of the kept), each leaf in its order, and each kept image's place in it.
+/// `levels` are of the kept images, in their order.
+pub(crate) fn tree_of(kept: &Kept<'_>, levels: &[Level], config: &Config) -> (Node, Vec<Option<LeafPlace>>) {
+    let mut places = vec![None; kept.ids.len()];
     let Some(finest) = levels.first() else { return (Node::Leaf(Vec::new()), places) };
     let leaves = leaves_of(finest);
     let mut nodes: Vec<Node> = Vec::with_capacity(leaves.len());
     for (leaf, mut points) in leaves.into_iter().enumerate() {
-        let id = |point: usize| pool.images[kept[point]].id.0;
-        order_leaf(&mut points, &finest.distances, vectors, id, config);
+        order_leaf(&mut points, &finest.distances, kept, config);
         // Sorting is stable: among equals the leaf's order stays.
         match config.curate.weight {
             Weight::None => {}
-            Weight::Quality => points.sort_by_key(|point| pool.issues[kept[*point]].len()),
+            Weight::Quality => points.sort_by_key(|point| kept.issues[*point]),
             Weight::Relevance => points.sort_by(|a, b| {
-                let relevance = |point: usize| relevance[kept[point]].unwrap_or(f32::NEG_INFINITY);
+                let relevance = |point: usize| kept.relevance[point].unwrap_or(f32::NEG_INFINITY);
                 relevance(*b).total_cmp(&relevance(*a))
             }),
         }
         for (position, point) in points.iter().enumerate() {
-            places[kept[*point]] = Some(LeafPlace { leaf: leaf as u32, position: position as u32 });
+            places[*point] = Some(LeafPlace { leaf: leaf as u32, position: position as u32 });
         }
-        nodes.push(Node::Leaf(points.into_iter().map(|point| kept[point]).collect()));
+        nodes.push(Node::Leaf(points));
     }
     (inner_nodes(nodes, levels), places)
 }

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::fingerprints::{Fingerprint, Fingerprinter, ImageSet};
 use crate::groups::{members_of, write_duplicates};
 use crate::input::{IMAGES_MAX, Image, Vectors, refuse_more_than};
-use crate::pairs::{FoundPairs, KnownPairs, NearPairs, Neighbours, find_pairs, write_pairs};
+use crate::pairs::{Compared, FoundPairs, KnownPairs, NearPairs, Neighbours, find_pairs, write_pairs};
 use crate::truth::score;
 use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
 use lapidary_pipeline::stage::{
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 /// Images between two looks at whether to stop.
 const CHUNK: usize = 256;
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Finds the copies among the images of a source into `OUT/NAME/duplicates`.
 ///
@@ -91,9 +91,12 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
     let mut neighbours = set.vectors.map(|vectors| Neighbours::new(vectors, &config.curate)).transpose()?;
     let known = KnownPairs::none(images.len());
     let FoundPairs { pairs, near, occurrences: _ } = find_pairs(set, known, neighbours.as_mut(), &config.curate)?;
-    let members = members_of(set, &pairs, config, images.len());
-    write_pairs(&mut run, &images, &pairs)?;
-    write_duplicates(&mut run, &images, &members, &pairs)?;
+    let images_read = images.len();
+    let compared = Compared::new(images, &prints, Vec::new(), images_read);
+    let members = members_of(&compared, &pairs, &config.curate);
+    compared.write(&mut run)?;
+    write_pairs(&mut run, &compared.images, &pairs)?;
+    write_duplicates(&mut run, &compared.images, &members, &pairs)?;
     write_rejects(&mut run, &rejects)?;
     if spool.exists() {
         std::fs::remove_file(&spool).map_err(PipelineError::io("remove", &spool))?;
@@ -104,9 +107,9 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
         json!({"name": name, "groups": groups, "images_in_groups": members.len(), "copies": members.len() - stays});
     facts["neighbours"] = json!(near.as_ref().map(NearPairs::facts));
     if !config.curate.truth.is_empty() {
-        facts["truth"] = score(Path::new(&config.curate.truth), &images, &pairs, &members)?;
+        facts["truth"] = score(Path::new(&config.curate.truth), &compared.images, &pairs, &members)?;
     }
-    let rows = Rows { input: inputs, output: images.len() as u64, rejected: rejects.len() as u64 };
+    let rows = Rows { input: inputs, output: images_read as u64, rejected: rejects.len() as u64 };
     refuse_too_many(&run, &rejects, rows, &config.ingest)?;
     Ok(run.finish(rows, facts, &[])?)
 }

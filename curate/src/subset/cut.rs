@@ -69,13 +69,13 @@ pub fn cut(
     filter: &CutFilter,
     dry_run: bool,
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
-    let curation = layout.curation(source);
-    let curated = require_manifest(&curation, "curation", "run `lapidary curate` first")?;
+    let ranking = layout.ranking(source);
+    let curated = require_manifest(&ranking, "curation", "run `lapidary curate` first")?;
     let ranked = curated.facts["images_by_reason"][DecisionReason::Kept.code()].as_u64().unwrap_or(0);
     let passing = if filter.is_open() { None } else { Some(passing(layout, source, filter)?) };
     let available = match &passing {
         None => ranked,
-        Some(passing) => ranked_among(&curation, passing)?,
+        Some(passing) => ranked_among(&ranking, passing)?,
     };
     let count_of = |of: u64| match size {
         Size::Images(count) => count,
@@ -99,7 +99,7 @@ pub fn cut(
         out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"size": count, "filter": filter}),
-        inputs: BTreeMap::from([(layout.name_of(&curation), curated.digest)]),
+        inputs: BTreeMap::from([(layout.name_of(&ranking), curated.digest)]),
         resumable: false,
         previous: Previous::Kept,
     };
@@ -110,7 +110,7 @@ pub fn cut(
             let mut table = TableWriter::create(&run.path(SUBSET_FILE), tables::subset())?;
             let mut left = count as usize;
             let mut passed_over = 0u64;
-            for batch in Table::open(&curation.join(DECISIONS_FILE), &["image_id", "rank"], 65_536)? {
+            for batch in Table::open(&ranking.join(DECISIONS_FILE), &["image_id", "rank"], 65_536)? {
                 let batch = batch?;
                 let ranks: &UInt32Array = column(&batch, "rank")?;
                 let ids: &UInt64Array = column(&batch, "image_id")?;
@@ -168,9 +168,9 @@ fn passing(layout: &Layout, source: &str, filter: &CutFilter) -> Result<HashSet<
 }
 
 /// How many of the ranked images are among these.
-fn ranked_among(curation: &Path, passing: &HashSet<u64>) -> Result<u64> {
+fn ranked_among(ranking: &Path, passing: &HashSet<u64>) -> Result<u64> {
     let mut count = 0;
-    for batch in Table::open(&curation.join(DECISIONS_FILE), &["image_id", "rank"], 65_536)? {
+    for batch in Table::open(&ranking.join(DECISIONS_FILE), &["image_id", "rank"], 65_536)? {
         let batch = batch?;
         let ranks: &UInt32Array = column(&batch, "rank")?;
         let ids: &UInt64Array = column(&batch, "image_id")?;

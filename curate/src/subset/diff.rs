@@ -25,7 +25,7 @@ pub fn diff(layout: &Layout, source: &str, a: &str, b: &str) -> Result<Value> {
     let shared = of_a.clone().join(of_b.clone(), [col("image_id")], [col("image_id")], join).collect()?.height();
     let count = |frame: &LazyFrame| -> Result<usize> { Ok(frame.clone().collect()?.height()) };
     let (count_a, count_b) = (count(&of_a)?, count(&of_b)?);
-    let clusters = scan(&layout.curation(source).join(CLUSTERS_FILE))?
+    let clusters = scan(&layout.clusters(source).join(CLUSTERS_FILE))?
         .select([col("image_id"), col("cluster_level_1").cast(DataType::Int64).alias("key")]);
     let classes = scan(&layout.images(source).join("part-*.parquet"))?
         .select([col("image_id"), col("label").alias("key")])
