@@ -6,7 +6,7 @@
 use crate::decode::{
     DecodeRule, Undecodable, decode, decode_jpeg, guarded, has_foreign_profile, is_converted, is_jpeg, smallest_scale,
 };
-use crate::fingerprint::luma_of_image;
+use crate::images::luma_of_image;
 use image::GrayImage;
 use turbojpeg::{PixelFormat, ScalingFactor};
 
@@ -59,7 +59,7 @@ fn scale_for(width: usize, height: usize) -> ScalingFactor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprint::phash;
+    use crate::images::phash;
     use image::codecs::jpeg::JpegEncoder;
     use image::{Rgb, RgbImage};
     use lapidary_schemas::RejectReason;

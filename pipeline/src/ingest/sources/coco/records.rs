@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 
 /// An id. `10`, `10.0` and `"10"` are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::sources) enum Id {
+pub(in crate::ingest::sources) enum Id {
     Number(i64),
     Text(Box<str>),
 }
 
 impl Id {
-    pub(in crate::sources) fn of(value: &Value) -> Option<Self> {
+    pub(in crate::ingest::sources) fn of(value: &Value) -> Option<Self> {
         match value {
             Value::Number(number) => Some(match (number.as_i64(), number.as_f64()) {
                 (Some(whole), _) => Self::Number(whole),
@@ -31,7 +31,7 @@ impl Id {
     }
 
     /// The id as a class's name, where it has no other.
-    pub(in crate::sources) fn text(&self) -> String {
+    pub(in crate::ingest::sources) fn text(&self) -> String {
         match self {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => text.to_string(),

@@ -4,9 +4,9 @@ use super::places::record_of;
 use super::records::{Boxed, Id, ObjectRecord, lies_outside};
 use super::{Known, Owner, Reading};
 use crate::Result;
-use crate::sources::coco::cut::{Then, cut_file};
-use crate::sources::json_text::with_field;
-use crate::sources::{Loose, Object, Span};
+use crate::ingest::sources::coco::cut::{Then, cut_file};
+use crate::ingest::sources::json_text::with_field;
+use crate::ingest::sources::{Loose, Object, Span};
 use std::collections::HashMap;
 
 /// Which objects of an image a record may repeat: keypoint files repeat the people of instance files.

@@ -1,13 +1,13 @@
 //! Classes over several JSON files: one name is one class, whatever ids the files give it.
 
 use super::records::Id;
-use crate::sources::Listing;
+use crate::ingest::sources::Listing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The categories of all JSON files.
 #[derive(Debug, Default)]
-pub(in crate::sources) struct Categories {
+pub(in crate::ingest::sources) struct Categories {
     /// Names in the order of their first mention, with the id they were given there.
     named: Vec<(String, Id)>,
     records: HashMap<String, Value>,
@@ -16,7 +16,7 @@ pub(in crate::sources) struct Categories {
 
 impl Categories {
     /// Takes in a category of a JSON; what another has said of the same name is completed.
-    pub(in crate::sources) fn add(&mut self, id: &Id, name: &str, record: &Value) {
+    pub(in crate::ingest::sources) fn add(&mut self, id: &Id, name: &str, record: &Value) {
         match self.records.get_mut(name) {
             None => {
                 self.named.push((name.to_owned(), id.clone()));
@@ -33,7 +33,7 @@ impl Categories {
     }
 
     /// Gives each name its id: the one of its first mention, where no other name had it before, else a free one.
-    pub(in crate::sources) fn settle(&mut self) {
+    pub(in crate::ingest::sources) fn settle(&mut self) {
         let mut taken: BTreeSet<i64> = BTreeSet::new();
         let mut without: Vec<&String> = Vec::new();
         for (name, id) in &self.named {
@@ -50,12 +50,12 @@ impl Categories {
     }
 
     /// The id of a name.
-    pub(in crate::sources) fn id_of(&self, name: &str) -> Option<i64> {
+    pub(in crate::ingest::sources) fn id_of(&self, name: &str) -> Option<i64> {
         self.ids.get(name).copied()
     }
 
     /// Ids, names and records, by id.
-    pub(in crate::sources) fn into_lists(mut self) -> (Vec<i64>, Vec<String>, Vec<Value>) {
+    pub(in crate::ingest::sources) fn into_lists(mut self) -> (Vec<i64>, Vec<String>, Vec<Value>) {
         let by_id: BTreeMap<i64, String> = self.ids.into_iter().map(|(name, id)| (id, name)).collect();
         let records = by_id
             .iter()

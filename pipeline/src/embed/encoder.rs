@@ -3,8 +3,8 @@
 //! The stage streams shards: a batch of images is decoded in parallel, encoded, normalised and written. Memory is one batch.
 
 use crate::decode::{DecodeRule, decode};
+use crate::images::ShardRows;
 use crate::images::bytes_column;
-use crate::shard_rows::ShardRows;
 use crate::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, TableWriter, column, require_manifest,
 };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::sources::{Fetcher, Options, open_source};
+use crate::ingest::sources::{Fetcher, Options, open_source};
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
@@ -227,7 +227,7 @@ fn rows_of_a_damaged_row_group_are_rejects_and_the_others_are_read() {
     let mut bytes = std::fs::read(&path).expect("reads");
     bytes[4..400].fill(0xff);
     std::fs::write(&path, bytes).expect("writes");
-    let options = Options { layout: crate::sources::LayoutChoice::Parquet, leave_out: Vec::new() };
+    let options = Options { layout: crate::ingest::sources::LayoutChoice::Parquet, leave_out: Vec::new() };
     let source = open_source(folder.0.path(), &options).expect("opens");
     let listing = source.list(&folder.0.path().join(".spool")).expect("lists");
     assert_eq!(listing.entries.len(), 4);

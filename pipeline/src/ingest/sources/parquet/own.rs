@@ -3,9 +3,9 @@
 //! Every version of the table is read: what an older one lacks is not there.
 
 use crate::Result;
-use crate::sources::coco::{Categories, Id};
-use crate::sources::tree::read_manifest;
-use crate::sources::{Entry, Listing, Loose, Object, Spool};
+use crate::ingest::sources::coco::{Categories, Id};
+use crate::ingest::sources::tree::read_manifest;
+use crate::ingest::sources::{Entry, Listing, Loose, Object, Spool};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Int64Type, Schema};
 use lapidary_schemas::tables::LAPIDARY_KEY;

@@ -9,9 +9,9 @@ use super::cut::{Then, cut_file};
 use super::records::ImageRecord;
 use super::repair::understood;
 use crate::Result;
-use crate::sources::names::normal_form;
-use crate::sources::splits::split_of_folder;
-use crate::sources::{Tree, has_extension, text_of_path};
+use crate::ingest::sources::names::normal_form;
+use crate::ingest::sources::splits::split_of_folder;
+use crate::ingest::sources::{Tree, has_extension, text_of_path};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -39,18 +39,18 @@ const IMAGE_FOLDERS: &[&str] = &["images", "data", "img", "imgs", "JPEGImages"];
 
 /// A JSON that lists images as COCO's do.
 #[derive(Debug, Clone)]
-pub(in crate::sources) struct CocoJson {
+pub(in crate::ingest::sources) struct CocoJson {
     /// Its path in the source.
-    pub(in crate::sources) path: String,
+    pub(in crate::ingest::sources) path: String,
     /// Whether some of its images are here.
-    pub(in crate::sources) names_what_is_there: bool,
+    pub(in crate::ingest::sources) names_what_is_there: bool,
 }
 
 /// The JSON files of a tree that list images, by path; others are named in the log.
 ///
 /// # Errors
 /// When one that lists images cannot be read.
-pub(in crate::sources) fn find_jsons(tree: &Tree) -> Result<Vec<CocoJson>> {
+pub(in crate::ingest::sources) fn find_jsons(tree: &Tree) -> Result<Vec<CocoJson>> {
     let mut base_names: Option<HashSet<&str>> = None;
     let (mut found, mut others): (Vec<CocoJson>, Vec<&str>) = (Vec::new(), Vec::new());
     let mut in_vain: HashMap<&str, usize> = HashMap::new();
@@ -109,7 +109,7 @@ fn in_annotation_folder(path: &str) -> bool {
     base_name(folder_of(path)) == "annotations"
 }
 
-pub(in crate::sources) fn folder_of(path: &str) -> &str {
+pub(in crate::ingest::sources) fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 

@@ -16,7 +16,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// What is done after a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sources) enum Then {
+pub(in crate::ingest::sources) enum Then {
     /// The next one is read.
     Next,
     /// The rest of the file is not.
@@ -25,7 +25,7 @@ pub(in crate::sources) enum Then {
 
 /// A record of a list of the file's outermost object.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::sources) struct Cut<'a> {
+pub(in crate::ingest::sources) struct Cut<'a> {
     /// The list's name.
     pub list: &'a str,
     /// Its place in the list, from 0.
@@ -40,7 +40,7 @@ pub(in crate::sources) struct Cut<'a> {
 ///
 /// # Errors
 /// When the file cannot be read, is no JSON object, or ends early; and what `take` returns.
-pub(in crate::sources) fn cut_file(
+pub(in crate::ingest::sources) fn cut_file(
     path: &Path,
     wanted: &[&str],
     take: impl FnMut(Cut<'_>) -> Result<Then>,
@@ -50,7 +50,7 @@ pub(in crate::sources) fn cut_file(
 }
 
 /// As [`cut_file`], of any reader; `path` is for errors.
-pub(in crate::sources) fn cut(
+pub(in crate::ingest::sources) fn cut(
     reader: impl Read,
     path: &Path,
     wanted: &[&str],
@@ -203,7 +203,7 @@ impl<R: Read> Scanner<'_, R> {
 }
 
 /// How many of `bytes` belong to the value, and whether it ends with them.
-pub(in crate::sources) fn span_of_value(
+pub(in crate::ingest::sources) fn span_of_value(
     bytes: &[u8],
     depth: &mut u32,
     in_string: &mut bool,

@@ -429,7 +429,7 @@ pub fn bytes_column(batch: &RecordBatch) -> Result<&BinaryArray> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image_store::ImageStore;
+    use crate::images::ImageStore;
 
     fn row(id: u64, bytes: usize) -> ImageRow {
         ImageRow {

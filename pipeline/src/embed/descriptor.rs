@@ -12,7 +12,7 @@
 //! descriptors is the weighted mean of the blocks' cosines.
 
 use crate::Result;
-use crate::encode::Encoder;
+use crate::embed::Encoder;
 use crate::pixels::{Filter, Resizer};
 use crate::stage::digest_of_bytes;
 use image::RgbImage;

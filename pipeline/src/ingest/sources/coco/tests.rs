@@ -1,6 +1,6 @@
 use super::*;
 use crate::images::Notes;
-use crate::sources::{Fetcher, LayoutChoice, Options, open_source};
+use crate::ingest::sources::{Fetcher, LayoutChoice, Options, open_source};
 use serde_json::json;
 use std::collections::BTreeMap;
 

@@ -4,7 +4,7 @@
 //! `prefetch + 2` of them are in memory: each is 12 bytes a pixel of a view.
 
 use crate::decode::{DecodeRule, decode_reduced_into};
-use crate::image_store::{Fetched, ImageStore};
+use crate::images::{Fetched, ImageStore};
 use crate::pixels::{Executor, Raster};
 use crate::plan::{PlanReader, View};
 use crate::{PipelineError, Result};

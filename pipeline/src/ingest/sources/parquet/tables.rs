@@ -5,8 +5,8 @@
 //! order, and the log says so.
 
 use super::bytes::{Pictures, pictures_of};
-use crate::caught::caught;
-use crate::sources::{Tree, begins_as_image, has_extension};
+use crate::ingest::sources::{Tree, begins_as_image, has_extension};
+use crate::runtime::caught;
 use crate::{PipelineError, Result};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
@@ -22,7 +22,7 @@ const ROWS_LOOKED_AT: usize = 16;
 
 /// What a Parquet file holds.
 #[derive(Debug, Clone)]
-pub(in crate::sources) enum Found {
+pub(in crate::ingest::sources) enum Found {
     /// Pictures.
     Pictures {
         /// The column.
@@ -40,25 +40,25 @@ pub(in crate::sources) enum Found {
 
 /// The Parquet files of a tree, by path.
 #[derive(Debug)]
-pub(in crate::sources) struct Tables(Vec<(String, Found)>);
+pub(in crate::ingest::sources) struct Tables(Vec<(String, Found)>);
 
 /// Looks into the Parquet files of a tree.
-pub(in crate::sources) fn find_tables(tree: &Tree) -> Tables {
+pub(in crate::ingest::sources) fn find_tables(tree: &Tree) -> Tables {
     let paths = tree.visible().filter(|path| has_extension(path, &["parquet", "pq"]));
     Tables(paths.map(|path| (path.to_owned(), look(&tree.place(path), path))).collect())
 }
 
 impl Tables {
-    pub(in crate::sources) fn is_empty(&self) -> bool {
+    pub(in crate::ingest::sources) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(in crate::sources) fn all(&self) -> impl Iterator<Item = (&str, &Found)> {
+    pub(in crate::ingest::sources) fn all(&self) -> impl Iterator<Item = (&str, &Found)> {
         self.0.iter().map(|(path, found)| (path.as_str(), found))
     }
 
     /// Files with pictures, and how many.
-    pub(in crate::sources) fn pictures(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(in crate::ingest::sources) fn pictures(&self) -> impl Iterator<Item = (&str, u64)> {
         self.all().filter_map(|(path, found)| match found {
             Found::Pictures { rows, .. } => Some((path, *rows)),
             _ => None,
@@ -66,12 +66,12 @@ impl Tables {
     }
 
     /// Files that can be read and hold none.
-    pub(in crate::sources) fn others(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::ingest::sources) fn others(&self) -> impl Iterator<Item = &str> {
         self.all().filter(|(_, found)| matches!(found, Found::Lists(_) | Found::Nothing(_))).map(|(path, _)| path)
     }
 
     /// Says why no file can be read as pictures.
-    pub(in crate::sources) fn no_pictures(&self, root: &Path) -> PipelineError {
+    pub(in crate::ingest::sources) fn no_pictures(&self, root: &Path) -> PipelineError {
         let Some((path, found)) = self.0.first() else {
             return PipelineError::Empty(format!("`{}` holds no Parquet files", root.display()));
         };

@@ -1,6 +1,6 @@
 //! Thumbnails of a source's images, for pages.
 
-use crate::report::picture;
+use crate::runtime::report::picture;
 use crate::{ImageStore, PipelineError, Result, decode};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
