@@ -6,7 +6,7 @@ OUT    ?= out
 DATA   ?=
 SIZE   ?= all
 PROBE  ?=
-# Seeds are a folder of images, or a file of ids or paths; AGAINST is a folder of images that must not be met again.
+# Seeds are a folder of images, or a file of ids or paths; AGAINST is a folder of images whose copies are not kept.
 SEEDS  ?=
 AGAINST ?=
 # New images are merged into what is there; REBUILD=1 makes everything again.
@@ -81,7 +81,7 @@ demo: build ## the whole chain on built-in images
 	@echo "checkpoint  "$(call one_word,OUT)/pile/runs/demo/checkpoints/final.safetensors
 	@echo "next        make curate DATA=<folder of images> SIZE=300"
 
-curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE; SEEDS pull, AGAINST keep out
+curate: build ## ingest, fingerprint, embed, curate and cut DATA (or the last source) to SIZE; SEEDS retrieve, AGAINST keep out
 	@$(if $(value DATA),$(LAPIDARY) ingest --data $(call one_word,DATA) $(if $(value NAME),--name $(call one_word,NAME)) $(ASKED) $(AFRESH))
 	@$(LAPIDARY) fingerprint $(ASKED)
 	@$(LAPIDARY) embed --device $(call one_word,DEVICE) $(ASKED)

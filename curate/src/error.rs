@@ -15,7 +15,7 @@ pub enum CurateError {
     /// FAISS refused.
     #[error("FAISS, {action}: {source}")]
     Faiss {
-        /// What was asked of it.
+        /// What it was to do.
         action: &'static str,
         /// Its answer.
         source: faiss::error::Error,
@@ -29,7 +29,7 @@ pub enum CurateError {
 }
 
 impl CurateError {
-    /// Wraps an error of FAISS with what was asked of it.
+    /// Wraps an error of FAISS with what it was to do.
     pub fn faiss(action: &'static str) -> impl FnOnce(faiss::error::Error) -> Self {
         move |source| Self::Faiss { action, source }
     }

@@ -1,62 +1,43 @@
 //! Which images to keep: duplicates out, clusters, and one ranking whose every prefix is a curated subset.
 //!
 //! Embeddings come as a table, whoever made them; this crate never sees a network. Only this crate knows FAISS.
+//!
+//! The modules are rooms, in the order in which images pass through them. A room imports only rooms above it (a test
+//! holds this):
+//!
+//! | room | in | out |
+//! |---|---|---|
+//! | `input` | `images`, `embeddings` | images by id, vectors row for row, whitening |
+//! | `fingerprints` | images | hashes, thumbnails, quality, keypoints |
+//! | `pairs` | fingerprints, vectors | pairs with evidence, scored |
+//! | `groups` | pairs | groups of copies, and who represents them |
+//! | `clusters` | vectors of kept images | a tree of centroids |
+//! | `ranking` | groups, clusters | a decision on every image |
+//! | `subset` | the ranking | subsets, exports |
+//! | `truth` | pairs, groups | scores against planted copies |
+//! | `stages` | configurations, folders | what runs: manifests |
+//! | `explain` | all tables | the facts of one image |
 
-mod assign;
 mod clusters;
-mod collages;
-mod copies;
-mod curate;
-mod cut;
-mod decisions;
-mod diff;
-mod drift;
-mod duplicates;
 mod error;
-mod evidence;
 mod explain;
-mod export;
-mod filter;
-mod fingerprint;
-mod former;
-mod in_words;
+mod fingerprints;
+mod groups;
 mod input;
-mod kmeans;
-mod limits;
-mod local;
-mod micro_ap;
-mod multi_index;
-mod neighbours;
-mod overlap;
-mod pool;
+mod pairs;
 mod ranking;
-mod score;
-mod seeds;
-mod summary;
-mod tables;
-mod tree;
-mod uniform;
-mod union_find;
-mod whitening;
+mod stages;
+mod subset;
+mod truth;
 
-pub use clusters::{Level, cluster};
-pub use copies::duplicates;
-pub use curate::curate;
-pub use cut::{Size, cut};
-pub use diff::diff;
+pub use clusters::{Level, Lloyd, cluster, lloyd};
 pub use error::{CurateError, Result};
-pub use explain::explain;
-pub use export::{Format, export};
-pub use filter::CutFilter;
-pub use fingerprint::{Pdq, PdqHashes, Quality, fingerprint, pdq, usual_sizes};
-pub use in_words::in_words;
+pub use explain::{explain, sentences};
+pub use fingerprints::{Pdq, PdqHashes, Quality, fingerprint, pdq, usual_sizes};
+pub use groups::components;
 pub use input::Vectors;
-pub use kmeans::{Lloyd, lloyd};
-pub use limits::check as check_limits;
-pub use micro_ap::{RankedScore, ranked_score};
-pub use multi_index::{matches_within, pairs_within};
-pub use neighbours::{NearPairs, Neighbours, pairs_above};
-pub use ranking::{Node, rank};
-pub use score::{Truth, score_csv};
-pub use tree::ranking_tree;
-pub use union_find::components;
+pub use pairs::{NearPairs, Neighbours, matches_within, pairs_above, pairs_within};
+pub use ranking::{Node, rank, ranking_tree};
+pub use stages::{AtThreshold, Curated, StageDone, check_limits, copies_at, curate, duplicates};
+pub use subset::{CutFilter, Format, Size, cut, diff, export};
+pub use truth::{RankedScore, Truth, ranked_score, score_csv};

@@ -2,15 +2,15 @@
 
 use clap::Subcommand;
 use lapidary_curate::{
-    CutFilter, Format, Size, check_limits, curate, cut, diff, duplicates, explain, export, fingerprint, in_words,
-    score_csv,
+    AtThreshold, CutFilter, Format, Size, check_limits, copies_at, curate, cut, diff, duplicates, explain, export,
+    fingerprint, score_csv, sentences,
 };
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::sources::{Options, default_name, open_source};
 use lapidary_pipeline::stage::Outcome;
 use lapidary_pipeline::{PipelineError, encoder_name};
-use lapidary_schemas::{Config, Manifest};
-use serde_json::Value;
+use lapidary_schemas::Config;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,11 +20,16 @@ enum Verb {
     Fingerprint,
     /// Find the copies in a folder of images, without the rest of the chain
     Duplicates {
-        /// A folder of images: COCO's layout, Hugging Face Parquet, or plain files
-        data: PathBuf,
+        /// A folder of images: COCO's layout, Hugging Face Parquet, or plain files; with --at, none means the last
+        /// source, as it was curated
+        #[arg(required_unless_present = "at")]
+        data: Option<PathBuf>,
         /// The name it goes by [default: the folder's]
         #[arg(long)]
         name: Option<String>,
+        /// Only say how many images would go at these thresholds (curate.score_min), from the pairs that are there
+        #[arg(long, value_delimiter = ',', value_name = "SCORE,...")]
+        at: Vec<f32>,
     },
     /// Score a table of pairs, of whatever tool, against planted copies
     Score {
@@ -91,16 +96,35 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             let (outcome, folder, manifest) = fingerprint(&layout, &common.source()?, &config, common.dry_run)?;
             announce(common, "fingerprint", &folder, outcome, manifest.as_ref());
         }
-        Verb::Duplicates { data, name } => {
-            let source = open_source(&data, &Options::without(&layout.out))?;
-            let name = layout.name_for(&source.address(), name.as_deref(), &default_name(&data), false)?;
+        Verb::Duplicates { data, name, at } => {
             let config = resolved(common)?;
-            let (outcome, folder, manifest) = duplicates(&layout, source.as_ref(), &name, &config, common.dry_run)?;
-            announce(common, "duplicates", &folder, outcome, manifest.as_ref());
-            if let Some(manifest) = manifest.filter(|_| !common.json) {
-                let facts = &manifest.facts;
-                println!("{:>8}  {} groups, {} copies", "", facts["groups"], facts["copies"]);
-                say_truth(facts);
+            let source = data.as_deref().map(|data| open_source(data, &Options::without(&layout.out))).transpose()?;
+            let named = match (&data, &source) {
+                (Some(data), Some(source)) => {
+                    Some(layout.name_for(&source.address(), name.as_deref(), &default_name(data), false)?)
+                }
+                _ => None,
+            };
+            match (source, named) {
+                (Some(source), Some(name)) if at.is_empty() => {
+                    let (outcome, folder, manifest) =
+                        duplicates(&layout, source.as_ref(), &name, &config, common.dry_run)?;
+                    announce(common, "duplicates", &folder, outcome, manifest.as_ref());
+                    if let Some(manifest) = manifest.filter(|_| !common.json) {
+                        let facts = &manifest.facts;
+                        println!("{:>8}  {} groups, {} copies", "", facts["groups"], facts["copies"]);
+                        say_truth(facts);
+                    }
+                }
+                (_, named) => {
+                    let folder = match named {
+                        Some(name) => layout.duplicates(&name),
+                        None => layout.pairs(&common.source()?),
+                    };
+                    let found = copies_at(&folder, &at, &config)?;
+                    let facts = json!({"stage": "duplicates", "pairs": layout.name_of(&folder), "at": found});
+                    say(common, &facts, || found.iter().map(said_of_threshold).collect());
+                }
             }
         }
         Verb::Score { pairs, truth } => {
@@ -117,10 +141,14 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 config.curate.against =
                     against.iter().map(|named| layout.source_named(named)).collect::<Result<_, _>>()?;
             }
-            let (outcome, folder, manifest) = curate(&layout, &common.source()?, &config, common.dry_run, rebuild)?;
-            announce(common, "curate", &folder, outcome, manifest.as_ref());
-            if let Some(manifest) = manifest.filter(|_| !common.json) {
-                say_decisions(&manifest);
+            let curated = curate(&layout, &common.source()?, &config, common.dry_run, rebuild)?;
+            if common.json {
+                say(common, &curated.summary(&layout), Vec::new);
+            } else {
+                for done in &curated.stages {
+                    announce(common, done.stage, &done.folder, done.outcome, done.manifest.as_ref());
+                }
+                say_decisions(&curated.facts());
             }
         }
         Verb::Cut { size, allow_licenses, classes, min_short_side, export: format } => {
@@ -145,7 +173,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
         Verb::Explain { image } => {
             let encoder = encoder_name(&common.resolve()?.embed.encoder)?;
             let (mut facts, page) = explain(&layout, &common.source()?, &encoder, &image)?;
-            let mut words = in_words(&facts);
+            let mut words = sentences(&facts);
             if let Some(page) = page {
                 words.push(format!("Its neighbours and all measures: {}", page.display()));
                 facts["page"] = serde_json::json!(page);
@@ -167,13 +195,18 @@ fn text_of(path: &Path) -> Result<String, PipelineError> {
     text.ok_or_else(|| PipelineError::Usage(format!("`{}` is no UTF-8; rename the file", path.display())))
 }
 
-/// The configuration, within what can be asked for.
+/// The configuration, within the ranges of its keys.
 fn resolved(common: &CommonArgs) -> Result<Config, Failure> {
     let mut config = common.resolve()?;
     // A file of weights is meant as what its embeddings are called.
     config.embed.encoder = encoder_name(&config.embed.encoder)?;
     check_limits(&config)?;
     Ok(config)
+}
+
+/// What a threshold comes to, for a reader.
+fn said_of_threshold(at: &AtThreshold) -> String {
+    format!("{:>8}  from {:.2} on: {} images would go, of {} groups", "", at.score_min, at.copies, at.groups)
 }
 
 /// What two subsets share, for a reader.
@@ -204,8 +237,10 @@ fn said_of_diff(facts: &Value) -> Vec<String> {
 }
 
 /// The decisions in a line, and the score against planted copies where there is one.
-fn say_decisions(manifest: &Manifest) {
-    let facts = &manifest.facts;
+fn say_decisions(facts: &Value) {
+    if facts.is_null() {
+        return;
+    }
     let reasons: Vec<String> = facts["images_by_reason"]
         .as_object()
         .into_iter()

@@ -67,7 +67,9 @@ pub fn eval(
 
 /// Says so when the images that the run saw were not compared with the probe's.
 fn warn_if_contaminated(layout: &Layout, run: &FinishedRun, probe: &str) {
-    let curated = ancestor(layout, &run.manifest, "curate");
+    // An older curation is one stage.
+    let of_stage = |stage| ancestor(layout, &run.manifest, stage);
+    let curated = of_stage("pairs").or_else(|| of_stage("curate"));
     let against = curated.as_ref().and_then(|manifest| manifest.facts["against"].as_array());
     if !against.is_some_and(|names| names.iter().any(|name| name == probe)) {
         tracing::warn!(

@@ -72,7 +72,7 @@ codes! {
 }
 
 codes! {
-    /// The strongest evidence that ties an image into its duplicate group.
+    /// The strongest evidence that links an image to its duplicate group.
     CopyKind {
         Exact = "exact": "the same bytes",
         Perceptual = "perceptual": "a perceptual hash within the radius",

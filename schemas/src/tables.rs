@@ -24,9 +24,13 @@ pub const DUPLICATES_FILE: &str = "duplicates.parquet";
 pub const PAIRS_FILE: &str = "pairs.parquet";
 /// The map that whitens embeddings.
 pub const WHITENING_FILE: &str = "whitening.parquet";
-/// The images that were compared, with what tells whether they are still the same.
-pub const CURATED_FILE: &str = "curated.parquet";
-/// How often each keypoint was met elsewhere.
+/// The images that were compared for copies.
+pub const COMPARED_FILE: &str = "compared.parquet";
+/// The images that stay: of each group its representative, or those that seeds retrieve.
+pub const KEPT_FILE: &str = "kept.parquet";
+/// The images that seeds retrieve.
+pub const RETRIEVED_FILE: &str = "retrieved.parquet";
+/// How often each keypoint occurs elsewhere.
 pub const RARITY_FILE: &str = "rarity.parquet";
 /// FAISS's index over the embeddings, where there are too many for an exact search.
 pub const INDEX_FILE: &str = "neighbours.faiss";
@@ -198,9 +202,9 @@ pub fn fingerprints() -> SchemaRef {
 
 /// `pairs`: one row a pair of images with evidence that one is a copy of the other, the strongest first.
 ///
-/// `score` (0 to 1) ties the two from `curate.score_min` on. `hash_distance_bits` is the distance of their PDQ hashes with
-/// `a` turned by `turn`, `correlation` that of their thumbnails, `similarity` the cosine of their embeddings; `inliers`
-/// keypoints of `a`, `rare` when counted by their rarity, lie in `b` where the affine map `map` carries them (working pixels:
+/// `score` (0 to 1) links the two from `curate.score_min` on. `hash_distance_bits` is the distance of their PDQ hashes with `a`
+/// under the dihedral transform `turn`, `correlation` that of their thumbnails, `similarity` the cosine of their embeddings;
+/// `inliers` keypoints of `a`, `rare` when counted by their rarity, lie in `b` where the affine map `map` carries them (working pixels:
 /// x' = m0 x + m1 y + m2, y' = m3 x + m4 y + m5), out of `visible_a` that could and `visible_b` the other way; under it `a`
 /// covers the share `covered_b` of `b` and `b` the share `covered_a` of `a`; the share `agreement` of what both show agrees, and
 /// correlates to `agreeing_correlation`. What was not looked for is null.
@@ -230,7 +234,7 @@ pub fn pairs() -> SchemaRef {
 
 /// `duplicates`: one row an image that shares its group with another, sorted by group then `image_id`.
 ///
-/// `representative` stands for the image, and is itself when the image stays; `neighbour` is the image that tied this one
+/// `representative` stands for the image, and is itself when the image stays; `neighbour` is the image that linked this one
 /// in, by `kind` and `score`; `contaminates` is an image of an evaluation set that the group holds.
 pub fn duplicates() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -267,10 +271,34 @@ pub fn centroids(dim: usize) -> SchemaRef {
     ]))
 }
 
-/// `curated`: one row an image that was compared with the others, and the first 8 bytes, big-endian, of the BLAKE3 of its
-/// bytes: what tells whether it is still the same.
-pub fn curated() -> SchemaRef {
+/// `compared`: one row an image that was compared with the others, those of the source first, sorted by `image_id`.
+///
+/// With `pairs` it is all that groups are made of: `digest` is the first 8 bytes, big-endian, of the BLAKE3 of its bytes, by which
+/// an image is known to be still the same; `pixels` and `digest` say which of a group is its representative; the size of the
+/// working image says where the parts of a collage lie. `source` names the evaluation set that an image comes from, and is null
+/// for the source's own.
+pub fn compared() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        field("image_id", DataType::UInt64),
+        field("digest", DataType::UInt64),
+        field("pixels", DataType::UInt64),
+        field("working_width_px", DataType::Float32),
+        field("working_height_px", DataType::Float32),
+        field("path", DataType::Utf8),
+        nullable("source", DataType::Utf8),
+    ]))
+}
+
+/// `kept`: one row an image that stays, sorted by `image_id`, with `digest` as in [`compared`]. `groups` has those that are nobody's
+/// copy; `clusters` has those of them that the tree holds, all where there are no seeds.
+pub fn kept() -> SchemaRef {
     Arc::new(Schema::new(vec![field("image_id", DataType::UInt64), field("digest", DataType::UInt64)]))
+}
+
+/// `retrieved`: one row an image that a seed retrieved, sorted by `image_id`, with its cosine to the nearest seed that did. Only
+/// where there are seeds.
+pub fn retrieved() -> SchemaRef {
+    Arc::new(Schema::new(vec![field("image_id", DataType::UInt64), field("similarity", DataType::Float32)]))
 }
 
 /// `rarity`: one row an image with keypoints that were matched, sorted by `image_id`; `met` holds a byte for each of its

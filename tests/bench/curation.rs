@@ -172,10 +172,10 @@ fn cut_ms(count: usize) -> f64 {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = Layout::new(folder.path());
     let spec = StageSpec {
-        stage: "curate",
+        stage: "ranking",
         version: 1,
         out: layout.out.clone(),
-        folder: layout.curation("bench"),
+        folder: layout.ranking("bench"),
         config: json!({}),
         inputs: BTreeMap::new(),
         resumable: false,

@@ -95,7 +95,7 @@ fn copies_of_an_evaluation_set_go_and_eval_says_when_none_was_compared() {
 }
 
 #[test]
-fn seeds_pull_their_neighbours_and_nothing_else_stays() {
+fn seeds_retrieve_their_neighbours_and_nothing_else_stays() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     curated(&out, "60");
@@ -209,7 +209,7 @@ fn what_cannot_be_curated_says_why() {
     let dropped = reasons(&facts(&out, &["curate", "--set", &least, "--set", &drop])[0]);
     assert!(dropped["low_quality"] > 0 && dropped.values().sum::<u64>() == 576, "{dropped:?}");
     let whitened = &facts(&out, &["curate", "--set", "curate.whiten_dim=64"])[0];
-    assert!(out.join("pile/curation/whitening.parquet").is_file() && reasons(whitened)["kept"] > 400);
+    assert!(out.join("pile/curation/pairs/whitening.parquet").is_file() && reasons(whitened)["kept"] > 400);
 }
 
 #[test]

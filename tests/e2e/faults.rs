@@ -61,7 +61,10 @@ fn drawn_chain() -> Chain {
         (owned(&ingest), owned(&[&ingest[..], &["--set", "ingest.max_reject=0.9"]].concat()), "pile/images"),
         (owned(&["fingerprint"]), owned(&["fingerprint", "--set", "fingerprint.keypoints=40"]), "pile/fingerprints"),
         (owned(&["embed"]), Vec::new(), "pile/embeddings/descriptor"),
-        (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "pile/curation"),
+        (owned(&["curate"]), owned(&["curate", "--set", "curate.pdq_max_bits=20"]), "pile/curation/pairs"),
+        (owned(&["curate"]), owned(&["curate", "--set", "curate.score_min=0.7"]), "pile/curation/groups"),
+        (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "pile/curation/clusters"),
+        (owned(&["curate"]), owned(&["curate", "--set", "curate.leaf_order=farthest"]), "pile/curation/ranking"),
         (owned(&["cut", "--size", "120"]), Vec::new(), "pile/subsets/120"),
         (owned(&["cut", "--size", "120", "--export", "coco"]), Vec::new(), "pile/subsets/120.coco"),
         (owned(&["duplicates", text(&pile)]), Vec::new(), "pile/duplicates"),
@@ -86,7 +89,7 @@ fn coco_chain() -> Option<Chain> {
         (owned(&ingest), owned(&[&ingest[..], &["--set", "ingest.max_reject=0.9"]].concat()), "coco/images"),
         (owned(&["fingerprint"]), Vec::new(), "coco/fingerprints"),
         (owned(&["embed"]), Vec::new(), "coco/embeddings/descriptor"),
-        (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "coco/curation"),
+        (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "coco/curation/clusters"),
     ];
     Some(chain_of(temporary, out, all))
 }

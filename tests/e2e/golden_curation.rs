@@ -39,7 +39,7 @@ fn hashes_and_quality_are_the_references() {
     for (name, expected) in golden["images"].as_object().expect("images") {
         let rgb = image(&tensors, name);
         let hashes = pdq(&luma(&rgb), rgb.width() as usize);
-        let ours: Vec<String> = hashes.by_turn.iter().map(|hash| hash.to_string()).collect();
+        let ours: Vec<String> = hashes.by_dihedral.iter().map(|hash| hash.to_string()).collect();
         assert_eq!(ours[0], expected["pdq"][0].as_str().expect("a hash"), "{name}: no bit differs from Meta's");
         assert_eq!(u64::from(hashes.quality), expected["pdq_quality"].as_u64().expect("a number"), "{name}");
         // The reference turns by its own approximation of the median; each of its eight is one of ours to within a bit or two.
@@ -77,7 +77,7 @@ fn published_files_have_their_published_hashes() {
         let bytes = std::fs::read(folder.join(file)).expect("reads");
         let rgb = lapidary_pipeline::decode(&bytes, u64::MAX).expect("decodes").rgb;
         let hashes = pdq(&luma(&rgb), rgb.width() as usize);
-        let apart = bits_apart(&hashes.by_turn[0].to_string(), expected);
+        let apart = bits_apart(&hashes.by_dihedral[0].to_string(), expected);
         println!("{file}: {apart} bits, quality {}", hashes.quality);
         assert!(apart <= 10 && hashes.quality == 100);
     }

@@ -39,7 +39,7 @@ fn chain(out: &Path, data: &Path, more: &[&str]) -> Vec<Value> {
 /// The groups of copies, each by its images.
 fn groups(out: &Path) -> BTreeSet<Vec<u64>> {
     let mut groups: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    for batch in read_table(&out.join("data/curation/duplicates.parquet"), &[]).expect("reads") {
+    for batch in read_table(&out.join("data/curation/groups/duplicates.parquet"), &[]).expect("reads") {
         let (ids, numbers): (&UInt64Array, &UInt32Array) =
             (column(&batch, "image_id").expect("there"), column(&batch, "group").expect("there"));
         for row in 0..ids.len() {
@@ -52,7 +52,7 @@ fn groups(out: &Path) -> BTreeSet<Vec<u64>> {
 /// The ranked images of each leaf in their order, and what became of every image.
 fn decisions(out: &Path) -> (BTreeMap<u32, Vec<u64>>, BTreeMap<u64, String>) {
     let (mut leaves, mut reasons) = (BTreeMap::<u32, Vec<u64>>::new(), BTreeMap::new());
-    for batch in read_table(&out.join("data/curation/decisions.parquet"), &[]).expect("reads") {
+    for batch in read_table(&out.join("data/curation/ranking/decisions.parquet"), &[]).expect("reads") {
         let (ids, all): (&UInt64Array, &StringArray) =
             (column(&batch, "image_id").expect("there"), column(&batch, "reason").expect("there"));
         let of_leaf: &UInt32Array = column(&batch, "leaf").expect("there");
@@ -137,7 +137,7 @@ fn added_images_are_merged_and_nothing_else_changes() {
 }
 
 #[test]
-fn a_large_set_goes_on_with_its_index_and_its_whitening_and_drift_offers_a_rebuild() {
+fn a_large_set_resumes_from_its_index_and_its_whitening_and_drift_offers_a_rebuild() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, out) = (folder.path().join("data"), folder.path().join("out"));
     let all = pictures();
@@ -149,10 +149,10 @@ fn a_large_set_goes_on_with_its_index_and_its_whitening_and_drift_offers_a_rebui
     chain(&out, &data, &[]);
     let before = facts(&out, &curate).remove(0);
     assert_eq!(before["facts"]["neighbours"]["index"], "inverted");
-    assert!(before["facts"]["rebuild_because"].is_null() && out.join("data/curation/neighbours.faiss").is_file());
+    assert!(before["facts"]["rebuild_because"].is_null() && out.join("data/curation/pairs/neighbours.faiss").is_file());
     add(&all[200..220], &data);
     chain(&out, &data, &[]);
-    // Another configuration was curated in between: there is nothing to go on from.
+    // Another configuration was curated in between: there is nothing to resume from.
     assert_eq!(facts(&out, &curate).remove(0)["facts"]["neighbours"]["index"], "inverted");
     add(&all[220..240], &data);
     for verb in ["fingerprint", "embed"] {

@@ -4,6 +4,7 @@
 
 mod chain;
 mod curation;
+mod curation_stages;
 mod distilled;
 mod explained;
 mod extended;

@@ -13,11 +13,11 @@ use std::path::Path;
 const SIZES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0];
 
 /// Divergence from an even distribution over clusters and over classes, by size.
-pub(super) fn curves(curation: &Path, images: &Path, classes: usize) -> Result<Markup> {
+pub(super) fn curves(ranking: &Path, images: &Path, classes: usize) -> Result<Markup> {
     let scan = |path: &Path| -> Result<LazyFrame> {
         Ok(LazyFrame::scan_parquet(PlRefPath::try_from_path(path)?, ScanArgsParquet::default())?)
     };
-    let ranked = scan(&curation.join(DECISIONS_FILE))?
+    let ranked = scan(&ranking.join(DECISIONS_FILE))?
         .filter(col("rank").is_not_null())
         .select([col("image_id"), col("rank"), col("leaf")])
         .sort(["rank"], SortMultipleOptions::default())

@@ -3,10 +3,12 @@
 use crate::Result;
 use lapidary_pipeline::Pictures;
 use lapidary_pipeline::report::{bar_chart, table};
+use lapidary_pipeline::stage::CuratedManifests;
 use lapidary_schemas::tables::{CLUSTERS_FILE, DECISIONS_FILE, DUPLICATES_FILE, PAIRS_FILE, REJECTS_FILE, SUBSET_FILE};
 use lapidary_schemas::{CopyKind, DecisionReason, ImageId, Manifest, RejectReason};
 use maud::{Markup, html};
 use polars::prelude::*;
+use serde_json::Value;
 use std::path::Path;
 
 const GROUPS_SHOWN: usize = 14;
@@ -29,21 +31,21 @@ fn counted(frame: &DataFrame, name: &str) -> Result<Vec<(String, u64)>> {
 }
 
 /// What was merged into a tree that was there, and how well it fits.
-fn added(curated: &Manifest) -> Markup {
-    let tree = &curated.facts["tree"];
+fn added(facts: &Value) -> Markup {
+    let tree = &facts["tree"];
     let images = |which: &str| tree["drift"][which]["images"].as_u64().unwrap_or(0);
     html! {
         p.dim {
             "The tree was built from " (images("built_from")) " images; " (images("added")) " were merged into it since. They lie "
             (format!("{:.2}", tree["distance_ratio"].as_f64().unwrap_or(1.0)))
             " times as far from their centroids, by the mean square, as those do when they are left out."
-            @if let Some(why) = curated.facts["rebuild_because"].as_str() { " It should be built anew: " (why) "." }
+            @if let Some(why) = facts["rebuild_because"].as_str() { " It should be built anew: " (why) "." }
         }
     }
 }
 
 /// Inputs by what became of them.
-pub(super) fn counts(images: &Path, ingested: &Manifest, curated: Option<&Manifest>) -> Result<Markup> {
+pub(super) fn counts(images: &Path, ingested: &Manifest, curated: Option<&CuratedManifests>) -> Result<Markup> {
     let by_reason = scan(&images.join(REJECTS_FILE))?
         .group_by([col("reason")])
         .agg([len().alias("count")])
@@ -70,7 +72,7 @@ pub(super) fn counts(images: &Path, ingested: &Manifest, curated: Option<&Manife
         .collect();
     Ok(html! {
         (table(&["stage", "what", "images", "meaning"], &rows))
-        @if let Some(curated) = curated.filter(|curated| !curated.extends.is_empty()) { (added(curated)) }
+        @if let Some(curated) = curated.filter(|curated| !curated.stages[2].extends.is_empty()) { (added(&curated.facts)) }
         @if !by_kind.is_empty() {
             h3 { "Planted copies" }
             (table(&["kind", "planted", "found", "recall"], &by_kind))
@@ -79,8 +81,8 @@ pub(super) fn counts(images: &Path, ingested: &Manifest, curated: Option<&Manife
 }
 
 /// Duplicate groups, the representative first.
-pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -> Result<Markup> {
-    let frame = scan(&curation.join(DUPLICATES_FILE))?.collect()?;
+pub(super) fn groups(folder: &Path, facts: &Value, pictures: &Pictures) -> Result<Markup> {
+    let frame = scan(&folder.join(DUPLICATES_FILE))?.collect()?;
     let (ids, groups) = (frame.column("image_id")?.u64()?, frame.column("group")?.u32()?);
     let (representatives, kinds) = (frame.column("representative")?.u64()?, frame.column("kind")?.str()?);
     let scores = frame.column("score")?.f32()?;
@@ -111,8 +113,8 @@ pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -
     }
     Ok(html! {
         p.dim {
-            (curated.facts["duplicate_groups"]) " groups, the largest of " (curated.facts["largest_group"])
-            " images. The first of each is kept; the others say by what evidence they are tied in, and its score."
+            (facts["duplicate_groups"]) " groups, the largest of " (facts["largest_group"])
+            " images. The first of each is kept; the others say by what evidence they are linked to it, and its score."
         }
         @if rows.is_empty() { p { "No duplicates." } }
         @for row in rows { (row) }
@@ -120,9 +122,9 @@ pub(super) fn groups(curation: &Path, curated: &Manifest, pictures: &Pictures) -
 }
 
 /// Pairs around the threshold, where judgement is hardest, and histograms of scores and of nearest neighbours.
-pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) -> Result<Markup> {
-    let frame = scan(&curation.join(PAIRS_FILE))?.filter(col("kind").neq(lit(CopyKind::Exact.code()))).collect()?;
-    let threshold = curated.facts["score_min"].as_f64().unwrap_or(0.5);
+pub(super) fn pairs(folder: &Path, facts: &Value, pictures: &Pictures) -> Result<Markup> {
+    let frame = scan(&folder.join(PAIRS_FILE))?.filter(col("kind").neq(lit(CopyKind::Exact.code()))).collect()?;
+    let threshold = facts["score_min"].as_f64().unwrap_or(0.5);
     let (a, b) = (frame.column("a")?.u64()?, frame.column("b")?.u64()?);
     let (scores, kinds) = (frame.column("score")?.f32()?, frame.column("kind")?.str()?);
     let (inliers, bits) = (frame.column("inliers")?.u32()?, frame.column("hash_distance_bits")?.u32()?);
@@ -137,19 +139,19 @@ pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) ->
     let mut shown = Vec::new();
     for row in order {
         let (Some(a), Some(b), Some(score)) = (a.get(row), b.get(row), scores.get(row)) else { continue };
-        let mut facts = vec![format!("score {score:.2}, {}", kinds.get(row).unwrap_or_default())];
-        facts.extend(inliers.get(row).map(|n| format!("{n} keypoints")));
-        facts.extend(bits.get(row).map(|n| format!("{n} bits apart")));
-        facts.extend(similarities.get(row).map(|s| format!("cosine {s:.2}")));
-        let verdict = if f64::from(score) >= threshold { "tied" } else { "not tied" };
-        shown.push(pictures.row(&[(ImageId(a), facts.join(", ")), (ImageId(b), verdict.to_owned())], 110)?);
+        let mut evidence = vec![format!("score {score:.2}, {}", kinds.get(row).unwrap_or_default())];
+        evidence.extend(inliers.get(row).map(|n| format!("{n} keypoints")));
+        evidence.extend(bits.get(row).map(|n| format!("{n} bits apart")));
+        evidence.extend(similarities.get(row).map(|s| format!("cosine {s:.2}")));
+        let verdict = if f64::from(score) >= threshold { "linked" } else { "not linked" };
+        shown.push(pictures.row(&[(ImageId(a), evidence.join(", ")), (ImageId(b), verdict.to_owned())], 110)?);
     }
     let mut by_score = vec![0f64; SCORE_BINS];
     for score in scores.iter().flatten() {
         by_score[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1.0;
     }
     let nearest: Vec<f64> =
-        curated.facts["neighbours"]["nearest"].as_array().into_iter().flatten().filter_map(|n| n.as_f64()).collect();
+        facts["neighbours"]["nearest"].as_array().into_iter().flatten().filter_map(|n| n.as_f64()).collect();
     let shares = |counts: Vec<f64>| -> Vec<f64> {
         let total = counts.iter().sum::<f64>().max(1.0);
         counts.into_iter().map(|count| count / total).collect()
@@ -157,7 +159,7 @@ pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) ->
     let labels = |bins: usize| (0..bins).map(|bin| format!("{:.2}", bin as f64 / bins as f64)).collect::<Vec<_>>();
     Ok(html! {
         p.dim {
-            "Pairs are tied from a score of " (threshold) " on. Shown are those nearest to it on either side; the bars count all
+            "Pairs are linked from a score of " (threshold) " on. Shown are those nearest to it on either side; the bars count all
              pairs with evidence but exact copies."
         }
         div.row { @for pair in shown { div { (pair) } } }
@@ -165,9 +167,9 @@ pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) ->
         @if !nearest.is_empty() {
             p.dim {
                 "Cosine of each image's nearest neighbour; from "
-                (format!("{:.2}", curated.facts["copy_similarity_min"].as_f64().unwrap_or(0.0)))
-                " on it is a candidate. Index: " (curated.facts["neighbours"]["index"].as_str().unwrap_or_default())
-                ", recall " (format!("{:.3}", curated.facts["neighbours"]["recall"].as_f64().unwrap_or(0.0))) "."
+                (format!("{:.2}", facts["copy_similarity_min"].as_f64().unwrap_or(0.0)))
+                " on it is a candidate. Index: " (facts["neighbours"]["index"].as_str().unwrap_or_default())
+                ", recall " (format!("{:.3}", facts["neighbours"]["recall"].as_f64().unwrap_or(0.0))) "."
             }
             (bar_chart("Images by nearest neighbour", &labels(nearest.len()), &[("images".to_owned(), shares(nearest))]))
         }
@@ -175,14 +177,14 @@ pub(super) fn pairs(curation: &Path, curated: &Manifest, pictures: &Pictures) ->
 }
 
 /// The images nearest to the centroids of the largest finest clusters.
-pub(super) fn montage(curation: &Path, pictures: &Pictures) -> Result<Markup> {
-    let largest = scan(&curation.join(CLUSTERS_FILE))?
+pub(super) fn montage(clusters: &Path, ranking: &Path, pictures: &Pictures) -> Result<Markup> {
+    let largest = scan(&clusters.join(CLUSTERS_FILE))?
         .group_by([col("cluster_level_1")])
         .agg([len().alias("count")])
         .sort(["count", "cluster_level_1"], SortMultipleOptions::default().with_order_descending_multi([true, false]))
         .limit(CLUSTERS_SHOWN as u32)
         .collect()?;
-    let nearest = scan(&curation.join(DECISIONS_FILE))?
+    let nearest = scan(&ranking.join(DECISIONS_FILE))?
         .filter(col("leaf_position").lt(lit(IMAGES_OF_A_CLUSTER as u32)))
         .sort(["leaf", "leaf_position"], SortMultipleOptions::default())
         .collect()?;
@@ -199,7 +201,7 @@ pub(super) fn montage(curation: &Path, pictures: &Pictures) -> Result<Markup> {
         rows.push((cluster.unwrap_or(0), count.unwrap_or(0), pictures.row(&images, 88)?));
     }
     Ok(html! {
-        p.dim { "The largest of the finest clusters, each by the images given away first." }
+        p.dim { "The largest of the finest clusters, each by the images that are taken first." }
         @for (cluster, count, row) in rows { p { "cluster " (cluster) ", " (count) " images" } (row) }
     })
 }

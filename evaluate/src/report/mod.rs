@@ -6,7 +6,9 @@ mod training;
 
 use crate::Result;
 use lapidary_pipeline::report::{card, page, table};
-use lapidary_pipeline::stage::{Layout, Outcome, digest_of_bytes, read_manifest, require_manifest, write_synced};
+use lapidary_pipeline::stage::{
+    CuratedManifests, Layout, Outcome, digest_of_bytes, read_curated, read_manifest, require_manifest, write_synced,
+};
 use lapidary_pipeline::{ImageStore, Pictures};
 use lapidary_schemas::Manifest;
 use maud::{Markup, html};
@@ -45,17 +47,15 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
     let images = layout.images(&subject.source);
     let ingested = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
     let folders = [
-        layout.curation(&subject.source),
         layout.subset(&subject.source, &subject.subset),
         layout.run(&subject.source, &subject.run),
         layout.eval(&subject.source, &subject.run, &subject.probe),
     ];
-    let [curated, cut, trained, measured] = folders.each_ref().map(|folder| read_manifest(folder).ok());
-    let manifests: Vec<&Manifest> =
-        [Some(&ingested), curated.as_ref(), cut.as_ref(), trained.as_ref(), measured.as_ref()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let curated = read_curated(layout, &subject.source).ok();
+    let [cut, trained, measured] = folders.each_ref().map(|folder| read_manifest(folder).ok());
+    let of_curation = curated.iter().flat_map(|curated| &curated.stages);
+    let after = [cut.as_ref(), trained.as_ref(), measured.as_ref()].into_iter().flatten();
+    let manifests: Vec<&Manifest> = std::iter::once(&ingested).chain(of_curation).chain(after).collect();
     let digests: Vec<&str> = manifests.iter().map(|m| m.digest.0.as_str()).collect();
     let key = digest_of_bytes(json!([env!("CARGO_PKG_VERSION"), VERSION, digests]).to_string().as_bytes());
     let mark = format!("<!-- made from {key} -->");
@@ -68,23 +68,27 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
     let pictures = Pictures::new(ImageStore::open(&images)?);
     let mut sections = vec![section("counts", "In and out", curation::counts(&images, &ingested, curated.as_ref())?)];
     if let Some(curated) = &curated {
-        let folder = &folders[0];
-        sections.push(section("duplicates", "Duplicate groups", curation::groups(folder, curated, &pictures)?));
-        sections.push(section("pairs", "Pairs and thresholds", curation::pairs(folder, curated, &pictures)?));
-        sections.push(section("clusters", "Clusters", curation::montage(folder, &pictures)?));
+        let (facts, source) = (&curated.facts, &subject.source);
+        let groups = curation::groups(&layout.groups(source), facts, &pictures)?;
+        sections.push(section("duplicates", "Duplicate groups", groups));
+        let pairs = curation::pairs(&layout.pairs(source), facts, &pictures)?;
+        sections.push(section("pairs", "Pairs and thresholds", pairs));
+        let ranking = layout.ranking(source);
+        let montage = curation::montage(&layout.clusters(source), &ranking, &pictures)?;
+        sections.push(section("clusters", "Clusters", montage));
         let classes: Vec<String> = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
-        sections.push(section("sizes", "Balance at every size", balance::curves(folder, &images, classes.len())?));
+        sections.push(section("sizes", "Balance at every size", balance::curves(&ranking, &images, classes.len())?));
     }
     if cut.is_some() {
         let classes = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
-        sections.push(section("balance", "Class balance", curation::balance(&images, &folders[1], classes)?));
+        sections.push(section("balance", "Class balance", curation::balance(&images, &folders[0], classes)?));
     }
     if let Some(trained) = &trained {
-        sections.push(section("training", "Pretraining", training::curves(&folders[2], trained)?));
+        sections.push(section("training", "Pretraining", training::curves(&folders[1], trained)?));
     }
     if let Some(measured) = &measured {
         sections.push(section("probes", "Probes", training::probes(measured)));
-        sections.push(section("attention", "Where the class token looks", training::attention(&folders[3])?));
+        sections.push(section("attention", "Where the class token looks", training::attention(&folders[2])?));
     }
     sections.push(section("lineage", "Lineage", lineage(&manifests)));
     let cards = headline(&ingested, curated.as_ref(), cut.as_ref(), measured.as_ref());
@@ -97,7 +101,7 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
 
 fn headline(
     ingested: &Manifest,
-    curated: Option<&Manifest>,
+    curated: Option<&CuratedManifests>,
     cut: Option<&Manifest>,
     measured: Option<&Manifest>,
 ) -> Markup {

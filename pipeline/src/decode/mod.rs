@@ -17,8 +17,8 @@ pub(crate) use jpeg::{decode_jpeg, is_jpeg};
 pub(crate) use profile::{has_foreign_profile, is_converted};
 pub use rule::DecodeRule;
 
-use crate::caught::caught;
 use crate::pixels::Raster;
+use crate::runtime::caught;
 use image::RgbImage;
 use lapidary_schemas::RejectReason;
 use turbojpeg::{PixelFormat, ScalingFactor};

@@ -1,7 +1,7 @@
 //! The inputs of a source as they were when it was ingested: a path and a stamp each, so that the next ingest can tell what
 //! is new, what has changed and what has gone.
 
-use crate::sources::{Entry, Listing, Place, Reject, image_id};
+use crate::ingest::sources::{Entry, Listing, Place, Reject, image_id};
 use crate::stage::{StageRun, TableWriter};
 use crate::{PipelineError, Result};
 use arrow::array::{FixedSizeBinaryArray, RecordBatch, StringArray};

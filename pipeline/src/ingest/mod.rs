@@ -7,16 +7,18 @@
 //! Peak memory is the listing (some 300 bytes an input), four chunks of 64 images (read, queued, taken and copied into
 //! columns) and the row group being written; beyond the listing it does not grow with the images.
 
+mod check;
 mod listing;
 mod previous;
 mod rejects;
+pub mod sources;
 
+pub use check::{Checked, check};
 pub use rejects::{refuse_too_many, write_rejects};
 
-use crate::check::check;
-use crate::fingerprint::phash;
+use crate::images::phash;
 use crate::images::{FinishedShard, ImageRow, ImageShards, ShardFacts};
-use crate::sources::{Entry, Fetcher, Listing, Reject, Source};
+use crate::ingest::sources::{Entry, Fetcher, Listing, Reject, Source};
 use crate::stage::{Opened, Outcome, Previous as OtherKey, Progress, StageRun, StageSpec, digest_of_bytes};
 use crate::{Layout, PipelineError, Result, interrupt};
 use crossbeam_channel::bounded;

@@ -6,9 +6,9 @@
 use super::listing::stamps;
 use super::rejects::read_rejects;
 use super::shards_of;
+use crate::images::ShardRows;
 use crate::images::bytes_column;
-use crate::shard_rows::ShardRows;
-use crate::sources::{Entry, Listing, Reject, image_id};
+use crate::ingest::sources::{Entry, Listing, Reject, image_id};
 use crate::stage::{StageRun, Table, column, read_table, rows_among};
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{

@@ -1,6 +1,6 @@
 //! The table of rejected inputs, and how many may be rejected.
 
-use crate::sources::Reject;
+use crate::ingest::sources::Reject;
 use crate::stage::{StageRun, TableWriter, column, read_table};
 use crate::{PipelineError, Result};
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};

@@ -5,6 +5,7 @@
 //! images are written down, and the same rows are drawn when they are read.
 
 mod limits;
+pub mod loader;
 mod reader;
 mod sample;
 mod sheet;
@@ -14,7 +15,7 @@ pub use reader::PlanReader;
 pub use sample::{Crop, Jitter, View, epoch_order, views_of_image};
 pub use sheet::{ShownView, show};
 
-use crate::image_store::{ImageInfo, ImageStore};
+use crate::images::{ImageInfo, ImageStore};
 use crate::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, TableWriter, column, read_table, require_manifest,
 };

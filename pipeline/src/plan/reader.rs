@@ -5,7 +5,7 @@
 
 use super::table::views_of_batch;
 use super::{View, epoch_order, subset_ids, views_of_image};
-use crate::image_store::{ImageInfo, ImageStore};
+use crate::images::{ImageInfo, ImageStore};
 use crate::stage::Table;
 use crate::{PipelineError, Result};
 use lapidary_schemas::config::ViewSpec;

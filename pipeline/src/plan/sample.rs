@@ -1,6 +1,6 @@
 //! Drawing the parameters of views, as torchvision's transforms draw them, each from its own keyed generator.
 
-use crate::image_store::ImageInfo;
+use crate::images::ImageInfo;
 use crate::random::{Purpose, Rng, RngExt, chance, keyed, uniform};
 use lapidary_schemas::ImageId;
 use lapidary_schemas::config::{BlurKind, Interpolation, ViewKind, ViewSpec};

@@ -4,7 +4,7 @@ use super::files::digest_of_bytes;
 use super::places::Places;
 use super::run::KeyRecord;
 use super::{Layout, read_manifest};
-use crate::sources::{check_name, path_of_text, text_of_path};
+use crate::ingest::sources::{check_name, path_of_text, text_of_path};
 use crate::{PipelineError, Result};
 use std::collections::BTreeMap;
 use std::path::Path;

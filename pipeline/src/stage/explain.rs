@@ -44,7 +44,7 @@ fn explain_image(layout: &Layout, source: &str, id: ImageId) -> Result<Value> {
             }
         }
     }
-    let decisions = layout.curation(source).join(DECISIONS_FILE);
+    let decisions = layout.ranking(source).join(DECISIONS_FILE);
     let mut named = vec![id];
     if decisions.is_file() {
         let mut ranked = 0;

@@ -57,9 +57,29 @@ impl Layout {
         self.out.join(source).join("duplicates")
     }
 
-    /// `OUT/SOURCE/curation`.
+    /// `OUT/SOURCE/curation`, which holds the four stages of a curation.
     pub fn curation(&self, source: &str) -> PathBuf {
         self.out.join(source).join("curation")
+    }
+
+    /// `OUT/SOURCE/curation/pairs`.
+    pub fn pairs(&self, source: &str) -> PathBuf {
+        self.curation(source).join("pairs")
+    }
+
+    /// `OUT/SOURCE/curation/groups`.
+    pub fn groups(&self, source: &str) -> PathBuf {
+        self.curation(source).join("groups")
+    }
+
+    /// `OUT/SOURCE/curation/clusters`.
+    pub fn clusters(&self, source: &str) -> PathBuf {
+        self.curation(source).join("clusters")
+    }
+
+    /// `OUT/SOURCE/curation/ranking`.
+    pub fn ranking(&self, source: &str) -> PathBuf {
+        self.curation(source).join("ranking")
     }
 
     /// `OUT/SOURCE/subsets/SIZE`.

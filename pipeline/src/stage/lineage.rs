@@ -1,7 +1,7 @@
 //! The chain as it lies on disk: which stages are there, and which are stale.
 
 use super::{FolderState, Layout, StageFolder, digest_of_file};
-use crate::sources::listing_digest_of_address;
+use crate::ingest::sources::listing_digest_of_address;
 use lapidary_schemas::{Digest, Manifest};
 use serde::Serialize;
 

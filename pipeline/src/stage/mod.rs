@@ -6,6 +6,7 @@
 //! inputs have grown or shrunk may take over what its folder holds: see [`StageRun::previous`].
 
 mod addresses;
+mod curation;
 mod differences;
 mod environment;
 mod explain;
@@ -26,6 +27,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use curation::{CuratedManifests, read_curated};
 pub(crate) use differences::flat;
 pub use environment::{environment, peak_memory_mib};
 pub use explain::explain;

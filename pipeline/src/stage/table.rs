@@ -5,7 +5,7 @@
 
 use super::fault::fault_point;
 use super::files::temporary_name;
-use crate::caught::caught;
+use crate::runtime::caught;
 use crate::{PipelineError, Result};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;

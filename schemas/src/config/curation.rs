@@ -1,4 +1,4 @@
-//! What `lapidary fingerprint` and `lapidary curate` are asked for.
+//! The configuration of `lapidary fingerprint` and `lapidary curate`.
 
 use crate::QualityIssue;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ impl Default for FingerprintConfig {
 pub enum Evidence {
     /// The same bytes.
     Exact,
-    /// Perceptual hashes, 64 and 256 bits, in every turn and mirror.
+    /// Perceptual hashes, 64 and 256 bits, under every dihedral transform.
     Hash,
     /// Embeddings.
     Embedding,
@@ -37,9 +37,9 @@ pub enum Evidence {
 pub enum Removal {
     /// All but one of each connected component.
     Components,
-    /// An image goes when one that stays ties to it; the largest are asked first (greedy leader).
+    /// An image goes when it is linked to one that stays; the largest are considered first (greedy leader).
     Leader,
-    /// An image goes when any that was asked before it ties to it, gone or not (SemDeDup's rule).
+    /// An image goes when it is linked to any that was considered before it, gone or not (SemDeDup's rule).
     Semdedup,
 }
 
@@ -124,7 +124,7 @@ pub struct CurateConfig {
     pub evidence: Vec<Evidence>,
     /// Two images are candidates when their 64-bit hashes differ in at most this many bits (0 to 63) ...
     pub hash_max_bits: u32,
-    /// ... or their 256-bit PDQ hashes in at most this many (0 to 63), in any turn and mirror.
+    /// ... or their 256-bit PDQ hashes in at most this many (0 to 63), under any dihedral transform.
     pub pdq_max_bits: u32,
     /// PDQ hashes of a lower quality (0 to 100) are not compared.
     pub pdq_quality_min: u8,
@@ -135,7 +135,7 @@ pub struct CurateConfig {
     /// Two images are copies when `n` keypoints lie where one affine map carries them, out of `v` that the other image could
     /// show, and `r sqrt(n / v)` times their likeness under the map is at least this; `r` counts the `n` by their rarity.
     pub local_support_min: f32,
-    /// The least score (0 to 1) of a pair that ties; 0.5 is where each kind of evidence reaches its own threshold.
+    /// The least score (0 to 1) of a pair that links its images; 0.5 is where each kind of evidence reaches its own threshold.
     pub score_min: f32,
     /// Which images of a group go.
     pub removal: Removal,
@@ -152,7 +152,7 @@ pub struct CurateConfig {
     pub background_weight: f32,
     /// Dimensions that embeddings are whitened to (PCA) before neighbours and clusters; 0 leaves them as they are.
     pub whiten_dim: usize,
-    /// Sources that must not be met again: probe and test sets, by the names they were ingested under. An image that is a copy
+    /// Sources whose images must not be kept: probe and test sets, by the names they were ingested under. An image that is a copy
     /// of one of theirs is not kept, nor is its group.
     pub against: Vec<String>,
     /// The least score of a pair with an image of those sources.

@@ -1,0 +1,161 @@
+//! Taking a fingerprint, from one decode.
+//!
+//! They are taken from the *working image*: a JPEG is decoded at the smallest scale that leaves [`WORKING_PIXELS`],
+//! luma is resized to about that many where it has more, and enlarged twofold where it is small. Copies of one image
+//! are worked on at much the same size, whatever size they come in.
+
+use super::keypoints::Extractor;
+use super::{Dihedral, LocalFeatures, PdqHashes, Quality, Thumbnail, is_same_colour, pdq, quality};
+use image::GrayImage;
+use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
+use lapidary_pipeline::{DecodeRule, Undecodable, check, decode_small_into, phash};
+
+/// Pixels of a working image.
+const WORKING_PIXELS: usize = 320 * 240;
+/// A working image may have so many times [`WORKING_PIXELS`] before it is resized.
+const SLACK: f32 = 1.3;
+/// What a JPEG is decoded to at least: one of 640 x 427 pixels is worked on at half its sides.
+const DECODED_PIXELS: usize = 60_000;
+/// An image with fewer pixels is enlarged twofold.
+const SMALL_PIXELS: usize = 100 * 100;
+
+/// What is kept of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fingerprint {
+    pub(crate) pdq: PdqHashes,
+    pub(crate) quality: Quality,
+    pub(crate) thumbnail: Thumbnail,
+    /// The mean level of red, green and blue.
+    pub(crate) mean_rgb: [u8; 3],
+    pub(crate) local: LocalFeatures,
+}
+
+impl Fingerprint {
+    /// How well the transformed thumbnail agrees with another's, -1 to 1. Of uniform images there is nothing to
+    /// correlate: they agree when their colours do.
+    pub(crate) fn correlation(&self, dihedral: Dihedral, other: &Self) -> f32 {
+        let of_colours = || if is_same_colour(self.mean_rgb, other.mean_rgb) { 1.0 } else { 0.0 };
+        self.thumbnail.correlation(dihedral, &other.thumbnail).unwrap_or_else(of_colours)
+    }
+}
+
+/// A fingerprint, and what else came to light on the way.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) print: Fingerprint,
+    /// The 64-bit hash.
+    pub(crate) phash: u64,
+    /// Pixels across and down of the image itself.
+    pub(crate) size: (u32, u32),
+}
+
+/// Takes fingerprints; its buffers are kept from image to image.
+#[derive(Debug, Default)]
+pub(crate) struct Fingerprinter {
+    raster: Raster,
+    resizer: Resizer,
+    extractor: Extractor,
+}
+
+impl Fingerprinter {
+    /// The fingerprint of an image, with at most `keypoints` keypoints; none at all when that is 0.
+    ///
+    /// # Errors
+    /// The reject reason, when it does not decode.
+    pub(crate) fn take(&mut self, bytes: &[u8], rule: DecodeRule, keypoints: usize) -> Result<Taken, Undecodable> {
+        let size = decode_small_into(bytes, rule, DECODED_PIXELS, &mut self.raster)?;
+        let luma = luma_of_raster(&self.raster);
+        let exact: Vec<f32> = self.raster.pixels().iter().map(|pixel| exact_luma(*pixel)).collect();
+        let local = if keypoints == 0 {
+            LocalFeatures::default()
+        } else {
+            let working = resized_to_work(&luma, &mut self.resizer);
+            self.extractor.extract(working.as_ref().unwrap_or(&luma), keypoints)
+        };
+        let print = Fingerprint {
+            pdq: pdq(&exact, self.raster.width() as usize),
+            quality: quality::measure(&self.raster, &luma, size, &mut self.resizer),
+            thumbnail: Thumbnail::of(&luma, &mut self.resizer),
+            mean_rgb: mean_rgb(&self.raster),
+            local,
+        };
+        Ok(Taken { print, phash: phash(&luma), size })
+    }
+
+    /// The hashes and the thumbnail of an image, from luma at the smallest scale that will do; nothing else is
+    /// measured.
+    ///
+    /// # Errors
+    /// The reject reason, when it does not decode.
+    pub(crate) fn take_hashes(&mut self, bytes: &[u8], rule: DecodeRule) -> Result<Taken, Undecodable> {
+        let checked = check(bytes, rule)?;
+        let luma = checked.luma;
+        let exact: Vec<f32> = luma.as_raw().iter().map(|value| f32::from(*value)).collect();
+        let thumbnail = Thumbnail::of(&luma, &mut self.resizer);
+        // Only uniform images are compared by colour.
+        let mut colour = [0; 3];
+        if thumbnail.is_uniform() {
+            decode_small_into(bytes, rule, DECODED_PIXELS, &mut self.raster)?;
+            colour = mean_rgb(&self.raster);
+        }
+        let print = Fingerprint {
+            pdq: pdq(&exact, luma.width() as usize),
+            quality: Quality::default(),
+            thumbnail,
+            mean_rgb: colour,
+            local: LocalFeatures::default(),
+        };
+        Ok(Taken { print, phash: phash(&luma), size: (checked.width, checked.height) })
+    }
+
+    /// The pixels of the image whose fingerprint was last taken, as they were decoded.
+    pub(crate) fn decoded(&self) -> &Raster {
+        &self.raster
+    }
+}
+
+/// The mean level of each channel.
+fn mean_rgb(raster: &Raster) -> [u8; 3] {
+    let mut sums = [0u64; 3];
+    for pixel in raster.pixels() {
+        sums.iter_mut().zip(channels(*pixel)).for_each(|(sum, level)| *sum += u64::from(level));
+    }
+    let count = raster.pixels().len().max(1) as u64;
+    sums.map(|sum| ((sum + count / 2) / count) as u8)
+}
+
+fn channels(pixel: u32) -> [u32; 3] {
+    [pixel & 0xff, pixel >> 8 & 0xff, pixel >> 16 & 0xff]
+}
+
+/// PDQ's luma, not rounded.
+fn exact_luma(pixel: u32) -> f32 {
+    let [r, g, b] = channels(pixel).map(|value| value as f32);
+    0.299 * r + 0.587 * g + 0.114 * b
+}
+
+fn luma_of_raster(raster: &Raster) -> GrayImage {
+    let values = raster.pixels().iter().map(|pixel| luma(channels(*pixel)) as u8).collect();
+    GrayImage::from_raw(raster.width(), raster.height(), values).expect("luma has a byte a pixel")
+}
+
+/// Luma at the size that keypoints are looked for; none when it has that size.
+fn resized_to_work(luma: &GrayImage, resizer: &mut Resizer) -> Option<GrayImage> {
+    let pixels = luma.as_raw().len();
+    let scale = if pixels < SMALL_PIXELS {
+        2.0
+    } else if pixels as f32 > SLACK * WORKING_PIXELS as f32 {
+        (WORKING_PIXELS as f32 / pixels as f32).sqrt()
+    } else {
+        return None;
+    };
+    let side = |length: u32| ((length as f32 * scale).round() as u32).max(1);
+    let (width, height) = (side(luma.width()), side(luma.height()));
+    let resized = resized(luma, (width, height), Filter::Bilinear, resizer);
+    Some(GrayImage::from_raw(width, height, resized).expect("luma has a byte a pixel"))
+}
+
+/// Luma at another size, row after row.
+pub(super) fn resized(luma: &GrayImage, size: (u32, u32), filter: Filter, resizer: &mut Resizer) -> Vec<u8> {
+    resizer.luma(luma.as_raw(), luma.dimensions(), size, filter).expect("luma has a byte a pixel")
+}

@@ -1,0 +1,139 @@
+//! The geometric fit of two images: the affine map that carries keypoints of one onto keypoints of the other.
+//!
+//! Each vote brings a whole similarity (rotation, scale, shift) with it, since keypoints have an orientation and a
+//! scale; the one that most votes agree with is taken up, matches are sought again under it, and an affine map is
+//! fitted to them by least squares, three times with a tighter tolerance (locally optimised RANSAC, Chum et al. 2003,
+//! without the randomness). Maps that shear or squeeze more than copies do are refused.
+
+use super::affine::{after_reflection, least_squares_affine, least_squares_similarity, similarity_of};
+use super::matching::{Grid, is_match, match_under};
+use super::{Affine, Proposal, Rarity};
+use crate::fingerprints::{Keypoint, LocalFeatures};
+use std::f32::consts::{PI, TAU};
+
+/// Distance within which votes agree with a similarity, as a share of the target's longer side.
+const AGREE_SHARE: f32 = 0.06;
+/// Tolerances of the rounds of matching, in pixels of the working image.
+const TOLERANCES_PX: [f32; 4] = [14.0, 8.0, 5.0, 3.5];
+/// Votes of a pair that are tried as similarities.
+const MAX_TRIALS: usize = 120;
+/// What a confirmed pair of images shares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fit {
+    /// Carries working pixels of `a` to those of `b`; with a negative determinant in a mirror.
+    pub(crate) map: Affine,
+    /// Pairs of keypoints that the map carries onto each other.
+    pub(crate) inliers: usize,
+    /// Keypoints of `a` that the map carries into `b` at a scale that `b` can show, and the reverse.
+    pub(crate) visible: (usize, usize),
+    /// The sum over inliers of how rare they are: 1 for what no third image has, less for what many have.
+    pub(crate) rare: f32,
+}
+
+impl Fit {
+    /// `r sqrt(n / v)` for `n` inliers of `v` visible keypoints, the fewer of the two images', `r` being the inliers by
+    /// their rarity: many keypoints agree, few that could have do not, and not in every other image as well. A sign or
+    /// sticker that two photographs share has many inliers, but they are few of those in sight.
+    pub(crate) fn support(&self) -> f32 {
+        self.rare * (self.inliers as f32 / self.visible_keypoints().max(1) as f32).sqrt()
+    }
+
+    /// Keypoints in sight, of the image that has fewer.
+    pub(crate) fn visible_keypoints(&self) -> usize {
+        self.visible.0.min(self.visible.1).max(self.inliers)
+    }
+}
+
+/// The map with the most inliers between the images of a proposal, or none.
+pub(crate) fn confirm(features: &[&LocalFeatures], proposal: &Proposal, rarity: &Rarity) -> Option<Fit> {
+    let (a, b) = (features[proposal.a], features[proposal.b]);
+    let fits = [false, true].map(|mirrored| {
+        let votes: Vec<(usize, usize)> = proposal
+            .votes
+            .iter()
+            .filter(|vote| vote.2 == mirrored)
+            .map(|vote| (vote.0 as usize, vote.1 as usize))
+            .collect();
+        let (mut fit, matches) = fit(a, b, &votes, mirrored)?;
+        let weight = |m: &(usize, usize)| rarity.weight(proposal.a, m.0).min(rarity.weight(proposal.b, m.1));
+        fit.rare = matches.iter().map(weight).sum();
+        Some(fit)
+    });
+    fits.into_iter().flatten().max_by_key(|fit| fit.inliers)
+}
+
+/// A keypoint as the mirrored image has it.
+fn reflected(keypoint: &Keypoint, width: f32) -> Keypoint {
+    Keypoint { x: width - 1.0 - keypoint.x, angle: (PI - keypoint.angle).rem_euclid(TAU), ..*keypoint }
+}
+
+type Matches = Vec<(usize, usize)>;
+
+fn fit(a: &LocalFeatures, b: &LocalFeatures, votes: &[(usize, usize)], mirrored: bool) -> Option<(Fit, Matches)> {
+    if votes.len() < 2 {
+        return None;
+    }
+    let sources: Vec<Keypoint> =
+        a.keypoints.iter().map(|k| if mirrored { reflected(k, a.width) } else { *k }).collect();
+    let similarity = best_similarity(&sources, b, votes)?;
+    let grid = Grid::new(b);
+    let mut map = similarity;
+    let mut matches = Vec::new();
+    for tolerance in TOLERANCES_PX {
+        matches = match_under(&map, &sources, a, b, &grid, tolerance, mirrored);
+        if matches.len() < 3 {
+            return None;
+        }
+        // Few matches do not bear six numbers.
+        let fitted = if matches.len() >= 6 {
+            least_squares_affine(&sources, b, &matches)
+        } else {
+            least_squares_similarity(&sources, b, &matches)
+        };
+        map = fitted.filter(Affine::is_plausible)?;
+    }
+    let visible = (visible(&map, &sources, b), visible(&map.inverse(), &b.keypoints, a));
+    let map = if mirrored { after_reflection(&map, a.width) } else { map };
+    Some((Fit { map, inliers: matches.len(), visible, rare: 0.0 }, matches))
+}
+
+/// The similarity of the vote that most other votes agree with; at least one must.
+fn best_similarity(sources: &[Keypoint], b: &LocalFeatures, votes: &[(usize, usize)]) -> Option<Affine> {
+    let tolerance = AGREE_SHARE * b.width.max(b.height);
+    let step = votes.len().div_ceil(MAX_TRIALS);
+    let mut best: Option<(usize, Affine)> = None;
+    for (i, j) in votes.iter().step_by(step) {
+        let map = similarity_of(&sources[*i], &b.keypoints[*j]);
+        if !map.is_plausible() {
+            continue;
+        }
+        let (scale, angle) = (map.scales().0, map.0[3].atan2(map.0[0]));
+        let mut agreeing = 0;
+        let mut last = usize::MAX;
+        for (k, l) in votes {
+            // Votes are sorted: a keypoint counts once.
+            if *k != last && is_match(&map, scale, angle, &sources[*k], &b.keypoints[*l], tolerance) {
+                agreeing += 1;
+                last = *k;
+            }
+        }
+        if agreeing >= 2 && best.as_ref().is_none_or(|(most, _)| agreeing > *most) {
+            best = Some((agreeing, map));
+        }
+    }
+    best.map(|(_, map)| map)
+}
+
+/// How many keypoints a map carries into an image at a scale that it can show.
+fn visible(map: &Affine, keypoints: &[Keypoint], into: &LocalFeatures) -> usize {
+    let scale = map.determinant().abs().sqrt();
+    let largest = into.width.min(into.height) / 6.0;
+    let is_visible = |k: &&Keypoint| {
+        let (x, y) = map.apply(k.x, k.y);
+        let sigma = k.sigma * scale;
+        let margin = 2.0 * sigma;
+        (x > margin && y > margin && x < into.width - margin && y < into.height - margin)
+            && (1.8..largest).contains(&sigma)
+    };
+    keypoints.iter().filter(is_visible).count()
+}

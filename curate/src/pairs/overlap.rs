@@ -1,0 +1,100 @@
+//! Whether two images look alike where a map lays one over the other.
+//!
+//! Keypoints can agree by a texture, a sign or a letter that two images share. What they show elsewhere separates
+//! copies from such pairs: the thumbnail of `a` is carried over that of `b`, brightness and contrast are fitted to what
+//! most of the overlap says, and the share of the overlap that then agrees is counted. Text and stickers cost a copy
+//! what they cover.
+
+use super::Affine;
+use crate::fingerprints::{LocalFeatures, Thumbnail};
+
+/// What two thumbnails say of a map.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Overlap {
+    /// The part of `b` that `a` covers, 0 to 1.
+    pub(crate) covered: f32,
+    /// The part of `a` that `b` covers, 0 to 1.
+    pub(crate) covered_back: f32,
+    /// The part of the overlap that agrees, 0 to 1.
+    pub(crate) agreement: f32,
+    /// Pearson's correlation over the part that agrees.
+    pub(crate) correlation: f32,
+}
+
+impl Overlap {
+    /// 0 to 1: agreement times correlation.
+    pub(crate) fn likeness(&self) -> f32 {
+        self.agreement * self.correlation.max(0.0)
+    }
+}
+
+/// Pixels of the overlap below which nothing can be said.
+const MIN_PIXELS: usize = 24;
+/// Rounds of fitting brightness and contrast to the pixels that agree.
+const ROUNDS: usize = 6;
+/// A pixel agrees within this many grey levels, or within this share of the spread of `b`.
+const LEVELS: f32 = 10.0;
+const SPREAD_SHARE: f32 = 0.5;
+
+/// Lays thumbnail `a` over `b` by a map of working pixels.
+pub(crate) fn overlap(
+    a: (&Thumbnail, &LocalFeatures),
+    b: (&Thumbnail, &LocalFeatures),
+    map: &Affine,
+) -> Option<Overlap> {
+    let back = map.inverse();
+    let side = Thumbnail::SIDE as f32;
+    let mut pixels: Vec<(f32, f32)> = Vec::with_capacity(Thumbnail::SIDE * Thumbnail::SIDE);
+    for (at, value) in b.0.0.iter().enumerate() {
+        let (column, row) = (at % Thumbnail::SIDE, at / Thumbnail::SIDE);
+        let working = |i: usize, length: f32| (i as f32 + 0.5) / side * length - 0.5;
+        let (x, y) = back.apply(working(column, b.1.width), working(row, b.1.height));
+        let thumb = |v: f32, length: f32| (v + 0.5) / length * side - 0.5;
+        if let Some(of_a) = a.0.sample(thumb(x, a.1.width), thumb(y, a.1.height)) {
+            pixels.push((of_a, f32::from(*value)));
+        }
+    }
+    if pixels.len() < MIN_PIXELS {
+        return None;
+    }
+    let covered = pixels.len() as f32 / (side * side);
+    let areas = (b.1.width * b.1.height) / (a.1.width * a.1.height).max(1.0);
+    let covered_back = (covered * areas / map.determinant().abs().max(1e-6)).min(1.0);
+    let mut agreeing = vec![true; pixels.len()];
+    let tolerance = (SPREAD_SHARE * moments(&pixels, &agreeing).2.sqrt()).max(LEVELS);
+    let mut agreement = 0.0;
+    for _ in 0..ROUNDS {
+        let (x, y, _, xx, xy) = moments(&pixels, &agreeing);
+        // A copy's contrast may be anything but reversed.
+        let gain = if xx > 1.0 { (xy / xx).clamp(0.2, 5.0) } else { 1.0 };
+        let mut residuals: Vec<f32> = pixels.iter().map(|(a, b)| ((a - x) * gain - (b - y)).abs()).collect();
+        for (agrees, residual) in agreeing.iter_mut().zip(&residuals) {
+            *agrees = *residual <= tolerance;
+        }
+        // Where too little agrees to fit to, the better half is fitted to.
+        let count = agreeing.iter().filter(|agrees| **agrees).count();
+        agreement = count as f32 / pixels.len() as f32;
+        if 2 * count < pixels.len() {
+            let middle = residuals.len() / 2;
+            let bound = *residuals.select_nth_unstable_by(middle, f32::total_cmp).1;
+            for (agrees, (a, b)) in agreeing.iter_mut().zip(&pixels) {
+                *agrees = ((a - x) * gain - (b - y)).abs() <= bound;
+            }
+        }
+    }
+    let (_, _, yy, xx, xy) = moments(&pixels, &agreeing);
+    let correlation = if xx > 1.0 && yy > 1.0 { xy / (xx * yy).sqrt() } else { 0.0 };
+    Some(Overlap { covered, covered_back, agreement, correlation })
+}
+
+/// Means of both, variance of the second and the first, and their covariance, over the chosen pixels.
+fn moments(pixels: &[(f32, f32)], chosen: &[bool]) -> (f32, f32, f32, f32, f32) {
+    let of = || pixels.iter().zip(chosen).filter(|(_, chosen)| **chosen).map(|(pixel, _)| pixel);
+    let count = of().count().max(1) as f32;
+    let (x, y) = (of().map(|p| p.0).sum::<f32>() / count, of().map(|p| p.1).sum::<f32>() / count);
+    let (mut xx, mut yy, mut xy) = (0f32, 0f32, 0f32);
+    for (a, b) in of() {
+        (xx, yy, xy) = (xx + (a - x).powi(2), yy + (b - y).powi(2), xy + (a - x) * (b - y));
+    }
+    (x, y, yy / count, xx / count, xy / count)
+}
