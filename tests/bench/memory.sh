@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Peak memory and time of a hybrid step of ViT-S/16 (2 x 224 px, 8 x 96 px, batch 8) on the CPU: as it is, with blocks computed
+# Peak memory and time of a hybrid step of ViT-S/16 (2 x 224 px, 8 x 96 px, batch 4) on the CPU: as it is, with blocks computed
 # again in the backward pass, with the batch in four parts, and both. Its last line is a JSON object of ratios to the first.
 set -euo pipefail
 lapidary=$(realpath "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-knobs=(--preset coco-vits16 --out "$work/out" --quiet --set pretrain.batch=8 --set "pretrain.steps=${STEPS:-5}" --set plan.epochs=1)
+knobs=(--preset coco-vits16 --out "$work/out" --quiet --set pretrain.batch=4 --set "pretrain.steps=${STEPS:-5}" --set plan.epochs=1)
 "$lapidary" draw "$work/pile" > /dev/null
 for verb in "ingest --data $work/pile" fingerprint embed curate "cut --size 100" plan; do
   "$lapidary" $verb "${knobs[@]}" > /dev/null

@@ -1,7 +1,7 @@
 //! Training that cannot be or goes wrong: plans that do not fit, numbers that are not finite, files that a kill has left.
 
 use crate::kill::kill_when;
-use crate::run::{DRAWN, TINY, curated, facts, refusal, say, text, tiny};
+use crate::run::{DRAWN, TINY, curated, facts, lapidary, refusal, say, text, tiny};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -195,4 +195,40 @@ fn a_probe_that_cannot_be_says_why() {
     assert!(code == 1 && error.contains("probe `lopsided`") && error.contains("of one class"), "{error}");
     let (code, error) = eval("eval.knn_temperature=0.0");
     assert!(code == 2 && error.contains("eval.knn_temperature"), "{error}");
+}
+
+#[test]
+fn a_run_that_collapses_stops_with_the_reason_where_that_is_asked_for_and_goes_on_where_it_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    curated(&out, "120");
+    tiny(&out, &["plan", "--set", "plan.epochs=6"]);
+    let run = |on_collapse: &'static str| {
+        let mut arguments = vec!["pretrain", "--device", "cpu", "--run", "r", "--out", text(&out)];
+        arguments.extend(["--on-collapse", on_collapse]);
+        arguments.extend(TINY);
+        for key in [
+            "pretrain.steps=40",
+            "pretrain.health_steps=2",
+            "objective.kind=dino",
+            "objective.targets=centre",
+            // A teacher this soft is uniform whatever it sees.
+            "objective.teacher_temperature=1.0",
+            "objective.teacher_temperature_start=1.0",
+        ] {
+            arguments.extend(["--set", key]);
+        }
+        let output = lapidary(&arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = run("stop");
+    assert!(code == Some(1) && told.contains("collapsed to uniform since step"), "{code:?}: {told}");
+    assert!(told.contains("objective.teacher_temperature") && told.contains("--on-collapse warn"), "{told}");
+    let stopped = lines(&unfinished(&out)).len();
+    assert!(stopped < 40, "{stopped} steps");
+    let (code, told) = run("warn");
+    assert!(code == Some(0), "{code:?}: {told}");
+    let steps: Vec<u64> =
+        lines(&out.join("pile/runs/r")).iter().map(|line| line["step"].as_u64().expect("a step")).collect();
+    assert_eq!(steps, (0..40).collect::<Vec<_>>(), "it resumes after step {stopped}");
 }
