@@ -17,6 +17,7 @@ mod golden_curation;
 mod golden_sources;
 mod increments;
 mod kill;
+mod lookalikes;
 mod makefile;
 mod plans;
 mod refusals;

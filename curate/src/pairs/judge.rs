@@ -2,15 +2,32 @@
 //!
 //! What hashes and embeddings propose must agree as thumbnails, what keypoints propose must look alike under their map.
 //! Each check has a score from 0 to 1 that is 0.5 at its threshold; a pair's score joins the two as independent
-//! evidence.
+//! evidence. Keypoints speak against a pair as well: where both images have many in sight of each other and few of them fit
+//! (two pages on one letterhead), neither thumbnails nor those few count. Images with hardly a keypoint (gradients, blank
+//! pages) have thumbnails that are alike whatever their colours, so that they must have one mean colour.
 
 use super::Pair;
 use super::overlap::overlap;
 use crate::fingerprints::ImageSet;
 use lapidary_schemas::CopyKind;
-use lapidary_schemas::config::CurateConfig;
+use lapidary_schemas::config::{CurateConfig, Evidence};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+
+/// Shares of keypoints that fit: below the first a pair is no copy, from the second on keypoints say nothing against it. Of the
+/// keypoints in sight, in the image that has fewer: of 460 planted copies of COCO images the least was 0.247.
+const FIT_SHARE: [f32; 2] = [0.16, 0.24];
+/// The same of all keypoints, for what hashes and embeddings propose, which are of whole images: copies have 0.35 and more,
+/// pages on one letterhead 0.15, receipts of one shop 0.23 (tests/bench/lookalikes.py).
+const WHOLE_FIT_SHARE: [f32; 2] = [0.22, 0.34];
+/// Of fewer keypoints no share is taken.
+const COUNTED_MIN: usize = 20;
+/// With so many keypoints in both images, that no map carries one onto the other speaks against a pair.
+const FITLESS_MIN: usize = 40;
+/// Images with at most so many keypoints are smooth: nothing but colour and slow changes of light.
+const SMOOTH_MAX: usize = 4;
+/// Levels of a channel by which the mean colours of smooth copies differ at most.
+const SMOOTH_LEVELS_APART_MAX: u8 = 16;
 
 /// Below its threshold, the score of thumbnails falls to 0 over this much correlation.
 const CORRELATION_SLOPE: f32 = 0.3;
@@ -35,11 +52,46 @@ fn judge(pair: &mut Pair, set: ImageSet<'_>, config: &CurateConfig) {
         let support = fit.support() * under_map.map_or(0.0, |under_map| under_map.likeness());
         support / (support + config.local_support_min)
     });
+    let (global, local) = (global * whole_images_agree(pair, set, config), local * what_is_in_sight_agrees(pair));
     pair.score = 1.0 - (1.0 - global) * (1.0 - local);
     // What hash or embedding proposed and the thumbnails do not bear out is not their evidence.
     if local > global {
         pair.kind = CopyKind::Local;
     }
+}
+
+/// How far keypoints and colours let pass what is proposed of whole images: 1 when they say nothing against it, 0 when they say
+/// that it is no copy.
+fn whole_images_agree(pair: &Pair, set: ImageSet<'_>, config: &CurateConfig) -> f32 {
+    if colours_differ(pair, set) {
+        return 0.0;
+    }
+    let count = |image: usize| set.prints[image].local.keypoints.len();
+    let fewer = count(pair.a).min(count(pair.b));
+    match pair.fit {
+        Some(fit) => agrees(fit.inliers, fewer, WHOLE_FIT_SHARE),
+        None if config.evidence.contains(&Evidence::Local) && fewer >= FITLESS_MIN => 0.0,
+        None => 1.0,
+    }
+}
+
+/// How far the keypoints in sight of each other let local evidence pass.
+fn what_is_in_sight_agrees(pair: &Pair) -> f32 {
+    pair.fit.map_or(1.0, |fit| agrees(fit.inliers, fit.visible.0.min(fit.visible.1), FIT_SHARE))
+}
+
+fn agrees(inliers: usize, of: usize, [none, all]: [f32; 2]) -> f32 {
+    if of < COUNTED_MIN {
+        return 1.0;
+    }
+    ((inliers as f32 / of as f32 - none) / (all - none)).clamp(0.0, 1.0)
+}
+
+/// Whether both images are smooth and of other colours.
+fn colours_differ(pair: &Pair, set: ImageSet<'_>) -> bool {
+    let [a, b] = [pair.a, pair.b].map(|image| &set.prints[image]);
+    let is_smooth = a.local.keypoints.len().max(b.local.keypoints.len()) <= SMOOTH_MAX;
+    is_smooth && a.mean_rgb.iter().zip(b.mean_rgb).any(|(a, b)| a.abs_diff(b) > SMOOTH_LEVELS_APART_MAX)
 }
 
 fn correlation_score(correlation: f32, least: f32) -> f32 {
@@ -61,5 +113,15 @@ mod tests {
         assert_eq!(correlation_score(1.0, 0.9), 1.0);
         assert!(correlation_score(0.89, 0.9) < 0.5 && correlation_score(0.95, 0.9) > 0.5);
         assert_eq!(correlation_score(0.2, 0.9), 0.0);
+    }
+
+    #[test]
+    fn many_keypoints_in_sight_of_which_few_fit_speak_against_a_pair() {
+        assert_eq!(agrees(22, 141, FIT_SHARE), 0.0, "two letters on one letterhead");
+        assert_eq!(agrees(24, 97, FIT_SHARE), 1.0, "the least of a planted copy");
+        assert!((0.3..0.7).contains(&agrees(20, 100, FIT_SHARE)));
+        assert_eq!(agrees(32, 147, WHOLE_FIT_SHARE), 0.0, "two receipts of one shop");
+        assert_eq!(agrees(50, 141, WHOLE_FIT_SHARE), 1.0, "a copy that was blurred");
+        assert_eq!(agrees(0, 19, WHOLE_FIT_SHARE), 1.0, "few keypoints say nothing");
     }
 }
