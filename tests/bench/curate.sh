@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Copy detection beside fastdup and imagededup on planted copies of the COCO images of LAPIDARY_DATA, their speed, curation
-# at a million embeddings, and balance. Its last line is a JSON object. EACH copies of each kind (20), SEED (0).
-# PARTS chooses: copies, time, increments, scale, balance.
+# at a million embeddings, and balance; images that only look alike. Its last line is a JSON object. EACH copies of each kind (20),
+# SEED (0). PARTS chooses: copies, lookalikes, time, increments, scale, balance.
 set -euo pipefail
 lapidary=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 data=${LAPIDARY_DATA:-$here/../../../shared/data}
 [ -d "$data/coco" ] || { echo "skipped: no images under $data (set LAPIDARY_DATA)"; exit 0; }
 data=$(realpath "$data")
-parts=${PARTS:-copies time increments scale balance}
+parts=${PARTS:-copies lookalikes time increments scale balance}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cache=$HOME/.cache/lapidary
@@ -18,14 +18,17 @@ venv() { # venv NAME PINS: makes ~/.cache/lapidary/NAME unless it has these
   fi
 }
 venv bench-venv "pillow==11.3.0 imagehash==4.3.2 pyarrow==21.0.0 numpy==2.2.6 scipy==1.15.3"
-venv bench-fastdup "fastdup==2.54 faiss-cpu==1.12.0 numpy==1.26.4"
 plain=$cache/bench-venv/bin/python
+has() { [[ " $parts " == *" $1 "* ]]; }
+if has copies || has time || has scale; then
+  venv bench-fastdup "fastdup==2.54 faiss-cpu==1.12.0 numpy==1.26.4"
+fi
 fastdup=$cache/bench-fastdup/bin/python
-if [ -z "${LAPIDARY_IMAGEDEDUP_VENV:-}" ]; then
+if { has copies || has time; } && [ -z "${LAPIDARY_IMAGEDEDUP_VENV:-}" ]; then
   venv bench-imagededup "imagededup==0.3.3.post2 torch==2.9.1 torchvision==0.24.1"
   LAPIDARY_IMAGEDEDUP_VENV=$cache/bench-imagededup
 fi
-imagededup=$LAPIDARY_IMAGEDEDUP_VENV/bin/python
+imagededup=${LAPIDARY_IMAGEDEDUP_VENV:-$cache/bench-imagededup}/bin/python
 field() { python3 -c "import json,sys; v=json.loads(sys.stdin.readlines()[-1])
 for k in '$1'.split('.'): v=v[k]
 print(v)"; }
@@ -35,7 +38,6 @@ find_copies() { # find_copies IMAGES EVIDENCE TRUTH: prints the manifest
   rm -rf "$work/out"
   "$lapidary" duplicates "$1" --name bench --out "$work/out" --set "curate.evidence=$2" --set "curate.truth=$3" --json --quiet
 }
-has() { [[ " $parts " == *" $1 "* ]]; }
 all='["exact", "hash", "embedding", "local"]'
 
 if has copies; then
@@ -64,6 +66,24 @@ for name in ("micro_ap", "recall_at_99"):
     print(f"  {name:<12}" + "".join(f"{score[name]:>12.4f}" for score in tools.values()))
 for kind in ours["recall_by_kind"]:
     print(f"  {kind:<12}" + "".join(f"{score['recall_by_kind'][kind]:>12.2f}" for score in tools.values()))
+PY
+fi
+
+if has lookalikes; then
+  "$plain" "$here/lookalikes.py" "$work/lookalikes" --each "${LOOKALIKES:-30}" --seed "${SEED:-0}"
+  rm -rf "$work/out"
+  "$lapidary" duplicates "$work/lookalikes/images" --name bench --out "$work/out" --json --quiet > /dev/null
+  "$plain" - "$work" >> "$facts" <<'PY'
+import collections, glob, json, os, sys
+import pyarrow.parquet
+work = sys.argv[1]
+kind = lambda path: os.path.basename(path).split("_")[0]
+drawn = collections.Counter(map(kind, os.listdir(f"{work}/lookalikes/images")))
+table = pyarrow.parquet.read_table(f"{work}/out/bench/duplicates/pairs.parquet", columns=["path_a", "path_b", "score"]).to_pylist()
+wrong = {path for row in table if row["score"] >= 0.5 for path in (row["path_a"], row["path_b"])}
+by_kind = collections.Counter(map(kind, wrong))
+print("lookalikes in a group: " + ", ".join(f"{k} {by_kind[k]} of {n}" for k, n in sorted(drawn.items())), file=sys.stderr)
+print(json.dumps({"lookalikes_wrong": len(wrong), "lookalikes_of": sum(drawn.values())}))
 PY
 fi
 
