@@ -18,6 +18,7 @@ mod golden_sources;
 mod increments;
 mod kill;
 mod makefile;
+mod own_embeddings;
 mod plans;
 mod refusals;
 mod run;
