@@ -214,7 +214,7 @@ fn value_of(text: &str) -> (&str, &str) {
 
 /// A part of a header for an error message.
 fn shown(text: &str) -> String {
-    text.chars().take(60).flat_map(char::escape_debug).collect()
+    text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
