@@ -286,9 +286,10 @@ mod tests {
         assert!(of("[('a', '<f4'), ('b', '<f4')]", "False", "(3, 2)").contains("[('a', '<f4')"));
         assert!(of("'<f4'", "True", "(3, 2)").contains("Fortran order"));
         assert!(of("'<f4'", "0", "(3, 2)").contains("`fortran_order` is 0"));
-        for shape in ["(6,)", "(1, 3, 2)", "()", "(-3, 2)", "(3, 2", "3, 2", "(3, 99999999999999999999)"] {
+        for shape in ["(6,)", "(1, 3, 2)", "()", "(-3, 2)", "(3, 2", "3", "(3, 99999999999999999999)"] {
             assert!(of("'<f4'", "False", shape).contains("shape"), "{shape}");
         }
+        assert!(of("'<f4'", "False", "3, 2").contains("a key without quotes"));
         assert!(of("'<f4'", "False", "(6, 0)").contains("have 0 values"));
         assert!(of("'<f4'", "False", "(0, 70000)").contains("have 70000 values"));
         // Too many values to count, to hold, and one too many and too few.
