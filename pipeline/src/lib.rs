@@ -20,7 +20,10 @@ pub mod upkeep;
 pub use decode::{
     DecodeRule, Decoded, MAX_SIDE_PX, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into,
 };
-pub use embed::{Descriptor, Encoder, WEIGHTS_FILES, describe, embed, encoder_name, weights_file};
+pub use embed::{
+    Descriptor, Encoder, Npy, VectorFile, WEIGHTS_FILES, describe, embed, embed_from, encoder_name, said_of_vectors,
+    weights_file,
+};
 pub use error::{PipelineError, Result};
 pub use images::{
     Annotation, Fetched, ImageInfo, ImageRow, ImageShards, ImageStore, Notes, Pictures, ShardRows, bytes_column,

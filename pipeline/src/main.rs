@@ -6,7 +6,10 @@ use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::plan::PlanReader;
 use lapidary_pipeline::sources::LayoutChoice;
 use lapidary_pipeline::stage::{Current, Outcome, StageState, StageStatus, require_manifest, status};
-use lapidary_pipeline::{Descriptor, ImageStore, PipelineError, decode_into, draw, embed, ingest, plan, sources};
+use lapidary_pipeline::{
+    Descriptor, ImageStore, PipelineError, VectorFile, decode_into, draw, embed, embed_from, ingest, plan,
+    said_of_vectors, sources,
+};
 use lapidary_schemas::ImageId;
 use serde_json::json;
 use std::ffi::OsString;
@@ -45,7 +48,7 @@ enum Verb {
         #[arg(long)]
         rebuild: bool,
     },
-    /// Turn images into embeddings, with the built-in descriptor or a run's checkpoint
+    /// Turn images into embeddings, with the built-in descriptor or a run's checkpoint, or take those made elsewhere
     Embed {
         /// `descriptor`, a run's name, or a file or folder of weights [default: embed.encoder]
         #[arg(long)]
@@ -53,6 +56,15 @@ enum Verb {
         /// cpu, cuda, cuda:N or auto, for a checkpoint
         #[arg(long, default_value = "auto")]
         device: String,
+        /// Take vectors made elsewhere: a Parquet table with `image_id` or `path` and `embedding`, or an .npy matrix
+        #[arg(long, value_name = "FILE", conflicts_with = "encoder")]
+        from: Option<PathBuf>,
+        /// Which image each row of an .npy matrix is of: a Parquet table with `image_id` or `path`
+        #[arg(long, value_name = "FILE", requires = "from")]
+        ids: Option<PathBuf>,
+        /// What the encoder of these vectors is called [default: the file's stem and digits of its digest]
+        #[arg(long, value_name = "NAME", requires = "from")]
+        encoder_name: Option<String>,
     },
     /// Write every augmentation of every epoch down
     Plan {
@@ -207,7 +219,10 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
             }
             announce(common, "ingest", &folder, outcome, manifest.as_ref());
         }
-        Verb::Embed { encoder, device: _ } => {
+        Verb::Embed { from: Some(from), ids, encoder_name, .. } => {
+            run_embed_from(common, &VectorFile { from, ids, encoder_name })?;
+        }
+        Verb::Embed { encoder, .. } => {
             let mut config = common.resolve()?;
             if let Some(encoder) = encoder {
                 config.embed.encoder = encoder;
@@ -256,6 +271,18 @@ fn embed_arguments(encoder: &str) -> Vec<OsString> {
         arguments.extend(["--encoder".into(), encoder.into()]);
     }
     arguments
+}
+
+/// Takes vectors made elsewhere as a source's embeddings.
+fn run_embed_from(common: &CommonArgs, file: &VectorFile) -> Result<(), Failure> {
+    common.resolve()?;
+    let source = common.source()?;
+    let (outcome, folder, manifest) = embed_from(&common.layout(), &source, file, common.dry_run)?;
+    announce(common, "embed", &folder, outcome, manifest.as_ref());
+    if let Some(manifest) = manifest.filter(|_| !common.json && outcome == Outcome::Ran) {
+        println!("{:>8}  {}", "", said_of_vectors(&manifest));
+    }
+    Ok(())
 }
 
 fn run_draw(common: &CommonArgs, folder: &std::path::Path, probe: bool) -> Result<(), Failure> {

@@ -29,6 +29,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "manifest" => texts(manifests()),
         "safetensors" => checkpoints(),
         "weights" => weights(),
+        "npy" => matrices(),
         "truth_csv" => texts(vec![
             "path,copy_of,kind\nb.jpg,a.jpg,crop\nx.jpg,,broken\n".to_owned(),
             "path,copy_of,kind\r\n\"c, d.jpg\",\"the \"\"best\"\"\n.jpg\",flip\r\na.jpg,b.jpg,exact".to_owned(),
@@ -169,6 +170,32 @@ fn weights() -> Vec<Vec<u8>> {
     let files = cases.iter().filter(|path| path.is_dir()).flat_map(|case| list(case));
     let is_weights = |path: &PathBuf| path.extension().is_some_and(|extension| extension != "json");
     files.filter(is_weights).map(|path| std::fs::read(path).expect("reads")).collect()
+}
+
+/// Matrices as NumPy writes them, and some that must be refused.
+fn matrices() -> Vec<Vec<u8>> {
+    let matrix = |version: u8, descr: &str, fortran: &str, shape: &str, value_bytes: usize| {
+        let mut header = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
+        while !(header.len() + 11).is_multiple_of(64) {
+            header.push(' ');
+        }
+        header.push('\n');
+        let mut bytes = b"\x93NUMPY".to_vec();
+        bytes.extend([version, 0]);
+        let length = (header.len() as u32).to_le_bytes();
+        bytes.extend(&length[..if version == 1 { 2 } else { 4 }]);
+        bytes.extend(header.as_bytes());
+        bytes.extend((0..12 * value_bytes).map(|i| (i * 37) as u8));
+        bytes
+    };
+    vec![
+        matrix(1, "<f4", "False", "(3, 4)", 4),
+        matrix(2, "<f2", "False", "(4, 3)", 2),
+        matrix(1, "<f8", "False", "(12, 1)", 8),
+        matrix(1, ">f4", "False", "(3, 4)", 4),
+        matrix(1, "<f4", "True", "(3, 4)", 4),
+        matrix(3, "<f4", "False", "(3, 4)", 4),
+    ]
 }
 
 fn configurations() -> Vec<String> {

@@ -7,7 +7,7 @@ use lapidary_curate::{Truth, score_csv};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::sources::{Fetcher, Options, open_source};
 use lapidary_pipeline::stage::{digest_of_bytes, read_manifest};
-use lapidary_pipeline::{DecodeRule, check, cli, decode, decode_small_into};
+use lapidary_pipeline::{DecodeRule, Npy, check, cli, decode, decode_small_into};
 use lapidary_schemas::config::{IccProfiles, ModelConfig};
 use lapidary_train::{Checkpoint, weights as foreign};
 use std::fs;
@@ -30,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("manifest", manifest),
     ("safetensors", safetensors),
     ("weights", weights),
+    ("npy", npy),
     ("truth_csv", truth_csv),
     ("pairs_csv", pairs_csv),
     ("config_toml", config_toml),
@@ -121,6 +122,16 @@ pub fn weights(bytes: &[u8]) {
         }
         let smaller = ModelConfig { image_px: weights.model.patch_px, ..weights.model.clone() };
         foreign::fit(&weights, &smaller).expect("a network of its own shape");
+    }
+}
+
+/// Bytes as a matrix of vectors.
+pub fn npy(bytes: &[u8]) {
+    let folder = Scratch::new(&[]);
+    folder.write("vectors.npy", bytes);
+    if let Ok(npy) = Npy::open(&folder.path().join("vectors.npy")) {
+        let values = npy.read(0, usize::MAX).expect("its length was checked");
+        assert_eq!(values.len() as u64, npy.rows() * npy.dim() as u64);
     }
 }
 

@@ -153,7 +153,7 @@ fn ambiguous(source: &str, name: &str, matches: &[(String, Found)]) -> PipelineE
 }
 
 /// Id, path in the source and id in the source of every image, without the bytes beside them.
-pub(super) fn each_image(images: &Path, visit: &mut dyn FnMut(ImageId, &str, Option<&str>)) -> Result<()> {
+pub(crate) fn each_image(images: &Path, visit: &mut dyn FnMut(ImageId, &str, Option<&str>)) -> Result<()> {
     for shard in Layout::shards(images)? {
         let format = |e: &dyn std::fmt::Display| PipelineError::format(&shard, e);
         let file = File::open(&shard).map_err(PipelineError::io("open", &shard))?;

@@ -40,6 +40,7 @@ pub use layout::{Current, Layout};
 pub use lineage::{StageState, StageStatus, ancestor, status};
 pub(crate) use manifest::is_sealed;
 pub use manifest::{manifest_from_json, read_manifest, require_manifest};
+pub(crate) use matches::each_image;
 pub use places::short_key;
 pub use progress::Progress;
 pub(crate) use recover::remove_stage;
