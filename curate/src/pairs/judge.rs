@@ -8,7 +8,7 @@
 
 use super::Pair;
 use super::overlap::overlap;
-use crate::fingerprints::ImageSet;
+use crate::fingerprints::{Fingerprint, ImageSet};
 use lapidary_schemas::CopyKind;
 use lapidary_schemas::config::{CurateConfig, Evidence};
 use rayon::prelude::*;
@@ -35,24 +35,23 @@ const CORRELATION_SLOPE: f32 = 0.3;
 /// Scores all pairs by what has been found so far.
 pub(super) fn judge_all(found: &mut BTreeMap<(usize, usize), Pair>, set: ImageSet<'_>, config: &CurateConfig) {
     let pairs: Vec<&mut Pair> = found.values_mut().filter(|pair| pair.kind != CopyKind::Exact).collect();
-    pairs.into_par_iter().for_each(|pair| judge(pair, set, config));
+    pairs.into_par_iter().for_each(|pair| judge(pair, &set.prints[pair.a], &set.prints[pair.b], config));
 }
 
-/// Checks what was proposed and scores it.
-fn judge(pair: &mut Pair, set: ImageSet<'_>, config: &CurateConfig) {
+/// Checks what was proposed of two images and scores it.
+fn judge(pair: &mut Pair, a: &Fingerprint, b: &Fingerprint, config: &CurateConfig) {
     let global = pair.dihedral.map_or(0.0, |dihedral| {
-        let correlation = set.prints[pair.a].correlation(dihedral, &set.prints[pair.b]);
+        let correlation = a.correlation(dihedral, b);
         pair.correlation = Some(correlation);
         correlation_score(correlation, config.correlation_min)
     });
     let local = pair.fit.map_or(0.0, |fit| {
-        let (a, b) = (&set.prints[pair.a], &set.prints[pair.b]);
         let under_map = overlap((&a.thumbnail, &a.local), (&b.thumbnail, &b.local), &fit.map);
         pair.overlap = under_map;
         let support = fit.support() * under_map.map_or(0.0, |under_map| under_map.likeness());
         support / (support + config.local_support_min)
     });
-    let (global, local) = (global * whole_images_agree(pair, set, config), local * what_is_in_sight_agrees(pair));
+    let (global, local) = (global * whole_images_agree(pair, a, b, config), local * what_is_in_sight_agrees(pair));
     pair.score = 1.0 - (1.0 - global) * (1.0 - local);
     // What hash or embedding proposed and the thumbnails do not bear out is not their evidence.
     if local > global {
@@ -62,12 +61,11 @@ fn judge(pair: &mut Pair, set: ImageSet<'_>, config: &CurateConfig) {
 
 /// How far keypoints and colours let pass what is proposed of whole images: 1 when they say nothing against it, 0 when they say
 /// that it is no copy.
-fn whole_images_agree(pair: &Pair, set: ImageSet<'_>, config: &CurateConfig) -> f32 {
-    if colours_differ(pair, set) {
+fn whole_images_agree(pair: &Pair, a: &Fingerprint, b: &Fingerprint, config: &CurateConfig) -> f32 {
+    if colours_differ(a, b) {
         return 0.0;
     }
-    let count = |image: usize| set.prints[image].local.keypoints.len();
-    let fewer = count(pair.a).min(count(pair.b));
+    let fewer = a.local.keypoints.len().min(b.local.keypoints.len());
     match pair.fit {
         Some(fit) => agrees(fit.inliers, fewer, WHOLE_FIT_SHARE),
         None if config.evidence.contains(&Evidence::Local) && fewer >= FITLESS_MIN => 0.0,
@@ -88,8 +86,7 @@ fn agrees(inliers: usize, of: usize, [none, all]: [f32; 2]) -> f32 {
 }
 
 /// Whether both images are smooth and of other colours.
-fn colours_differ(pair: &Pair, set: ImageSet<'_>) -> bool {
-    let [a, b] = [pair.a, pair.b].map(|image| &set.prints[image]);
+fn colours_differ(a: &Fingerprint, b: &Fingerprint) -> bool {
     let is_smooth = a.local.keypoints.len().max(b.local.keypoints.len()) <= SMOOTH_MAX;
     is_smooth && a.mean_rgb.iter().zip(b.mean_rgb).any(|(a, b)| a.abs_diff(b) > SMOOTH_LEVELS_APART_MAX)
 }
