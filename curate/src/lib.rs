@@ -7,6 +7,7 @@
 //!
 //! | room | in | out |
 //! |---|---|---|
+//! | `memory` | a budget | what is held, what lies in scratch files, sorted runs |
 //! | `input` | `images`, `embeddings` | images by id, vectors row for row, whitening |
 //! | `fingerprints` | images | hashes, thumbnails, quality, keypoints |
 //! | `pairs` | fingerprints, vectors | pairs with evidence, scored |
@@ -24,6 +25,7 @@ mod explain;
 mod fingerprints;
 mod groups;
 mod input;
+mod memory;
 mod pairs;
 mod ranking;
 mod stages;

@@ -19,6 +19,7 @@ mod increments;
 mod kill;
 mod lookalikes;
 mod makefile;
+mod memory;
 mod own_embeddings;
 mod plans;
 mod refusals;

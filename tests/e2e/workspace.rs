@@ -51,8 +51,19 @@ fn only_those_who_may_know_a_library_know_it() {
 }
 
 /// The rooms of `curate`, in the order in which images pass through them; each may import those above it.
-const ROOMS: [&str; 10] =
-    ["input", "fingerprints", "pairs", "groups", "clusters", "ranking", "subset", "truth", "stages", "explain"];
+const ROOMS: [&str; 11] = [
+    "memory",
+    "input",
+    "fingerprints",
+    "pairs",
+    "groups",
+    "clusters",
+    "ranking",
+    "subset",
+    "truth",
+    "stages",
+    "explain",
+];
 
 /// All sources below a folder.
 fn sources_below(folder: &Path) -> Vec<PathBuf> {

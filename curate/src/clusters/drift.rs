@@ -93,6 +93,7 @@ mod tests {
             assignment: (0..161).map(|point| point / 4).collect(),
             distances: distances.chain([0.0]).collect(),
             centroids: Vectors { dim: 1, values: [&means[..], &[0.5]].concat() },
+            fitted: Default::default(),
         };
         assert_eq!(Spread::left_out(&finest).images, 161);
         let added = Spread::of(draws.iter().zip(&means).map(|(of, mean)| (of[4] - mean).abs()));

@@ -11,6 +11,7 @@ use crate::input::Vectors;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::random::{Purpose, Rng, SliceRandom, keyed};
 use lapidary_schemas::config::CurateConfig;
+use serde::Serialize;
 
 /// A level of the tree.
 #[derive(Debug, Clone)]
@@ -21,6 +22,25 @@ pub struct Level {
     pub assignment: Vec<u32>,
     /// Each point's L2 distance to its cluster's centroid.
     pub distances: Vec<f32>,
+    /// What the centroids were fitted on.
+    pub fitted: Fitted,
+}
+
+/// The points that k-means moved centroids by, a sample of a level's or all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Fitted {
+    /// How many they were.
+    pub points: usize,
+    /// Their mean squared distance to the nearest centroid, before the last update.
+    pub mean_squared_distance: f64,
+}
+
+impl Level {
+    /// The mean squared distance of all points to their centroids: what [`Fitted`] has, of the whole.
+    pub fn mean_squared_distance(&self) -> f64 {
+        let sum: f64 = self.distances.iter().map(|distance| f64::from(*distance).powi(2)).sum();
+        sum / self.distances.len().max(1) as f64
+    }
 }
 
 /// Clusters vectors level by level, the finest first; clusters that end up empty are left out.
@@ -63,7 +83,7 @@ fn level_sizes(points: usize, config: &CurateConfig) -> Result<Vec<usize>> {
 }
 
 fn cluster_level(points: &Vectors, k: usize, config: &CurateConfig, seed: u64, number: u64) -> Result<Level> {
-    let mut centroids = kmeans(points, k, config, keyed(seed, Purpose::Centroids, number, 0))?;
+    let (mut centroids, mut fitted) = kmeans(points, k, config, keyed(seed, Purpose::Centroids, number, 0))?;
     let share = if config.resample_points > 0 { config.resample_points } else { points.len() / k / 2 };
     let share = share.min(config.kmeans_max_points);
     if share > 1 {
@@ -74,18 +94,18 @@ fn cluster_level(points: &Vectors, k: usize, config: &CurateConfig, seed: u64, n
                 break;
             }
             let rng = keyed(seed, Purpose::Centroids, number, round);
-            centroids = kmeans(&points.select(&sample), k, config, rng)?;
+            (centroids, fitted) = kmeans(&points.select(&sample), k, config, rng)?;
         }
     }
     let (assignment, distances) = assign(points, &centroids)?;
-    Ok(without_empty(centroids, assignment, distances))
+    Ok(Level { fitted, ..without_empty(centroids, assignment, distances) })
 }
 
 /// k-means on at most `curate.kmeans_max_points` points a cluster, drawn at random, from as many of them as there are
 /// clusters.
-fn kmeans(points: &Vectors, k: usize, config: &CurateConfig, mut rng: impl Rng) -> Result<Vectors> {
+fn kmeans(points: &Vectors, k: usize, config: &CurateConfig, mut rng: impl Rng) -> Result<(Vectors, Fitted)> {
     if k >= points.len() {
-        return Ok(points.clone());
+        return Ok((points.clone(), Fitted { points: points.len(), mean_squared_distance: 0.0 }));
     }
     let most = k.saturating_mul(config.kmeans_max_points.max(1)).min(points.len());
     let mut drawn: Vec<usize> = (0..points.len()).collect();
@@ -97,7 +117,9 @@ fn kmeans(points: &Vectors, k: usize, config: &CurateConfig, mut rng: impl Rng) 
     } else {
         None
     };
-    Ok(lloyd(sample.as_ref().unwrap_or(points), first, config.kmeans_iterations, &mut rng)?.centroids)
+    let found = lloyd(sample.as_ref().unwrap_or(points), first, config.kmeans_iterations, &mut rng)?;
+    let sum = found.objectives.last().copied().unwrap_or_default();
+    Ok((found.centroids, Fitted { points: most, mean_squared_distance: sum / most.max(1) as f64 }))
 }
 
 /// The `share` points of each cluster that are nearest to its centroid, by index.
@@ -125,7 +147,7 @@ fn without_empty(centroids: Vectors, mut assignment: Vec<u32>, distances: Vec<f3
     }
     assignment.iter_mut().for_each(|cluster| *cluster = renumbered[*cluster as usize]);
     let kept: Vec<usize> = used.iter().map(|cluster| *cluster as usize).collect();
-    Level { centroids: centroids.select(&kept), assignment, distances }
+    Level { centroids: centroids.select(&kept), assignment, distances, fitted: Fitted::default() }
 }
 
 #[cfg(test)]

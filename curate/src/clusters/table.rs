@@ -1,6 +1,7 @@
 //! The tables of clusters and of their centroids.
 
 use super::Level;
+use super::hierarchy::Fitted;
 use crate::Result;
 use crate::input::columns::{f32s, u32s, u64s, write_table};
 use crate::input::{Image, Vectors};
@@ -102,7 +103,7 @@ pub(super) fn read_levels(folder: &Path) -> Result<Vec<Level>> {
             let pairs = assignment.iter().enumerate();
             pairs.map(|(i, parent)| distance(below.centroids.row(i), centroids.row(*parent as usize))).collect()
         });
-        levels.push(Level { centroids, assignment, distances });
+        levels.push(Level { centroids, assignment, distances, fitted: Fitted::default() });
     }
     Ok(levels)
 }

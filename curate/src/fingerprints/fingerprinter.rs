@@ -5,7 +5,9 @@
 //! are worked on at much the same size, whatever size they come in.
 
 use super::keypoints::Extractor;
-use super::{Dihedral, LocalFeatures, PdqHashes, Quality, Thumbnail, is_same_colour, pdq, quality};
+use super::{
+    Dihedral, Keypoint, LocalFeatures, PdqHashes, Quality, Signature, Thumbnail, is_same_colour, pdq, quality,
+};
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
 use lapidary_pipeline::{DecodeRule, Undecodable, check, decode_small_into, phash};
@@ -20,7 +22,7 @@ const DECODED_PIXELS: usize = 60_000;
 const SMALL_PIXELS: usize = 100 * 100;
 
 /// What is kept of an image.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Fingerprint {
     pub(crate) pdq: PdqHashes,
     pub(crate) quality: Quality,
@@ -31,6 +33,13 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_keypoints = self.local.keypoints.capacity() * size_of::<Keypoint>();
+        let of_signatures = self.local.signatures.capacity() * size_of::<Signature>();
+        size_of::<Self>() + self.thumbnail.0.capacity() + of_keypoints + of_signatures
+    }
+
     /// How well the transformed thumbnail agrees with another's, -1 to 1. Of uniform images there is nothing to
     /// correlate: they agree when their colours do.
     pub(crate) fn correlation(&self, dihedral: Dihedral, other: &Self) -> f32 {

@@ -11,7 +11,9 @@ mod keypoints;
 mod pdq;
 mod pool;
 mod quality;
+mod record;
 mod stage;
+mod store;
 mod table;
 mod thumbnail;
 
@@ -23,5 +25,6 @@ pub use pdq::{Pdq, PdqHashes, pdq};
 pub(crate) use pool::{ImageSet, Pool, PoolFolders, dropped_for, issues_of};
 pub use quality::{Quality, usual_sizes};
 pub use stage::fingerprint;
+pub(crate) use store::{Prints, PrintsWriter};
 pub(crate) use table::read_measures;
 pub(crate) use thumbnail::Thumbnail;

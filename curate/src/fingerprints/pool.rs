@@ -1,8 +1,9 @@
 //! What is curated: a source's images, with their fingerprints and embeddings, row for row.
 
-use super::table::read_fingerprints;
-use super::{Fingerprint, Quality, usual_sizes};
+use super::table::{read_fingerprints, read_measures};
+use super::{Prints, Quality, usual_sizes};
 use crate::input::{IMAGES_MAX, Image, Vectors, read_embeddings, read_images, refuse_more_than};
+use crate::memory::Memory;
 use crate::{CurateError, Result};
 use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_schemas::config::QualityConfig;
@@ -77,11 +78,11 @@ impl PoolFolders {
     ///
     /// # Errors
     /// When they do not belong together.
-    pub(crate) fn read(&self, quality: &QualityConfig) -> Result<Pool> {
+    pub(crate) fn read(&self, quality: &QualityConfig, memory: &Memory) -> Result<Pool> {
         let images = read_images(&self.images)?;
-        let prints = read_fingerprints(&self.fingerprints, &images)?;
+        let prints = read_fingerprints(&self.fingerprints, &images, memory)?;
         let vectors = self.read_vectors(&images)?;
-        let measures: Vec<Quality> = prints.iter().map(|print| print.quality).collect();
+        let measures = read_measures(&self.fingerprints, &images)?;
         let issues = issues_of(&images, &measures, quality);
         Ok(Pool { images, prints, issues, vectors })
     }
@@ -103,15 +104,15 @@ impl PoolFolders {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImageSet<'a> {
     pub(crate) images: &'a [Image],
-    pub(crate) prints: &'a [Fingerprint],
+    pub(crate) prints: &'a Prints,
     pub(crate) vectors: Option<&'a Vectors>,
 }
 
 /// Images, fingerprints and embeddings, row for row.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) images: Vec<Image>,
-    pub(crate) prints: Vec<Fingerprint>,
+    pub(crate) prints: Prints,
     /// What is wrong with each image by itself, or beside the others of its source.
     pub(crate) issues: Vec<Vec<QualityIssue>>,
     pub(crate) vectors: Vectors,
@@ -129,7 +130,7 @@ impl Pool {
         let kept: Vec<usize> = (0..stays.len()).filter(|index| stays[*index]).collect();
         self.vectors.retain(&kept);
         retain_rows(&mut self.images, &stays);
-        retain_rows(&mut self.prints, &stays);
+        self.prints.retain(&stays);
         retain_rows(&mut self.issues, &stays);
     }
 
@@ -137,7 +138,7 @@ impl Pool {
     ///
     /// # Errors
     /// When their embeddings have another length, or all are too many.
-    pub(crate) fn append(&mut self, other: Self) -> Result<()> {
+    pub(crate) fn append(mut self, other: Self, memory: &Memory) -> Result<Self> {
         if other.vectors.dim != self.vectors.dim {
             let (theirs, ours) = (other.vectors.dim, self.vectors.dim);
             return Err(CurateError::Mismatch(format!("embeddings of {theirs} values beside {ours}")));
@@ -145,9 +146,9 @@ impl Pool {
         refuse_more_than(IMAGES_MAX, self.images.len() + other.images.len())?;
         self.images.extend(other.images);
         self.issues.extend(other.issues);
-        self.prints.extend(other.prints);
+        self.prints = self.prints.followed_by(other.prints, memory)?;
         self.vectors.values.extend(other.vectors.values);
-        Ok(())
+        Ok(self)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The table of fingerprints: to Arrow and back.
 
-use super::{Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Quality, Signature, Thumbnail};
+use super::{
+    Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Prints, PrintsWriter, Quality, Signature, Thumbnail,
+};
 use crate::input::{Alignment, Image};
+use crate::memory::Memory;
 use crate::{CurateError, Result};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float32Array, RecordBatch, UInt8Array, UInt16Array,
@@ -17,9 +20,6 @@ const BATCH: usize = 1024;
 /// Bytes of a keypoint and of a signature.
 pub(super) const KEYPOINT_BYTES: usize = 8;
 const SIGNATURE_BYTES: usize = 32;
-
-/// The fingerprints of a source's images, in their order.
-pub(crate) type FingerprintTable = Vec<Fingerprint>;
 
 /// A batch of the table.
 pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Result<RecordBatch> {
@@ -65,8 +65,8 @@ pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Resul
 ///
 /// # Errors
 /// [`crate::CurateError::Mismatch`] when an image has none.
-pub(crate) fn read_fingerprints(folder: &Path, images: &[Image]) -> Result<FingerprintTable> {
-    let mut prints: Vec<(usize, Fingerprint)> = Vec::with_capacity(images.len());
+pub(crate) fn read_fingerprints(folder: &Path, images: &[Image], memory: &Memory) -> Result<Prints> {
+    let mut prints = PrintsWriter::new(memory);
     let mut alignment = Alignment::new(images, "fingerprint");
     for shard in Layout::shards(folder)? {
         let table = Table::open(&shard, &[], BATCH)?;
@@ -77,16 +77,15 @@ pub(crate) fn read_fingerprints(folder: &Path, images: &[Image]) -> Result<Finge
         for batch in table {
             let batch = batch?;
             for (id, print) in column::<UInt64Array>(&batch, "image_id")?.values().iter().zip(read_batch(&batch)?) {
-                prints.push((alignment.index_of(*id)?, print));
+                prints.push(alignment.index_of(*id)?, print)?;
             }
         }
     }
     alignment.require_all()?;
-    prints.sort_unstable_by_key(|(place, _)| *place);
-    Ok(prints.into_iter().map(|(_, print)| print).collect())
+    prints.finish()
 }
 
-fn read_batch(batch: &RecordBatch) -> Result<FingerprintTable> {
+fn read_batch(batch: &RecordBatch) -> Result<Vec<Fingerprint>> {
     let mut prints = Vec::with_capacity(batch.num_rows());
     let (pdq, pdq_quality): (&FixedSizeBinaryArray, &UInt8Array) =
         (column(batch, "pdq")?, column(batch, "pdq_quality")?);

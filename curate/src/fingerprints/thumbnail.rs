@@ -9,7 +9,7 @@ use lapidary_pipeline::pixels::{Filter, Resizer};
 const SIDE: usize = Thumbnail::SIDE;
 
 /// 32 x 32 luma values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Thumbnail(pub(crate) Vec<u8>);
 
 impl Thumbnail {

@@ -2,7 +2,7 @@
 
 use super::{Pair, read_pairs};
 use crate::Result;
-use crate::fingerprints::Fingerprint;
+use crate::fingerprints::Prints;
 use crate::input::Image;
 use crate::input::columns::{LIMITS, batches, f32s, texts, u64s, write_batches};
 use arrow::array::{Array, Float32Array, StringArray, UInt64Array};
@@ -29,11 +29,11 @@ impl Compared {
     /// The images of a search, of which those from `references_from` on are references.
     pub(crate) fn new(
         images: Vec<Image>,
-        prints: &[Fingerprint],
+        prints: &Prints,
         references: Vec<(usize, String)>,
         references_from: usize,
     ) -> Self {
-        let sizes = prints.iter().map(|print| (print.local.width, print.local.height)).collect();
+        let sizes = prints.briefs().iter().map(|brief| brief.size).collect();
         Self { images, sizes, references, references_from }
     }
 
@@ -96,12 +96,12 @@ impl Compared {
         Ok(found)
     }
 
-    /// Reads the pairs of the same folder, sorted by images.
+    /// Reads the pairs of the same folder with at least that score, sorted by images.
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub(crate) fn read_pairs(&self, folder: &Path) -> Result<Vec<Pair>> {
+    pub(crate) fn read_pairs(&self, folder: &Path, score_min: f32) -> Result<Vec<Pair>> {
         let index_of: HashMap<u64, usize> = self.images.iter().enumerate().map(|(i, image)| (image.id.0, i)).collect();
-        read_pairs(folder, &index_of)
+        read_pairs(folder, &index_of, score_min)
     }
 }

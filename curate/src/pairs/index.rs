@@ -1,11 +1,13 @@
 //! Nearest neighbours by cosine, through FAISS: exact for small sets, an inverted file for large ones, a graph beyond.
 //!
-//! Up to `curate.flat_max_images` the search is exact; up to `curate.inverted_max_images` an inverted file is searched
-//! (lists of about 256 images, 8 looked at for each query, themselves found through a graph, so that a query costs much
-//! the same however many images there are); above it an HNSW graph over the images (32 neighbours a node). What an
-//! approximate index misses is measured against an exact search on a sample of the images.
+//! Up to `curate.flat_max_images` the search is exact; above it an inverted file is searched (lists of about 256 images,
+//! 8 looked at for each query, themselves found through a graph, so that a query costs much the same however many images
+//! there are). It holds the vectors as they are up to `curate.inverted_max_images`, if they fit its share of memory; else
+//! 8 bits a value, and where those do not fit either, 64 bytes a vector (product quantisation, Jegou et al. 2011). What
+//! quantised vectors find is ranked again by the vectors themselves. What an approximate index misses is measured against
+//! an exact search on a sample of the images.
 
-use crate::input::Vectors;
+use crate::input::{Vectors, dot};
 use crate::{CurateError, Result};
 use faiss::index::IndexImpl;
 use faiss::index::autotune::ParameterSpace;
@@ -26,6 +28,14 @@ const TRAINED_A_LIST: usize = 20;
 /// Queries and neighbours that recall is measured on.
 const RECALL_QUERIES: usize = 100;
 const RECALL_NEIGHBOURS: usize = 10;
+/// Vectors that are added at a time.
+const ADDED: usize = 1 << 16;
+/// Fewer vectors than this do not train a product quantiser of 256 centroids a part.
+const PRODUCT_QUANTISED_MIN: usize = 10_000;
+/// Parts that a product quantiser cuts a vector into at most, a byte each.
+const PARTS_MAX: usize = 64;
+/// How much less than it is a quantised cosine may come out: a range is searched so much wider.
+const QUANTISED_MARGIN: f32 = 0.02;
 /// Neighbours in the background that a score is normalised by: SSCD's ranks 0 to 2.
 const BACKGROUND_NEIGHBOURS: usize = 3;
 
@@ -34,6 +44,8 @@ pub struct Neighbours<'a> {
     pub(super) vectors: &'a Vectors,
     index: IndexImpl,
     name: &'static str,
+    /// Whether it gives the cosines of the vectors themselves.
+    is_exact: bool,
     /// Which vector each of the index is; none where it is gone since the index was written.
     labels: Vec<Option<u32>>,
     /// What is taken off the similarities of each vector before they are held against a threshold.
@@ -46,17 +58,27 @@ impl<'a> Neighbours<'a> {
     /// # Errors
     /// When FAISS refuses.
     pub fn new(vectors: &'a Vectors, config: &CurateConfig) -> Result<Self> {
+        Self::within(vectors, config, usize::MAX)
+    }
+
+    /// The same, in an index of at most so many bytes, if there is one.
+    ///
+    /// # Errors
+    /// When FAISS refuses.
+    pub(crate) fn within(vectors: &'a Vectors, config: &CurateConfig, bytes: usize) -> Result<Self> {
         let count = vectors.len();
-        let dim = vectors.dim as u32;
-        let name = name_for(count, config);
-        let mut index = match name {
-            "flat" => index_factory(dim, "Flat", MetricType::InnerProduct),
-            "inverted" => inverted_file(vectors),
-            _ => index_factory(dim, "HNSW32,Flat", MetricType::InnerProduct),
+        let kind = Kind::of(count, vectors.dim, config, bytes);
+        let mut index = match kind {
+            Kind::Flat => index_factory(vectors.dim as u32, "Flat", MetricType::InnerProduct),
+            Kind::Inverted(code) => inverted_file(vectors, code),
         }
         .map_err(CurateError::faiss("making an index"))?;
-        index.add(&vectors.values).map_err(CurateError::faiss("adding embeddings"))?;
-        Ok(Self { vectors, index, name, labels: (0..count as u32).map(Some).collect(), offsets: vec![0.0; count] })
+        for rows in vectors.values.chunks(ADDED * vectors.dim.max(1)) {
+            interrupt::check()?;
+            index.add(rows).map_err(CurateError::faiss("adding embeddings"))?;
+        }
+        let labels = (0..count as u32).map(Some).collect();
+        Ok(Self { vectors, index, name: kind.name(), is_exact: kind.is_exact(), labels, offsets: vec![0.0; count] })
     }
 
     /// Resumes from an index that was written; `labels` says which vector each of its own is. The vectors that it lacks
@@ -75,7 +97,7 @@ impl<'a> Neighbours<'a> {
         let lacking: Vec<usize> = (0..vectors.len()).filter(|vector| !is_there[*vector]).collect();
         index.add(&vectors.select(&lacking).values).map_err(CurateError::faiss("adding embeddings"))?;
         labels.extend(lacking.iter().map(|vector| Some(*vector as u32)));
-        Ok(Self { vectors, index, name: "restored", labels, offsets: vec![0.0; vectors.len()] })
+        Ok(Self { vectors, index, name: "restored", is_exact: false, labels, offsets: vec![0.0; vectors.len()] })
     }
 
     /// Normalises scores by a background of images that are copies of none of the vectors: what a vector has in common
@@ -115,7 +137,7 @@ impl<'a> Neighbours<'a> {
         write_index(&self.index, path.to_string_lossy()).map_err(CurateError::faiss("writing an index"))
     }
 
-    /// `flat`, `inverted`, `hnsw`, or `restored` for one that was read from a file.
+    /// `flat`, `inverted`, `inverted-8bit`, `inverted-pq`, or `restored` for one that was read from a file.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -125,13 +147,21 @@ impl<'a> Neighbours<'a> {
     /// # Errors
     /// When FAISS refuses.
     pub fn of(&mut self, queries: &[f32], k: usize) -> Result<Vec<Vec<(usize, f32)>>> {
-        let k = k.min(self.labels.len()).max(1);
+        let wanted = k.min(self.labels.len()).max(1);
+        // What is ranked again is taken from twice as many.
+        let k = if self.is_exact { wanted } else { (2 * wanted).min(self.labels.len()) };
         let found = self.index.search(queries, k).map_err(CurateError::faiss("searching"))?;
-        let rows = found.labels.chunks(k).zip(found.distances.chunks(k));
-        let row = |(labels, similarities): (&[faiss::Idx], &[f32])| {
+        let rows = found.labels.par_chunks(k).zip(found.distances.par_chunks(k));
+        let row = |(labels, similarities): (&[faiss::Idx], &[f32])| -> Vec<(usize, f32)> {
             labels.iter().zip(similarities).filter_map(|(label, near)| Some((self.vector(*label)?, *near))).collect()
         };
-        Ok(rows.map(row).collect())
+        let rows = rows.map(row).zip(queries.par_chunks(self.vectors.dim));
+        let ranked = rows.map(|(row, query)| {
+            let mut row = self.ranked_again(query, row);
+            row.truncate(wanted);
+            row
+        });
+        Ok(ranked.collect())
     }
 
     /// All vectors whose cosine with a query is more than `least`, in the order of their indices.
@@ -139,17 +169,29 @@ impl<'a> Neighbours<'a> {
     /// # Errors
     /// When FAISS refuses.
     pub fn above(&mut self, queries: &[f32], least: f32) -> Result<Vec<Vec<(usize, f32)>>> {
-        let found = self.index.range_search(queries, least).map_err(CurateError::faiss("searching a range"))?;
+        let margin = if self.is_exact { 0.0 } else { QUANTISED_MARGIN };
+        let found =
+            self.index.range_search(queries, least - margin).map_err(CurateError::faiss("searching a range"))?;
         let (similarities, labels) = found.distance_and_labels();
-        let row = |limits: &[usize]| {
+        let row = |(limits, query): (&[usize], &[f32])| {
             let range = limits[0]..limits[1];
             let found = labels[range.clone()].iter().zip(&similarities[range]);
-            let mut found: Vec<(usize, f32)> =
-                found.filter_map(|(label, near)| Some((self.vector(*label)?, *near))).collect();
+            let found = found.filter_map(|(label, near)| Some((self.vector(*label)?, *near))).collect();
+            let mut found = self.ranked_again(query, found);
+            found.retain(|(_, similarity)| *similarity > least);
             found.sort_unstable_by_key(|(vector, _)| *vector);
             found
         };
-        Ok(found.lims().windows(2).map(row).collect())
+        Ok(found.lims().windows(2).zip(queries.chunks(self.vectors.dim)).map(row).collect())
+    }
+
+    /// What quantised vectors found, by the cosines of the vectors themselves, the nearest first.
+    fn ranked_again(&self, query: &[f32], mut found: Vec<(usize, f32)>) -> Vec<(usize, f32)> {
+        if !self.is_exact {
+            found.iter_mut().for_each(|(vector, similarity)| *similarity = dot(query, self.vectors.row(*vector)));
+            found.sort_unstable_by(|x, y| y.1.total_cmp(&x.1).then(x.0.cmp(&y.0)));
+        }
+        found
     }
 
     fn vector(&self, label: faiss::Idx) -> Option<usize> {
@@ -183,18 +225,66 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-/// The index that serves so many images.
-fn name_for(count: usize, config: &CurateConfig) -> &'static str {
-    match count {
-        _ if count <= config.flat_max_images => "flat",
-        _ if count <= config.inverted_max_images => "inverted",
-        _ => "hnsw",
+/// What an index holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The vectors, all of which are compared.
+    Flat,
+    /// Lists of vectors in a code.
+    Inverted(Code),
+}
+
+/// How an inverted file holds a vector, as FAISS names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    /// As it is.
+    Flat,
+    /// In 8 bits a value.
+    EightBits,
+    /// In this many parts of a byte each (product quantisation).
+    Parts(usize),
+}
+
+impl Kind {
+    /// The first that is allowed for so many vectors and fits so many bytes; else the smallest.
+    fn of(count: usize, dim: usize, config: &CurateConfig, bytes: usize) -> Self {
+        // A number of 8 bytes goes with each vector.
+        let fits = |a_vector: usize| count.saturating_mul(a_vector + 8) <= bytes;
+        if count <= config.flat_max_images && fits(4 * dim) {
+            return Self::Flat;
+        }
+        Self::Inverted(if count <= config.inverted_max_images && fits(4 * dim) {
+            Code::Flat
+        } else if fits(dim) || count < PRODUCT_QUANTISED_MIN {
+            Code::EightBits
+        } else {
+            // The most parts that divide a vector, of 64.
+            (1..=PARTS_MAX).rev().find(|parts| dim.is_multiple_of(*parts)).map_or(Code::EightBits, Code::Parts)
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flat => "flat",
+            Self::Inverted(Code::Flat) => "inverted",
+            Self::Inverted(Code::EightBits) => "inverted-8bit",
+            Self::Inverted(Code::Parts(_)) => "inverted-pq",
+        }
+    }
+
+    fn is_exact(self) -> bool {
+        matches!(self, Self::Flat | Self::Inverted(Code::Flat))
     }
 }
 
-fn inverted_file(vectors: &Vectors) -> faiss::error::Result<IndexImpl> {
+fn inverted_file(vectors: &Vectors, code: Code) -> faiss::error::Result<IndexImpl> {
     let lists = (vectors.len() / IMAGES_A_LIST).max(1);
-    let described = format!("IVF{lists}_HNSW32,Flat");
+    let code = match code {
+        Code::Flat => "Flat".to_owned(),
+        Code::EightBits => "SQ8".to_owned(),
+        Code::Parts(parts) => format!("PQ{parts}"),
+    };
+    let described = format!("IVF{lists}_HNSW32,{code}");
     let mut inverted = index_factory(vectors.dim as u32, described, MetricType::InnerProduct)?;
     ParameterSpace::new()?.set_index_parameter(&inverted, "nprobe", LISTS_PROBED as f64)?;
     // What the lists' centroids are trained on: enough for them, not everything.
@@ -209,6 +299,62 @@ fn inverted_file(vectors: &Vectors) -> faiss::error::Result<IndexImpl> {
 mod tests {
     use super::super::embeddings::tests::circle;
     use super::*;
+
+    #[test]
+    fn the_index_is_the_first_that_fits() {
+        let config = CurateConfig { flat_max_images: 100, inverted_max_images: 50_000, ..CurateConfig::default() };
+        let named = |count, bytes| Kind::of(count, 96, &config, bytes).name();
+        assert_eq!(named(100, usize::MAX), "flat");
+        assert_eq!(named(101, usize::MAX), "inverted");
+        assert_eq!(named(50_001, usize::MAX), "inverted-8bit");
+        assert_eq!(named(20_000, 20_000 * 300), "inverted-8bit");
+        assert_eq!(named(20_000, 20_000 * 100), "inverted-pq");
+        assert_eq!(named(200, 1), "inverted-8bit", "too few for a product quantiser");
+        assert_eq!(Kind::of(20_000, 96, &config, 1), Kind::Inverted(Code::Parts(48)), "the most parts that divide it");
+    }
+
+    #[test]
+    fn quantised_vectors_find_what_the_vectors_themselves_do() {
+        use lapidary_pipeline::random::{Purpose, Rng, keyed};
+        let mut rng = keyed(6, Purpose::Scene, 0, 0);
+        // Pairs of near vectors among random ones.
+        let count = 12_000;
+        let mut values: Vec<f32> = Vec::with_capacity(count * 32);
+        for vector in 0..count {
+            let before = values.len().saturating_sub(32);
+            for value in 0..32 {
+                let noise = rng.next_u32() as f32 / u32::MAX as f32 - 0.5;
+                values.push(if vector % 2 == 1 { values[before + value] + 0.04 * noise } else { noise });
+            }
+        }
+        for vector in values.chunks_exact_mut(32) {
+            let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+            vector.iter_mut().for_each(|v| *v /= norm);
+        }
+        let vectors = Vectors { dim: 32, values };
+        let config = CurateConfig { flat_max_images: 10, ..CurateConfig::default() };
+        let twin = |vector: usize| if vector % 2 == 1 { vector - 1 } else { vector + 1 };
+        for (bytes, name) in [(usize::MAX, "inverted"), (count * 50, "inverted-8bit"), (1, "inverted-pq")] {
+            let mut index = Neighbours::within(&vectors, &config, bytes).expect("an index");
+            assert_eq!(index.name(), name);
+            let asked: Vec<usize> = (0..count).step_by(7).collect();
+            let rows = index.of(&vectors.select(&asked).values, 8).expect("searches");
+            let mut hits = 0;
+            for (vector, row) in asked.iter().zip(&rows) {
+                assert_eq!(row[0].0, *vector, "{name}: itself first");
+                let near = row.iter().find(|(other, _)| *other == twin(*vector));
+                hits += usize::from(near.is_some());
+                let exact =
+                    |(other, similarity): &(usize, f32)| (similarity - vectors.cosine(*vector, *other)).abs() < 1e-5;
+                assert!(row.iter().all(exact), "{name}: cosines of the vectors themselves");
+            }
+            assert!(hits as f32 > 0.97 * asked.len() as f32, "{name}: {hits} of {} twins", asked.len());
+            let recall = index.recall().expect("searches");
+            assert!(recall > 0.5, "{name}: {recall} of the ten nearest, where eight in ten are random");
+            let ranged = index.above(vectors.row(40), 0.99).expect("searches");
+            assert_eq!(ranged[0].iter().map(|(other, _)| *other).collect::<Vec<_>>(), [40, 41], "{name}");
+        }
+    }
 
     #[test]
     fn an_index_is_written_and_resumed_from() {

@@ -8,11 +8,9 @@
 
 use super::Pair;
 use super::overlap::overlap;
-use crate::fingerprints::{Fingerprint, ImageSet};
+use crate::fingerprints::Fingerprint;
 use lapidary_schemas::CopyKind;
 use lapidary_schemas::config::{CurateConfig, Evidence};
-use rayon::prelude::*;
-use std::collections::BTreeMap;
 
 /// Shares of keypoints that fit: below the first a pair is no copy, from the second on keypoints say nothing against it. Of the
 /// keypoints in sight, in the image that has fewer: of 460 planted copies of COCO images the least was 0.247.
@@ -32,14 +30,8 @@ const SMOOTH_LEVELS_APART_MAX: u8 = 16;
 /// Below its threshold, the score of thumbnails falls to 0 over this much correlation.
 const CORRELATION_SLOPE: f32 = 0.3;
 
-/// Scores all pairs by what has been found so far.
-pub(super) fn judge_all(found: &mut BTreeMap<(usize, usize), Pair>, set: ImageSet<'_>, config: &CurateConfig) {
-    let pairs: Vec<&mut Pair> = found.values_mut().filter(|pair| pair.kind != CopyKind::Exact).collect();
-    pairs.into_par_iter().for_each(|pair| judge(pair, &set.prints[pair.a], &set.prints[pair.b], config));
-}
-
 /// Checks what was proposed of two images and scores it.
-fn judge(pair: &mut Pair, a: &Fingerprint, b: &Fingerprint, config: &CurateConfig) {
+pub(super) fn judge(pair: &mut Pair, a: &Fingerprint, b: &Fingerprint, config: &CurateConfig) {
     let global = pair.dihedral.map_or(0.0, |dihedral| {
         let correlation = a.correlation(dihedral, b);
         pair.correlation = Some(correlation);

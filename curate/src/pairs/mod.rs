@@ -5,6 +5,7 @@
 //! ([`embeddings`]) and shared keypoints ([`keypoints`]); [`judge`] holds each to a check of its own. Nothing here
 //! decides who goes.
 
+mod candidate;
 mod colours;
 mod compared;
 mod embeddings;
@@ -18,6 +19,8 @@ mod overlap;
 mod pair;
 mod previous;
 mod search;
+mod sorted;
+mod stars;
 mod table;
 mod union_find;
 
@@ -29,7 +32,8 @@ pub use multi_index::{matches_within, pairs_within};
 pub(crate) use overlap::Overlap;
 pub use pair::Pair;
 pub(crate) use previous::{KnownPairs, PreviousPairs};
-pub(crate) use search::{FoundPairs, find_pairs};
+pub(crate) use search::{FoundPairs, Occurrences, find_pairs};
+pub(crate) use sorted::ByScore;
 use table::read_pairs;
 pub(crate) use table::{write_indexed, write_pairs, write_rarity};
 pub(crate) use union_find::UnionFind;

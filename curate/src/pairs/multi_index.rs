@@ -20,23 +20,75 @@ pub type Match = (u32, u32, u32);
 
 /// All pairs `(a, b, distance)` of indices with `a < b` and a distance of at most `max_bits`, sorted.
 pub fn pairs_within<const W: usize>(hashes: &[[u64; W]], max_bits: u32) -> Vec<Match> {
-    join(hashes, hashes, max_bits, true, COMPARED_MAX)
+    join(hashes, hashes, max_bits, true, Limits::default())
 }
 
 /// All pairs `(query, base, distance)` of indices within `max_bits`, sorted.
 pub fn matches_within<const W: usize>(queries: &[[u64; W]], base: &[[u64; W]], max_bits: u32) -> Vec<Match> {
-    join(queries, base, max_bits, false, COMPARED_MAX)
+    join(queries, base, max_bits, false, Limits::default())
+}
+
+/// The same as [`pairs_within`], of each `a` with the `most` nearest after it only.
+pub(super) fn nearest_pairs<const W: usize>(hashes: &[[u64; W]], max_bits: u32, most: usize) -> Vec<Match> {
+    join(hashes, hashes, max_bits, true, Limits { most, ..Limits::default() })
+}
+
+/// The same as [`matches_within`], of each query with the `most` nearest only.
+pub(super) fn nearest_matches<const W: usize>(
+    queries: &[[u64; W]],
+    base: &[[u64; W]],
+    max_bits: u32,
+    most: usize,
+) -> Vec<Match> {
+    join(queries, base, max_bits, false, Limits { most, ..Limits::default() })
+}
+
+/// What a join keeps to.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Up to so many pairs all are compared.
+    compared_max: usize,
+    /// The nearest of each query that are kept.
+    most: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { compared_max: COMPARED_MAX, most: usize::MAX }
+    }
+}
+
+/// Keeps the `most` nearest of each query, those of the smallest index among equals.
+fn keep_nearest(matches: &mut Vec<Match>, most: usize) {
+    matches.par_sort_unstable_by_key(|(query, other, distance)| (*query, *distance, *other));
+    let (mut query_before, mut count) = (None, 0);
+    matches.retain(|(query, ..)| {
+        count = if query_before.replace(*query) == Some(*query) { count + 1 } else { 1 };
+        count <= most
+    });
 }
 
 /// All pairs of the two, compared one by one; of one set with itself, `a < b`.
-fn compare_all<const W: usize>(queries: &[[u64; W]], base: &[[u64; W]], max_bits: u32, same: bool) -> Vec<Match> {
+fn compare_all<const W: usize>(
+    queries: &[[u64; W]],
+    base: &[[u64; W]],
+    max_bits: u32,
+    same: bool,
+    most: usize,
+) -> Vec<Match> {
     let mut matches = Vec::new();
     for (q, query) in queries.iter().enumerate() {
+        let before = matches.len();
         for (b, hash) in base.iter().enumerate().skip(if same { q + 1 } else { 0 }) {
             let distance = distance_bits(query, hash);
             if distance <= max_bits {
                 matches.push((q as u32, b as u32, distance));
             }
+        }
+        if matches.len() - before > most {
+            matches[before..].sort_unstable_by_key(|(_, other, distance)| (*distance, *other));
+            matches.truncate(before + most);
+            matches[before..].sort_unstable();
         }
     }
     matches
@@ -47,10 +99,11 @@ fn join<const W: usize>(
     base: &[[u64; W]],
     max_bits: u32,
     same: bool,
-    compared_max: usize,
+    limits: Limits,
 ) -> Vec<Match> {
-    if queries.len().saturating_mul(base.len()) <= compared_max {
-        return compare_all(queries, base, max_bits, same);
+    let most = limits.most;
+    if queries.len().saturating_mul(base.len()) <= limits.compared_max {
+        return compare_all(queries, base, max_bits, same, most);
     }
     let radii = radii::<W>(max_bits);
     let mut matches = Vec::new();
@@ -69,9 +122,10 @@ fn join<const W: usize>(
                     if querying.is_empty() {
                         continue;
                     }
-                    for mask in &masks {
-                        let (others, their_hashes) = indexed.bucket(key ^ usize::from(*mask));
-                        for (query, hash) in querying.iter().zip(hashes) {
+                    for (query, hash) in querying.iter().zip(hashes) {
+                        let first = found.len();
+                        for mask in &masks {
+                            let (others, their_hashes) = indexed.bucket(key ^ usize::from(*mask));
                             // Buckets are in the order of indices.
                             let from = if same { others.partition_point(|other| other <= query) } else { 0 };
                             for (other, their_hash) in others[from..].iter().zip(&their_hashes[from..]) {
@@ -81,12 +135,20 @@ fn join<const W: usize>(
                                 }
                             }
                         }
+                        if found.len() - first > most {
+                            let nearest = |(_, other, distance): &Match| (*distance, *other);
+                            found[first..].select_nth_unstable_by_key(most, nearest);
+                            found.truncate(first + most);
+                        }
                     }
                 }
                 found
             })
             .collect();
         matches.extend(found.into_iter().flatten());
+        if most < usize::MAX {
+            keep_nearest(&mut matches, most);
+        }
     }
     matches.par_sort_unstable();
     matches
@@ -172,6 +234,9 @@ mod tests {
             .collect()
     }
 
+    /// Never compares all.
+    const INDEXED: Limits = Limits { compared_max: 0, most: usize::MAX };
+
     /// spec/curation.md section 8, test 9.
     #[test]
     fn at_every_distance_it_finds_what_comparing_all_finds() {
@@ -179,12 +244,12 @@ mod tests {
         let short = clustered::<1>(4, 60, 20);
         // At larger radii the slots' surroundings grow to thousands of probes: the long hashes stop at 63 bits.
         for max_bits in 0..64 {
-            let indexed = join(&long, &long, max_bits, true, 0);
-            assert_eq!(indexed, compare_all(&long, &long, max_bits, true), "{max_bits} of 256");
+            let indexed = join(&long, &long, max_bits, true, INDEXED);
+            assert_eq!(indexed, compare_all(&long, &long, max_bits, true, usize::MAX), "{max_bits} of 256");
         }
         for max_bits in 0..24 {
-            let indexed = join(&short, &short, max_bits, true, 0);
-            assert_eq!(indexed, compare_all(&short, &short, max_bits, true), "{max_bits} of 64");
+            let indexed = join(&short, &short, max_bits, true, INDEXED);
+            assert_eq!(indexed, compare_all(&short, &short, max_bits, true, usize::MAX), "{max_bits} of 64");
         }
     }
 
@@ -193,8 +258,12 @@ mod tests {
         #[test]
         fn two_sets_are_joined_as_by_comparing_all(seed in any::<u64>(), max_bits in 0u32..32) {
             let (queries, base) = (clustered::<4>(seed, 30, 24), clustered::<4>(seed, 50, 24));
-            let indexed = join(&queries, &base, max_bits, false, 0);
-            prop_assert_eq!(indexed, compare_all(&queries, &base, max_bits, false));
+            let indexed = join(&queries, &base, max_bits, false, INDEXED);
+            prop_assert_eq!(indexed, compare_all(&queries, &base, max_bits, false, usize::MAX));
+            for most in [1, 5] {
+                let indexed = join(&queries, &base, max_bits, false, Limits { most, ..INDEXED });
+                prop_assert_eq!(indexed, compare_all(&queries, &base, max_bits, false, most));
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ impl PreviousPairs {
         let is_new: Vec<bool> = images.iter().enumerate().map(is_new).collect();
         let index_of: HashMap<u64, usize> =
             images.iter().enumerate().filter(|(i, _)| !is_new[*i]).map(|(i, image)| (image.id.0, i)).collect();
-        let pairs = read_pairs(&self.folder, &index_of)?;
+        let pairs = read_pairs(&self.folder, &index_of, 0.0)?;
         let mut occurrences = vec![Vec::new(); images.len()];
         let rarity = self.folder.join(RARITY_FILE);
         if rarity.is_file() {

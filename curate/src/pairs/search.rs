@@ -3,32 +3,56 @@
 //! Each kind proposes pairs and is then held to a check of its own: what hashes and embeddings propose must agree as
 //! thumbnails, what keypoints propose must fit one affine map and look alike under it. Of each check comes a score from
 //! 0 to 1 that is 0.5 at its threshold; a pair's score joins the two as independent evidence, `1 - (1 - s) (1 - t)`.
+//!
+//! Candidates, votes and pairs are sorted records that may lie on disk; blocks of them are looked at, never all.
 
+use super::candidate::Candidate;
 use super::embeddings::{NearPairs, pairs_of};
-use super::exact::{first_of_each_digest, pass_on_to_exact_copies};
+use super::exact::{Classes, first_of_each_digest};
 use super::hashes::near_hashes;
 use super::index::Neighbours;
-use super::judge::judge_all;
-use super::keypoints::{Fit, Rarity, confirm, propose};
+use super::judge::judge;
+use super::keypoints::{Looked, Proposal, Rarity, Votes, confirm};
+use super::sorted::{ByImages, ByScore};
+use super::stars::stars;
 use super::union_find::UnionFind;
 use super::{KnownPairs, Pair};
 use crate::Result;
-use crate::fingerprints::{Dihedral, Fingerprint, ImageSet, LocalFeatures};
+use crate::fingerprints::ImageSet;
+use crate::memory::{Memory, Sorted, SortedRuns};
 use lapidary_pipeline::interrupt;
 use lapidary_schemas::CopyKind;
 use lapidary_schemas::config::{CurateConfig, Evidence};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 
 /// What was found.
-#[derive(Debug)]
 pub(crate) struct FoundPairs {
-    /// All pairs with evidence, sorted by images.
-    pub(crate) pairs: Vec<Pair>,
+    /// All pairs with evidence, the strongest first.
+    pub(crate) pairs: Sorted<ByScore>,
+    /// How many they are.
+    pub(crate) count: u64,
     /// Statistics of the search among embeddings.
     pub(crate) near: Option<NearPairs>,
     /// How often each image's keypoints occur elsewhere.
-    pub(crate) occurrences: Vec<Vec<u8>>,
+    pub(crate) occurrences: Occurrences,
+}
+
+/// How often keypoints occur elsewhere, by image.
+pub(crate) enum Occurrences {
+    /// As an earlier search counted them.
+    Known(Vec<Vec<u8>>),
+    /// As this one did.
+    Counted(Rarity),
+}
+
+impl Occurrences {
+    /// The counts of each of an image's keypoints; empty when it was not looked at for itself.
+    pub(crate) fn of(&self, image: usize) -> &[u8] {
+        match self {
+            Self::Known(counts) => counts.get(image).map_or(&[], Vec::as_slice),
+            Self::Counted(rarity) => rarity.counts(image),
+        }
+    }
 }
 
 /// The score from which on two images count as copies when keypoints are counted by groups: where each kind of evidence
@@ -36,97 +60,193 @@ pub(crate) struct FoundPairs {
 const COPIES_SCORE_MIN: f32 = 0.5;
 /// Keypoints that must speak for a pair before it is fitted.
 const VOTES_MIN: usize = 3;
+/// Pairs that are judged at a time.
+const BLOCK: usize = 4096;
 
 /// All pairs with evidence: those found before, and those of which at least one image is new.
 ///
 /// Of images with the same bytes only the first is looked at; its pairs are then passed on to the others, unless they
-/// are more than [`CLASS_MAX`](super::exact::CLASS_MAX), which are paired with the first alone. `neighbours` is an
-/// index over the embeddings, where they count.
+/// are more than [`CLASS_MAX`](super::exact::CLASS_MAX), which are paired with the first alone; so are those of many
+/// near-identical images ([`stars`](super::stars)). `neighbours` is an index over the embeddings, where they count.
 ///
 /// # Errors
-/// When FAISS refuses, or on an interrupt.
+/// When FAISS or the disk refuses, or on an interrupt.
 pub(crate) fn find_pairs(
     set: ImageSet<'_>,
     known: KnownPairs,
     neighbours: Option<&mut Neighbours<'_>>,
     config: &CurateConfig,
+    memory: &Memory,
 ) -> Result<FoundPairs> {
     let is_sought = |evidence: Evidence| config.evidence.contains(&evidence);
-    let KnownPairs { is_new, pairs: known_pairs, mut occurrences } = known;
-    let mut found: BTreeMap<(usize, usize), Pair> = BTreeMap::new();
-    let first_of = first_of_each_digest(set.images, &is_new);
-    if is_sought(Evidence::Exact) {
-        for (image, first) in first_of.iter().enumerate().filter(|(image, first)| image != *first && is_new[*image]) {
-            let (a, b) = (image.min(*first), image.max(*first));
-            found.insert((a, b), Pair { score: 1.0, ..Pair::new(a, b, CopyKind::Exact) });
-        }
-    }
-    let stands_alone = |image: usize| !is_sought(Evidence::Exact) || first_of[image] == image;
+    let KnownPairs { is_new, pairs: known_pairs, occurrences: known_counts } = known;
+    let all = 0..set.images.len();
+    let first_of: Vec<u32> = if is_sought(Evidence::Exact) {
+        first_of_each_digest(set.images, &is_new)
+    } else {
+        all.clone().map(|image| image as u32).collect()
+    };
+    let mut stands_alone: Vec<bool> = all.clone().map(|image| first_of[image] as usize == image).collect();
+    let mut found = SortedRuns::<ByImages>::new(memory);
+    let as_found = |pair: Pair| ByImages { pair, is_passed_on: false };
+    let copies = all.clone().filter(|image| first_of[*image] as usize != *image && is_new[*image]);
+    found.extend(copies.map(|image| {
+        let first = first_of[image] as usize;
+        let (a, b) = (image.min(first), image.max(first));
+        as_found(Pair { score: 1.0, ..Pair::new(a, b, CopyKind::Exact) })
+    }))?;
+
+    let mut of_stars = Vec::new();
+    let mut candidates = SortedRuns::<Candidate>::new(memory);
     if is_sought(Evidence::Hash) {
-        for (a, b, dihedral, bits) in near_hashes(set, &is_new, config, &stands_alone) {
-            let pair = found.entry((a, b)).or_insert_with(|| Pair::new(a, b, CopyKind::Perceptual));
-            // A pair that is near under several dihedral transforms is taken under the nearest.
-            if pair.hash_distance_bits.is_none_or(|before| bits < before) {
-                (pair.hash_distance_bits, pair.dihedral) = (Some(bits), Some(dihedral));
-            }
-        }
+        of_stars = stars(set, &is_new, config, &mut stands_alone)?;
+        near_hashes(set, &is_new, config, &stands_alone, &mut candidates)?;
     }
     let mut near_pairs = None;
     if let Some(neighbours) = neighbours.filter(|_| is_sought(Evidence::Embedding)) {
-        let queried: Vec<usize> = (0..is_new.len()).filter(|image| is_new[*image]).collect();
-        let mut near = pairs_of(neighbours, &queried, config)?;
-        let pairs = std::mem::take(&mut near.pairs);
+        let queried: Vec<usize> = all.clone().filter(|image| is_new[*image]).collect();
+        let near = pairs_of(neighbours, &queried, config, |near| {
+            let near = near.iter().filter(|(a, b, _)| stands_alone[*a] && stands_alone[*b]);
+            candidates.extend(near.map(|(a, b, similarity)| Candidate::by_embedding(*a, *b, *similarity)))
+        })?;
         near_pairs = Some(near);
-        for (a, b, similarity) in pairs.into_iter().filter(|(a, b, _)| stands_alone(*a) && stands_alone(*b)) {
-            let pair = found.entry((a, b)).or_insert_with(|| Pair::new(a, b, CopyKind::Copy));
-            pair.similarity = Some(similarity);
-            pair.dihedral = pair.dihedral.or(Some(Dihedral::None));
-        }
     }
+    let candidates = candidates.finish()?;
+
+    let mut votes = None;
     if is_sought(Evidence::Local) {
         interrupt::check()?;
-        judge_all(&mut found, set, config);
         let mut groups = UnionFind::new(set.images.len());
-        let edges = found.values().chain(&known_pairs).filter(|pair| pair.score >= COPIES_SCORE_MIN);
+        let edges = of_stars.iter().chain(&known_pairs).filter(|pair| pair.score >= COPIES_SCORE_MIN);
         edges.for_each(|pair| groups.join(pair.a, pair.b));
-        let group_of: Vec<usize> = (0..set.images.len()).map(|image| groups.root(image)).collect();
-        let (fits, rarity) = shared_keypoints(set.prints, &group_of, &is_new, &occurrences, &stands_alone);
-        occurrences = rarity.into_counts();
-        for (a, b, fit) in fits {
-            let pair = found.entry((a, b)).or_insert_with(|| Pair::new(a, b, CopyKind::Local));
-            pair.fit = Some(fit);
-        }
+        let exact = all.clone().filter(|image| first_of[*image] as usize != *image);
+        exact.for_each(|image| groups.join(image, first_of[image] as usize));
+        judge_in_blocks(joined(pairs_of_candidates(&candidates), std::iter::empty()), set, None, config, |pairs| {
+            let copies = pairs.iter().filter(|pair| pair.score >= COPIES_SCORE_MIN);
+            copies.for_each(|pair| groups.join(pair.a, pair.b));
+            Ok(())
+        })?;
+        let group_of: Vec<u32> = all.clone().map(|image| groups.root(image) as u32).collect();
+        drop(groups);
+        votes = Some(Looked::new(set.prints, &stands_alone, &is_new, memory).votes(&group_of, &known_counts)?);
     }
-    judge_all(&mut found, set, config);
-    found.extend(known_pairs.into_iter().map(|pair| ((pair.a, pair.b), pair)));
-    if is_sought(Evidence::Exact) {
-        pass_on_to_exact_copies(&mut found, &first_of);
-    }
-    let mut pairs: Vec<Pair> = found.into_values().collect();
-    if let Some(vectors) = set.vectors {
-        pairs.iter_mut().for_each(|pair| pair.similarity = Some(vectors.cosine(pair.a, pair.b)));
-    }
-    Ok(FoundPairs { pairs, near: near_pairs, occurrences })
+    let classes = Classes::of(&first_of);
+    let mut keep = |pairs: &[Pair]| -> Result<()> {
+        found.extend(pairs.iter().copied().map(as_found))?;
+        let passed_on = pairs.iter().flat_map(|pair| classes.passed_on(pair));
+        found.extend(passed_on.map(|pair| ByImages { pair, is_passed_on: true }))
+    };
+    let proposals = votes.iter().flat_map(|votes| votes.proposals(VOTES_MIN));
+    let rarity = votes.as_ref().map(|votes| &votes.rarity);
+    judge_in_blocks(joined(pairs_of_candidates(&candidates), proposals), set, rarity, config, &mut keep)?;
+    drop(candidates);
+    keep(&of_stars)?;
+    keep(&known_pairs)?;
+    found.extend(classes.pairs().map(|pair| ByImages { pair, is_passed_on: true }))?;
+    let occurrences = match votes {
+        Some(Votes { rarity, .. }) => Occurrences::Counted(rarity),
+        None => Occurrences::Known(known_counts),
+    };
+    let (pairs, count) = strongest_first(&found.finish()?, set, memory)?;
+    Ok(FoundPairs { pairs, count, near: near_pairs, occurrences })
 }
 
-fn shared_keypoints(
-    prints: &[Fingerprint],
-    group_of: &[usize],
-    is_new: &[bool],
-    occurrences: &[Vec<u8>],
-    stands_alone: &dyn Fn(usize) -> bool,
-) -> (Vec<(usize, usize, Fit)>, Rarity) {
-    let nothing = LocalFeatures::default();
-    let features: Vec<&LocalFeatures> = prints
-        .iter()
-        .enumerate()
-        .map(|(image, print)| if stands_alone(image) { &print.local } else { &nothing })
-        .collect();
-    let (proposals, rarity) = propose(&features, group_of, is_new, occurrences, VOTES_MIN);
-    tracing::debug!("{} pairs of images share keypoints", proposals.len());
-    let fits = proposals
-        .par_iter()
-        .filter_map(|proposal| confirm(&features, proposal, &rarity).map(|fit| (proposal.a, proposal.b, fit)))
-        .collect();
-    (fits, rarity)
+/// The pairs that candidates propose, in the order of their images.
+fn pairs_of_candidates(candidates: &Sorted<Candidate>) -> impl Iterator<Item = Result<Pair>> {
+    let mut candidates = candidates.iter().peekable();
+    let mut of_pair: Vec<Candidate> = Vec::new();
+    std::iter::from_fn(move || {
+        let first = match candidates.next()? {
+            Ok(candidate) => candidate,
+            Err(e) => return Some(Err(e)),
+        };
+        of_pair.clear();
+        of_pair.push(first);
+        let is_same = |other: &Result<Candidate>| other.as_ref().is_ok_and(|other| other.images() == first.images());
+        while let Some(Ok(candidate)) = candidates.next_if(is_same) {
+            of_pair.push(candidate);
+        }
+        Candidate::pair(&of_pair).map(Ok)
+    })
+}
+
+/// A pair of images, and the keypoints that propose it, if any do.
+type Proposed = (Pair, Option<Proposal>);
+
+/// What whole images and what keypoints propose, joined by images.
+fn joined(
+    whole: impl Iterator<Item = Result<Pair>>,
+    local: impl Iterator<Item = Result<Proposal>>,
+) -> impl Iterator<Item = Result<Proposed>> {
+    let (mut whole, mut local) = (whole.peekable(), local.peekable());
+    std::iter::from_fn(move || {
+        // An error sorts before everything.
+        let of_whole = whole.peek().map(|pair| pair.as_ref().ok().map(|pair| (pair.a, pair.b)));
+        let of_local = local.peek().map(|proposal| proposal.as_ref().ok().map(|proposal| (proposal.a, proposal.b)));
+        let take_whole = of_whole.is_some() && of_local.is_none_or(|of_local| of_whole <= Some(of_local));
+        let take_local = of_local.is_some() && of_whole.is_none_or(|of_whole| of_local <= Some(of_whole));
+        let pair = if take_whole { whole.next() } else { None };
+        let proposal = if take_local { local.next() } else { None };
+        match (pair, proposal) {
+            (None, None) => None,
+            (Some(Err(e)), _) | (_, Some(Err(e))) => Some(Err(e)),
+            (Some(Ok(pair)), None) => Some(Ok((pair, None))),
+            (Some(Ok(pair)), Some(Ok(proposal))) => Some(Ok((pair, Some(proposal)))),
+            (None, Some(Ok(proposal))) => {
+                Some(Ok((Pair::new(proposal.a, proposal.b, CopyKind::Local), Some(proposal))))
+            }
+        }
+    })
+}
+
+/// Fits and judges what is proposed, block by block, and hands on what there is evidence for. `rarity` weighs keypoints.
+fn judge_in_blocks(
+    mut proposed: impl Iterator<Item = Result<Proposed>>,
+    set: ImageSet<'_>,
+    rarity: Option<&Rarity>,
+    config: &CurateConfig,
+    mut hand_on: impl FnMut(&[Pair]) -> Result<()>,
+) -> Result<()> {
+    loop {
+        interrupt::check()?;
+        let block: Vec<Proposed> = proposed.by_ref().take(BLOCK).collect::<Result<_>>()?;
+        if block.is_empty() {
+            return Ok(());
+        }
+        let judged: Vec<Option<Pair>> = block
+            .into_par_iter()
+            .with_min_len(16)
+            .map(|(mut pair, proposal)| {
+                let (a, b) = (set.prints.get(pair.a)?, set.prints.get(pair.b)?);
+                if let (Some(proposal), Some(rarity)) = (&proposal, rarity) {
+                    let weight = |of_a, of_b| rarity.weight(pair.a, of_a).min(rarity.weight(pair.b, of_b));
+                    pair.fit = confirm(&a.local, &b.local, &proposal.votes, weight);
+                }
+                if pair.fit.is_none() && pair.dihedral.is_none() {
+                    return Ok(None);
+                }
+                judge(&mut pair, &a, &b, config);
+                Ok(Some(pair))
+            })
+            .collect::<Result<_>>()?;
+        hand_on(&judged.into_iter().flatten().collect::<Vec<_>>())?;
+    }
+}
+
+/// Pairs by their score, each once: as it was found rather than passed on; with the cosine of the embeddings.
+fn strongest_first(found: &Sorted<ByImages>, set: ImageSet<'_>, memory: &Memory) -> Result<(Sorted<ByScore>, u64)> {
+    let mut sorted = SortedRuns::new(memory);
+    let (mut before, mut count) = (None, 0);
+    for each in found.iter() {
+        let mut pair = each?.pair;
+        if before.replace((pair.a, pair.b)) == Some((pair.a, pair.b)) {
+            continue;
+        }
+        if let Some(vectors) = set.vectors {
+            pair.similarity = Some(vectors.cosine(pair.a, pair.b));
+        }
+        sorted.extend([ByScore(pair)])?;
+        count += 1;
+    }
+    Ok((sorted.finish()?, count))
 }

@@ -1,7 +1,7 @@
 //! The table of pairs, written and read, and what lies beside it for the next search: the images that were compared,
 //! how often their keypoints occur, and which images the index holds.
 
-use super::{Affine, Fit, Overlap, Pair};
+use super::{Affine, ByScore, Fit, Occurrences, Overlap, Pair};
 use crate::Result;
 use crate::fingerprints::Dihedral;
 use crate::input::Image;
@@ -12,11 +12,10 @@ use arrow::array::{
 };
 use arrow::datatypes::Float32Type;
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{StageRun, WrittenTable, column, read_table};
+use lapidary_pipeline::stage::{StageRun, Table, TableWriter, WrittenTable, column};
 use lapidary_schemas::CopyKind;
 use lapidary_schemas::tables::{self, INDEXED_FILE, PAIRS_FILE, RARITY_FILE};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,19 +39,36 @@ const PAIR_COLUMNS: &[&str] = &[
     "agreeing_correlation",
     "map",
 ];
-/// Writes the pairs, the strongest first.
-pub(crate) fn write_pairs(run: &mut StageRun, images: &[Image], pairs: &[Pair]) -> Result<()> {
-    let mut sorted: Vec<&Pair> = pairs.iter().collect();
-    sorted.sort_by(|x, y| y.score.total_cmp(&x.score).then((x.a, x.b).cmp(&(y.a, y.b))));
-    let bytes_of = |row: usize| images[sorted[row].a].path.len().max(images[sorted[row].b].path.len());
-    let batches = batches(sorted.len(), bytes_of, LIMITS);
-    let columns = |rows: Range<usize>| pair_columns(images, &sorted[rows]);
-    let written = write_batches(&run.path(PAIRS_FILE), &tables::pairs(), batches, columns)?;
-    run.note_table(PAIRS_FILE, written);
+
+/// Pairs that are written at a time.
+const BATCH: usize = 1 << 16;
+
+/// Writes the pairs, which come with the strongest first.
+pub(crate) fn write_pairs(
+    run: &mut StageRun,
+    images: &[Image],
+    pairs: impl Iterator<Item = Result<ByScore>>,
+) -> Result<()> {
+    let mut table = TableWriter::create(&run.path(PAIRS_FILE), tables::pairs())?;
+    let mut batch: Vec<Pair> = Vec::with_capacity(BATCH);
+    let mut pairs = pairs.peekable();
+    // A table without rows still has its columns.
+    loop {
+        batch.clear();
+        for pair in pairs.by_ref().take(BATCH) {
+            batch.push(pair?.0);
+        }
+        let rows = RecordBatch::try_new(tables::pairs(), pair_columns(images, &batch));
+        table.write(&rows.map_err(|e| PipelineError::Internal(e.to_string()))?)?;
+        if pairs.peek().is_none() {
+            break;
+        }
+    }
+    run.note_table(PAIRS_FILE, table.finish()?);
     Ok(())
 }
 
-fn pair_columns(images: &[Image], pairs: &[&Pair]) -> Vec<ArrayRef> {
+fn pair_columns(images: &[Image], pairs: &[Pair]) -> Vec<ArrayRef> {
     let mut maps = ListBuilder::new(Float32Builder::new());
     for pair in pairs {
         maps.append_option(pair.fit.map(|fit| fit.map.0.map(Some)));
@@ -84,7 +100,7 @@ fn pair_columns(images: &[Image], pairs: &[&Pair]) -> Vec<ArrayRef> {
 }
 
 /// Writes how often keypoints occur elsewhere, of the images that have any.
-pub(crate) fn write_rarity(run: &mut StageRun, images: &[Image], occurrences: &[Vec<u8>]) -> Result<()> {
+pub(crate) fn write_rarity(run: &mut StageRun, images: &[Image], occurrences: &Occurrences) -> Result<()> {
     let written = write_rarity_within(&run.path(RARITY_FILE), images, occurrences, LIMITS)?;
     run.note_table(RARITY_FILE, written);
     Ok(())
@@ -93,11 +109,11 @@ pub(crate) fn write_rarity(run: &mut StageRun, images: &[Image], occurrences: &[
 fn write_rarity_within(
     path: &Path,
     images: &[Image],
-    occurrences: &[Vec<u8>],
+    occurrences: &Occurrences,
     limits: BatchLimits,
 ) -> Result<WrittenTable> {
-    let rows: Vec<(&Image, &Vec<u8>)> =
-        images.iter().zip(occurrences).filter(|(_, counts)| !counts.is_empty()).collect();
+    let counted = images.iter().enumerate().map(|(index, image)| (image, occurrences.of(index)));
+    let rows: Vec<(&Image, &[u8])> = counted.filter(|(_, counts)| !counts.is_empty()).collect();
     let batches = batches(rows.len(), |row| rows[row].1.len(), limits);
     write_batches(path, &tables::rarity(), batches, |range| {
         let rows = &rows[range];
@@ -111,16 +127,23 @@ pub(crate) fn write_indexed(run: &mut StageRun, ids: impl Iterator<Item = u64>) 
     write_table(run, INDEXED_FILE, tables::indexed(), vec![u64s(ids.map(Some))])
 }
 
-/// Reads the pairs of a folder between images that `index_of` has, by their indices and sorted by them.
+/// Reads the pairs of a folder with at least that score between images that `index_of` has, by their indices and sorted
+/// by them.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub(crate) fn read_pairs(folder: &Path, index_of: &HashMap<u64, usize>) -> Result<Vec<Pair>> {
+pub(crate) fn read_pairs(folder: &Path, index_of: &HashMap<u64, usize>, score_min: f32) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
-    for batch in read_table(&folder.join(PAIRS_FILE), PAIR_COLUMNS)? {
+    for batch in Table::open(&folder.join(PAIRS_FILE), PAIR_COLUMNS, BATCH)? {
+        let batch = batch?;
         pairs_of_batch(&batch, index_of, &mut pairs)?;
+        // The table has the strongest first.
+        let scores: &Float32Array = column(&batch, "score")?;
+        if scores.values().last().is_some_and(|least| *least < score_min) {
+            break;
+        }
     }
-    // The table has the strongest first.
+    pairs.retain(|pair| pair.score >= score_min);
     pairs.sort_unstable_by_key(|pair| (pair.a, pair.b));
     Ok(pairs)
 }
@@ -173,6 +196,7 @@ fn pairs_of_batch(batch: &RecordBatch, index_of: &HashMap<u64, usize>, pairs: &m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lapidary_pipeline::stage::read_table;
     use lapidary_schemas::ImageId;
 
     #[test]
@@ -182,7 +206,7 @@ mod tests {
         let counts: Vec<Vec<u8>> = (0..300).map(|i| vec![i as u8; i % 7 * 40]).collect();
         let read = |name: &str, limits: BatchLimits| -> Vec<(u64, Vec<u8>)> {
             let path = folder.path().join(name);
-            write_rarity_within(&path, &images, &counts, limits).expect("writes");
+            write_rarity_within(&path, &images, &Occurrences::Known(counts.clone()), limits).expect("writes");
             let mut rows = Vec::new();
             for batch in read_table(&path, &[]).expect("reads") {
                 let (ids, counts): (&UInt64Array, &BinaryArray) =

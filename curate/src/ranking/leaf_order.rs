@@ -18,17 +18,22 @@ pub(super) fn order_leaf(points: &mut Vec<usize>, distances: &[f32], kept: &Kept
         }
         LeafOrder::FarthestPoint => {
             points.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
-            *points = farthest_points(points, kept.vectors.expect("the stage reads them for this order"));
+            *points = farthest_points(points, kept.vectors.expect("the stage reads them for this order"), CHOSEN_MAX);
         }
     }
 }
 
-/// The first point, then always the one whose nearest among those before it is the farthest (Gonzalez 1985).
-fn farthest_points(points: &[usize], vectors: &Vectors) -> Vec<usize> {
+/// Points of a leaf that are chosen one by one.
+const CHOSEN_MAX: usize = 1024;
+
+/// The first point, then always the one whose nearest among those before it is the farthest (Gonzalez 1985), which compares
+/// each point with all that were chosen: so [`CHOSEN_MAX`] are chosen, and the others follow by their distance to the
+/// nearest of those, the farthest first. A leaf of m points takes m times that many comparisons, not m squared.
+fn farthest_points(points: &[usize], vectors: &Vectors, most: usize) -> Vec<usize> {
     let Some(first) = points.first() else { return Vec::new() };
     let mut order = vec![*first];
     let mut left: Vec<(usize, f32)> = points[1..].iter().map(|point| (*point, f32::NEG_INFINITY)).collect();
-    while !left.is_empty() {
+    while !left.is_empty() && order.len() < most {
         let last = order[order.len() - 1];
         for (point, nearest) in &mut left {
             // Of unit length: the larger the cosine, the nearer.
@@ -37,6 +42,9 @@ fn farthest_points(points: &[usize], vectors: &Vectors) -> Vec<usize> {
         let farthest = (0..left.len()).min_by(|a, b| left[*a].1.total_cmp(&left[*b].1)).expect("some are left");
         order.push(left.remove(farthest).0);
     }
+    // Sorting is stable: of equals, the one nearer to the centroid comes first.
+    left.sort_by(|a, b| a.1.total_cmp(&b.1));
+    order.extend(left.into_iter().map(|(point, _)| point));
     order
 }
 
@@ -50,6 +58,10 @@ mod tests {
         let angles = [0f32, 10.0, 20.0, 180.0, 90.0];
         let values = angles.iter().flat_map(|a| [a.to_radians().cos(), a.to_radians().sin()]).collect();
         let vectors = Vectors { dim: 2, values };
-        assert_eq!(farthest_points(&[0, 1, 2, 3, 4], &vectors), [0, 3, 4, 2, 1]);
+        let points = [0, 1, 2, 3, 4];
+        assert_eq!(farthest_points(&points, &vectors, 9), [0, 3, 4, 2, 1]);
+        // Of the first two, 90 degrees lie the farthest from both, then 20.
+        assert_eq!(farthest_points(&points, &vectors, 2), [0, 3, 4, 2, 1]);
+        assert_eq!(farthest_points(&[3, 1, 2, 0, 4], &vectors, 1), [3, 0, 1, 2, 4]);
     }
 }

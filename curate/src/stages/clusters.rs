@@ -108,8 +108,11 @@ fn run_clusters(inputs: &Inputs<'_>, previous: Option<&PreviousTree>, mut run: S
     write_clusters(&mut run, &images, &kept, &levels)?;
     write_kept(&mut run, of_kept.iter().copied())?;
     let by_level: Vec<usize> = levels.iter().map(|level| level.centroids.len()).collect();
+    // Of a tree that is resumed from, its own manifest has it.
+    let fit = |level: &Level| json!({"fitted": level.fitted, "mean_squared_distance": level.mean_squared_distance()});
     let facts = json!({
         "clusters_by_level": by_level,
+        "fit_by_level": previous.is_none().then(|| levels.iter().map(fit).collect::<Vec<_>>()),
         "tree": {"drift": drift, "added_share": drift.share(), "distance_ratio": drift.ratio()},
         "rebuild_because": drift.passes(&config.curate),
         "added": added,

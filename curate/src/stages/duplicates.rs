@@ -5,10 +5,11 @@
 //! about 64 pixels on the shorter side is decoded.
 
 use crate::Result;
-use crate::fingerprints::{Fingerprint, Fingerprinter, ImageSet};
+use crate::fingerprints::{Fingerprint, Fingerprinter, ImageSet, Prints, PrintsWriter};
 use crate::groups::{members_of, write_duplicates};
 use crate::input::{IMAGES_MAX, Image, Vectors, refuse_more_than};
-use crate::pairs::{Compared, FoundPairs, KnownPairs, NearPairs, Neighbours, find_pairs, write_pairs};
+use crate::memory::{Memory, Share};
+use crate::pairs::{Compared, KnownPairs, NearPairs, Neighbours, find_pairs, write_pairs};
 use crate::truth::score;
 use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_id};
 use lapidary_pipeline::stage::{
@@ -44,12 +45,15 @@ pub fn duplicates(
         let address = truth.canonicalize().map_err(PipelineError::io("open", truth))?;
         inputs.insert(address.to_string_lossy().into_owned(), digest_of_file(truth)?.0);
     }
+    // Memory changes the time alone.
+    let mut curate = json!(config.curate);
+    curate.as_object_mut().and_then(|curate| curate.remove("memory_mib"));
     let spec = StageSpec {
         stage: "duplicates",
         version: VERSION,
         out: layout.out.clone(),
         folder: folder.clone(),
-        config: json!({"name": name, "ingest": config.ingest, "fingerprint": config.fingerprint, "curate": config.curate}),
+        config: json!({"name": name, "ingest": config.ingest, "fingerprint": config.fingerprint, "curate": curate}),
         inputs,
         resumable: false,
         previous: Previous::Kept,
@@ -68,34 +72,40 @@ struct Read {
     vector: Vec<f32>,
 }
 
+/// All images that were read, sorted by id.
+struct AllRead {
+    images: Vec<Image>,
+    prints: Prints,
+    vectors: Vectors,
+}
+
 fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: StageRun) -> Result<Manifest> {
     let spool = run.path("spool.tmp");
     let mut listing = source.list(&spool)?;
     let mut rejects = std::mem::take(&mut listing.rejects);
     refuse_more_than(IMAGES_MAX, listing.entries.len())?;
     let inputs = (listing.entries.len() + rejects.len()) as u64;
-    let mut read = read_all(&listing, &Fetcher::new(&spool)?, name, config, &mut rejects)?;
-    if read.is_empty() {
+    let memory = Memory::of(&config.curate, &run.folder());
+    let AllRead { images, prints, vectors } =
+        read_all(&listing, &Fetcher::new(&spool)?, name, config, &memory, &mut rejects)?;
+    if images.is_empty() {
         return Err(PipelineError::Empty(format!("`{}` holds no images", source.root().display())).into());
     }
-    read.sort_by_key(|read| read.image.id);
-    let dim = read[0].vector.len();
-    let mut vectors = Vectors { dim, values: Vec::with_capacity(dim * read.len()) };
-    let (mut images, mut prints) = (Vec::with_capacity(read.len()), Vec::with_capacity(read.len()));
-    for each in read {
-        vectors.values.extend(each.vector);
-        images.push(each.image);
-        prints.push(each.print);
-    }
-    let set = ImageSet { images: &images, prints: &prints, vectors: (dim > 0).then_some(&vectors) };
-    let mut neighbours = set.vectors.map(|vectors| Neighbours::new(vectors, &config.curate)).transpose()?;
+    memory.require(images.len(), vectors.dim)?;
+    let set = ImageSet { images: &images, prints: &prints, vectors: (vectors.dim > 0).then_some(&vectors) };
+    let index_bytes = memory.share(Share::Index);
+    let mut neighbours =
+        set.vectors.map(|vectors| Neighbours::within(vectors, &config.curate, index_bytes)).transpose()?;
     let known = KnownPairs::none(images.len());
-    let FoundPairs { pairs, near, occurrences: _ } = find_pairs(set, known, neighbours.as_mut(), &config.curate)?;
+    let found = find_pairs(set, known, neighbours.as_mut(), &config.curate, &memory)?;
+    drop(neighbours);
+    write_pairs(&mut run, &images, found.pairs.iter())?;
     let images_read = images.len();
     let compared = Compared::new(images, &prints, Vec::new(), images_read);
-    let members = members_of(&compared, &pairs, &config.curate);
     compared.write(&mut run)?;
-    write_pairs(&mut run, &compared.images, &pairs)?;
+    let least = if config.curate.truth.is_empty() { config.curate.score_min } else { 0.0 };
+    let pairs = compared.read_pairs(&run.folder(), least)?;
+    let members = members_of(&compared, &pairs, &config.curate);
     write_duplicates(&mut run, &compared.images, &members, &pairs)?;
     write_rejects(&mut run, &rejects)?;
     if spool.exists() {
@@ -103,9 +113,8 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
     }
     let groups = members.last().map_or(0, |member| member.group + 1);
     let stays = members.iter().filter(|member| member.stays()).count();
-    let mut facts =
-        json!({"name": name, "groups": groups, "images_in_groups": members.len(), "copies": members.len() - stays});
-    facts["neighbours"] = json!(near.as_ref().map(NearPairs::facts));
+    let mut facts = json!({"name": name, "pairs": found.count, "groups": groups, "images_in_groups": members.len(), "copies": members.len() - stays});
+    facts["neighbours"] = json!(found.near.as_ref().map(NearPairs::facts));
     if !config.curate.truth.is_empty() {
         facts["truth"] = score(Path::new(&config.curate.truth), &compared.images, &pairs, &members)?;
     }
@@ -119,28 +128,48 @@ fn read_all(
     fetcher: &Fetcher,
     name: &str,
     config: &Config,
+    memory: &Memory,
     rejects: &mut Vec<Reject>,
-) -> Result<Vec<Read>> {
+) -> Result<AllRead> {
     let progress = Progress::new("duplicates", listing.entries.len() as u64, "images");
-    let mut all = Vec::with_capacity(listing.entries.len());
-    for chunk in listing.entries.chunks(CHUNK) {
+    // Where each comes by id, as if all were read.
+    let ids: Vec<u64> = listing.entries.iter().map(|entry| image_id(name, &entry.path).0).collect();
+    let mut by_id: Vec<u32> = (0..ids.len() as u32).collect();
+    by_id.sort_by_key(|entry| ids[*entry as usize]);
+    let mut place_of = vec![0usize; ids.len()];
+    by_id.into_iter().enumerate().for_each(|(place, entry)| place_of[entry as usize] = place);
+    let mut images: Vec<(usize, Image)> = Vec::with_capacity(ids.len());
+    let mut prints = PrintsWriter::new(memory);
+    let mut vectors = Vectors::default();
+    for (entries, places) in listing.entries.chunks(CHUNK).zip(place_of.chunks(CHUNK)) {
         interrupt::check()?;
-        let read: Vec<Result<Read, Reject>> = chunk
+        let read: Vec<Result<Read, Reject>> = entries
             .par_iter()
             .with_max_len(1)
             .map_init(Fingerprinter::default, |fingerprinter, entry| {
                 read_one(entry, fetcher, name, config, fingerprinter)
             })
             .collect();
-        for result in read {
+        for (result, place) in read.into_iter().zip(places) {
             match result {
-                Ok(read) => all.push(read),
+                Ok(Read { image, print, vector }) => {
+                    if vectors.dim == 0 {
+                        vectors = Vectors { dim: vector.len(), values: vec![0.0; vector.len() * ids.len()] };
+                    }
+                    vectors.values[place * vectors.dim..][..vectors.dim].copy_from_slice(&vector);
+                    prints.push(*place, print)?;
+                    images.push((*place, image));
+                }
                 Err(reject) => rejects.push(reject),
             }
         }
-        progress.add(chunk.len() as u64);
+        progress.add(entries.len() as u64);
     }
-    Ok(all)
+    images.sort_unstable_by_key(|(place, _)| *place);
+    let places: Vec<usize> = images.iter().map(|(place, _)| *place).collect();
+    vectors.retain(&places);
+    let images = images.into_iter().map(|(_, image)| image).collect();
+    Ok(AllRead { images, prints: prints.finish()?, vectors })
 }
 
 fn read_one(

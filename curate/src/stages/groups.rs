@@ -45,7 +45,9 @@ fn run_groups(inputs: &Inputs<'_>, folder: &Path, previous: Option<&Manifest>, m
     let config = &inputs.config.curate;
     let found = read_manifest(folder)?;
     let compared = Compared::read(folder)?;
-    let pairs = compared.read_pairs(folder)?;
+    // Scoring against planted copies ranks all pairs; groups need edges alone.
+    let least = if inputs.truth.is_some() { 0.0 } else { config.score_min.min(config.against_score_min) };
+    let pairs = compared.read_pairs(folder, least)?;
     let members = members_of(&compared, &pairs, config);
     let mut stays = vec![true; compared.references_from];
     members.iter().for_each(|member| stays[member.image] = member.stays());

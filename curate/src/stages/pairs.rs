@@ -8,6 +8,7 @@ use super::inputs::{Inputs, StageDone, StagePlan};
 use crate::Result;
 use crate::fingerprints::{Pool, PoolFolders};
 use crate::input::{Vectors, Whitening};
+use crate::memory::{Memory, Share};
 use crate::pairs::{
     Compared, FoundPairs, KnownPairs, NearPairs, Neighbours, PreviousPairs, find_pairs, write_indexed, write_pairs,
     write_rarity,
@@ -66,14 +67,15 @@ pub(super) fn pairs(inputs: &Inputs<'_>) -> Result<StageDone> {
 
 fn run_pairs(inputs: &Inputs<'_>, previous: Option<&(PreviousPairs, Manifest)>, mut run: StageRun) -> Result<Manifest> {
     let config = &inputs.config.curate;
-    let mut pool = inputs.pool.read(&config.quality)?;
+    let memory = Memory::of(config, &run.folder());
+    let mut pool = inputs.pool.read(&config.quality, &memory)?;
     let count = pool.images.len() as u64;
     pool.drop_low_quality(&config.quality);
     let in_pool = pool.images.len();
     let mut references: Vec<(usize, String)> = Vec::new();
     for (name, folders) in &inputs.against {
         references.push((pool.images.len(), name.clone()));
-        pool.append(folders.read(&config.quality)?)?;
+        pool = pool.append(folders.read(&config.quality, &memory)?, &memory)?;
     }
     let mut background = inputs.background.as_ref().map(PoolFolders::read_embeddings).transpose()?;
     if config.whiten_dim > 0 {
@@ -85,23 +87,24 @@ fn run_pairs(inputs: &Inputs<'_>, previous: Option<&(PreviousPairs, Manifest)>, 
         background = background.map(|vectors| whitening.apply(&vectors)).transpose()?;
         whitening.write(&mut run)?;
     }
+    memory.require(pool.images.len(), pool.vectors.dim)?;
     let known = match previous {
         Some((previous, _)) => previous.known(&pool.images, in_pool)?,
         None => KnownPairs::none(pool.images.len()),
     };
     let added = known.is_new.iter().filter(|is_new| **is_new).count();
-    let FoundPairs { pairs, near, occurrences } =
-        find_all_pairs(&pool, background.as_ref(), known, previous, inputs, &mut run)?;
-    tracing::info!("{count} images, {} pairs with evidence", pairs.len());
+    let FoundPairs { pairs, count: found, near, occurrences } =
+        find_all_pairs(&pool, background.as_ref(), known, previous, inputs, &mut run, &memory)?;
+    tracing::info!("{count} images, {found} pairs with evidence");
     write_rarity(&mut run, &pool.images, &occurrences)?;
-    write_pairs(&mut run, &pool.images, &pairs)?;
+    write_pairs(&mut run, &pool.images, pairs.iter())?;
     let mut neighbours = json!(near.as_ref().map(NearPairs::facts));
     if let Some((_, manifest)) = previous {
         add_previous_neighbours(&mut neighbours, &manifest.facts["neighbours"]);
         run.extend(manifest);
     }
     let facts = json!({
-        "pairs": pairs.len(),
+        "pairs": found,
         "added": added,
         "neighbours": neighbours,
         "copy_similarity_min": config.copy_similarity_min,
@@ -121,11 +124,12 @@ fn find_all_pairs(
     previous: Option<&(PreviousPairs, Manifest)>,
     inputs: &Inputs<'_>,
     run: &mut StageRun,
+    memory: &Memory,
 ) -> Result<FoundPairs> {
     let config = &inputs.config.curate;
     let set = pool.image_set();
     if !config.evidence.contains(&Evidence::Embedding) {
-        return find_pairs(set, known, None, config);
+        return find_pairs(set, known, None, config, memory);
     }
     let restore = |(previous, manifest): &(PreviousPairs, Manifest)| -> Result<_> {
         let restored = previous.neighbours(&pool.images, &known.is_new, &pool.vectors)?;
@@ -138,7 +142,7 @@ fn find_all_pairs(
             neighbours
         }
         None => {
-            let neighbours = Neighbours::new(&pool.vectors, config)?;
+            let neighbours = Neighbours::within(&pool.vectors, config, memory.share(Share::Index))?;
             if neighbours.name() != "flat" {
                 neighbours.write(&run.path(INDEX_FILE))?;
                 write_indexed(run, pool.images.iter().map(|image| image.id.0))?;
@@ -149,7 +153,7 @@ fn find_all_pairs(
     if let Some(background) = background {
         neighbours.normalise(background, config)?;
     }
-    find_pairs(set, known, Some(&mut neighbours), config)
+    find_pairs(set, known, Some(&mut neighbours), config, memory)
 }
 
 /// Adds up in whose neighbourhood images lay, each when it was new.

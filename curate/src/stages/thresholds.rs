@@ -41,7 +41,8 @@ pub fn copies_at(folder: &Path, thresholds: &[f32], config: &Config) -> Result<V
         return Err(PipelineError::Usage(format!("{text}\nhint: {hint}")).into());
     }
     let compared = Compared::read(folder)?;
-    let pairs = compared.read_pairs(folder)?;
+    let least = thresholds.iter().copied().fold(config.curate.against_score_min, f32::min);
+    let pairs = compared.read_pairs(folder, least)?;
     let at = |score_min: &f32| {
         let mut curate = config.curate.clone();
         curate.score_min = *score_min;

@@ -23,3 +23,15 @@ pub fn peak_memory_mib() -> f64 {
     let kib = peak.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
 }
+
+/// The memory of this machine in MiB, or of the control group that the process runs in where that is less; none where the
+/// system does not say.
+pub fn machine_memory_mib() -> Option<u64> {
+    let of_machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
+    });
+    let of_group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let of_group = of_group.and_then(|bytes| Some(bytes.trim().parse::<u64>().ok()? >> 20));
+    of_machine.into_iter().chain(of_group).min()
+}

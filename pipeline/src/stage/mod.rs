@@ -29,7 +29,7 @@ mod tests;
 
 pub use curation::{CuratedManifests, read_curated};
 pub(crate) use differences::flat;
-pub use environment::{environment, peak_memory_mib};
+pub use environment::{environment, machine_memory_mib, peak_memory_mib};
 pub use explain::explain;
 pub use extend::ShardsLeft;
 pub(crate) use extend::rows_among;

@@ -139,11 +139,16 @@ pub struct CurateConfig {
     pub score_min: f32,
     /// Which images of a group go.
     pub removal: Removal,
+    /// MiB that finding pairs holds at most; 0 means a quarter of the machine's memory. What does not fit lies in scratch
+    /// files: it changes the time, never the groups.
+    pub memory_mib: u64,
     /// Neighbours looked at for each image, itself included; 0 looks at all above `copy_similarity_min` (a range search).
     pub neighbours: usize,
     /// Up to this many images the search is exact ...
     pub flat_max_images: usize,
-    /// ... up to this many an inverted file, above it an HNSW graph.
+    /// ... up to this many an inverted file of the vectors as they are, if those fit a quarter of `memory_mib`; beyond, of 8
+    /// bits a value, and where those do not fit, of 64 bytes a vector (product quantisation). What quantised vectors propose
+    /// is held against the vectors themselves.
     pub inverted_max_images: usize,
     /// A source (by name) whose images are copies of nobody's: an image's mean similarity to its three nearest of them, times
     /// the weight, is taken off its similarities before they are held against `copy_similarity_min`. Empty means none.
@@ -203,6 +208,7 @@ impl Default for CurateConfig {
             local_support_min: 3.0,
             score_min: 0.5,
             removal: Removal::Components,
+            memory_mib: 0,
             neighbours: 64,
             flat_max_images: 20_000,
             inverted_max_images: 5_000_000,

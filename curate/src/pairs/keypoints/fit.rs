@@ -5,9 +5,9 @@
 //! fitted to them by least squares, three times with a tighter tolerance (locally optimised RANSAC, Chum et al. 2003,
 //! without the randomness). Maps that shear or squeeze more than copies do are refused.
 
+use super::Affine;
 use super::affine::{after_reflection, least_squares_affine, least_squares_similarity, similarity_of};
 use super::matching::{Grid, is_match, match_under};
-use super::{Affine, Proposal, Rarity};
 use crate::fingerprints::{Keypoint, LocalFeatures};
 use std::f32::consts::{PI, TAU};
 
@@ -44,19 +44,19 @@ impl Fit {
     }
 }
 
-/// The map with the most inliers between the images of a proposal, or none.
-pub(crate) fn confirm(features: &[&LocalFeatures], proposal: &Proposal, rarity: &Rarity) -> Option<Fit> {
-    let (a, b) = (features[proposal.a], features[proposal.b]);
+/// The map with the most inliers between two images that keypoints vote for, or none; `weight` says how rare a matched
+/// pair of keypoints is.
+pub(crate) fn confirm(
+    a: &LocalFeatures,
+    b: &LocalFeatures,
+    proposed: &[(u32, u32, bool)],
+    weight: impl Fn(usize, usize) -> f32,
+) -> Option<Fit> {
     let fits = [false, true].map(|mirrored| {
-        let votes: Vec<(usize, usize)> = proposal
-            .votes
-            .iter()
-            .filter(|vote| vote.2 == mirrored)
-            .map(|vote| (vote.0 as usize, vote.1 as usize))
-            .collect();
+        let votes: Vec<(usize, usize)> =
+            proposed.iter().filter(|vote| vote.2 == mirrored).map(|vote| (vote.0 as usize, vote.1 as usize)).collect();
         let (mut fit, matches) = fit(a, b, &votes, mirrored)?;
-        let weight = |m: &(usize, usize)| rarity.weight(proposal.a, m.0).min(rarity.weight(proposal.b, m.1));
-        fit.rare = matches.iter().map(weight).sum();
+        fit.rare = matches.iter().map(|(of_a, of_b)| weight(*of_a, *of_b)).sum();
         Some(fit)
     });
     fits.into_iter().flatten().max_by_key(|fit| fit.inliers)

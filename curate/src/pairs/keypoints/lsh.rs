@@ -6,184 +6,315 @@
 //! tables with the mirrored signature. No bucket is compared all with all when it is large: members are then compared
 //! with the next few only, so that the work stays linear. When only some images are new, only what shares a bucket with
 //! one of their keypoints is sorted, and only pairs with a new image are looked at.
+//!
+//! Where signatures do not fit their share of memory, a table is filled for one range of its keys after the other, each
+//! from another pass over the signatures: a bucket lies in one range, so that the votes are the same.
 
 use super::Rarity;
 use super::slot::Slot;
-use crate::fingerprints::{LocalFeatures, Signature};
+use super::vote::{Proposal, Vote};
+use crate::Result;
+use crate::fingerprints::{Prints, Signature};
+use crate::memory::{Memory, Share, Sorted, SortedRuns};
+use lapidary_pipeline::interrupt;
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// The largest distance of two signatures that is a vote.
-pub(super) const VOTE_MAX_BITS: u32 = 44;
+pub(crate) const VOTE_MAX_BITS: u32 = 44;
 /// Members of a bucket that each member is compared with at most.
 const WINDOW: usize = 48;
 const SIGNATURE_BITS: u32 = 256;
+/// Bytes of a keypoint in a range: its signature, number, and slots.
+const GATHERED_BYTES: usize = 64;
+/// Votes that a table holds before they are handed on.
+const VOTES: usize = 1 << 18;
 
-/// A pair of images with the keypoints that speak for it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Proposal {
-    pub(crate) a: usize,
-    /// Larger than `a`.
-    pub(crate) b: usize,
-    /// Keypoint of `a`, keypoint of `b`, and whether they match in a mirror; sorted, each once.
-    pub(crate) votes: Vec<(u32, u32, bool)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Vote {
-    pub(super) a: u32,
-    pub(super) b: u32,
-    pub(super) of_a: u32,
-    pub(super) of_b: u32,
-    mirrored: bool,
-}
-
-/// All keypoints of a set, one after the other.
-struct Keypoints<'a> {
-    signatures: Vec<Signature>,
-    /// Image and place within it.
-    owners: Vec<(u32, u32)>,
+/// The keypoints that are looked up: those of the images that stand alone.
+pub(crate) struct Looked<'a> {
+    pub(crate) prints: &'a Prints,
+    /// By image: whether it is looked at for itself.
+    pub(crate) stands_alone: &'a [bool],
     /// By image.
-    is_new: &'a [bool],
+    pub(crate) is_new: &'a [bool],
+    pub(crate) memory: &'a Memory,
+    /// The number of each image's first keypoint, and of all.
+    starts: Vec<u64>,
 }
 
-impl Keypoints<'_> {
-    fn is_new(&self, keypoint: usize) -> bool {
-        self.is_new[self.owners[keypoint].0 as usize]
+/// What votes come to.
+pub(crate) struct Votes {
+    votes: Sorted<Vote>,
+    pub(crate) rarity: Rarity,
+}
+
+impl<'a> Looked<'a> {
+    pub(crate) fn new(prints: &'a Prints, stands_alone: &'a [bool], is_new: &'a [bool], memory: &'a Memory) -> Self {
+        let mut starts = vec![0u64];
+        for (brief, alone) in prints.briefs().iter().zip(stands_alone) {
+            starts.push(starts[starts.len() - 1] + if *alone { u64::from(brief.keypoints) } else { 0 });
+        }
+        Self { prints, stands_alone, is_new, memory, starts }
+    }
+
+    /// The numbers of an image's keypoints.
+    pub(super) fn numbers(&self, image: usize) -> Range<u64> {
+        self.starts[image]..self.starts[image + 1]
+    }
+
+    /// All keypoints.
+    pub(super) fn count(&self) -> u64 {
+        self.starts[self.starts.len() - 1]
+    }
+
+    /// The image of a keypoint, and its place there.
+    fn owner(&self, keypoint: u64) -> (u32, u32) {
+        let image = self.starts.partition_point(|start| *start <= keypoint) - 1;
+        (image as u32, (keypoint - self.starts[image]) as u32)
+    }
+
+    /// The votes of all tables, and how rare keypoints are.
+    ///
+    /// `group_of` names for each image the group of copies that it is known to belong to, `occurrences` how often the
+    /// keypoints of those that are not new occurred before.
+    ///
+    /// # Errors
+    /// When the disk refuses, or on an interrupt.
+    pub(crate) fn votes(&self, group_of: &[u32], occurrences: &[Vec<u8>]) -> Result<Votes> {
+        let bits = (self.count().max(2).ilog2() + 1).clamp(12, Slot::KEY_BITS);
+        let threads = rayon::current_num_threads() as u64;
+        let share = self.memory.share(Share::Signatures) as u64;
+        let whole_bytes = self.count() * (size_of::<Signature>() as u64 + 2 * threads * size_of::<Slot>() as u64);
+        let whole = if whole_bytes <= share { Some(self.gather(&|_| true)?) } else { None };
+        // Plainly and in a mirror, a keypoint may lie in two ranges.
+        let ranges = if whole.is_some() {
+            1
+        } else {
+            (2 * self.count() * GATHERED_BYTES as u64 * threads).div_ceil(share.max(1))
+        };
+        let ranges = ranges.clamp(1, 1 << bits) as u32;
+        if ranges > 1 {
+            tracing::info!("{} keypoints are looked up in {ranges} parts of each table", self.count());
+        }
+        let tasks: Vec<(u32, u32)> =
+            (0..SIGNATURE_BITS / bits).flat_map(|table| (0..ranges).map(move |range| (table * bits, range))).collect();
+        let votes = Mutex::new(SortedRuns::new(self.memory));
+        tasks.into_par_iter().with_max_len(1).try_for_each(|(first_bit, range)| {
+            interrupt::check()?;
+            let step = (1u32 << bits).div_ceil(ranges);
+            let keys = range * step..((range + 1) * step).min(1 << bits);
+            let table = HashTable { first_bit, bits, keys };
+            let gathered = match &whole {
+                Some(whole) => Cow::Borrowed(whole),
+                None => Cow::Owned(self.gather(&|signature| table.holds(signature))?),
+            };
+            let hand_on = |found: &mut Vec<Vote>| {
+                found.sort_unstable();
+                found.dedup();
+                votes.lock().unwrap_or_else(PoisonError::into_inner).extend(found.drain(..))
+            };
+            self.votes_of_table(&gathered, &table, &hand_on)
+        })?;
+        let votes = votes.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        let rarity = Rarity::of(self, &votes, group_of, occurrences)?;
+        Ok(Votes { votes, rarity })
+    }
+
+    /// The keypoints whose signatures are wanted, in their order.
+    fn gather(&self, is_wanted: &dyn Fn(&Signature) -> bool) -> Result<Gathered> {
+        let mut rows: Vec<(u64, Signature)> = Vec::new();
+        for image in self.prints.by_place() {
+            let image = image as usize;
+            if !self.stands_alone[image] {
+                continue;
+            }
+            let numbers = self.numbers(image);
+            let signatures = self.prints.signatures(image)?;
+            rows.extend(numbers.zip(signatures.iter().copied()).filter(|(_, signature)| is_wanted(signature)));
+        }
+        if !self.prints.is_held() {
+            rows.sort_unstable_by_key(|(number, _)| *number);
+        }
+        let all_new = self.is_new.iter().all(|is_new| *is_new);
+        let is_new = |(number, _): &(u64, Signature)| self.is_new[self.owner(*number).0 as usize];
+        let new = if all_new { Vec::new() } else { rows.iter().map(is_new).collect() };
+        let (numbers, signatures) = rows.into_iter().unzip();
+        Ok(Gathered { numbers, signatures, is_new: new })
+    }
+
+    fn votes_of_table(
+        &self,
+        all: &Gathered,
+        table: &HashTable,
+        hand_on: &dyn Fn(&mut Vec<Vote>) -> Result<()>,
+    ) -> Result<()> {
+        let shared = table.keys_of_new(all);
+        let keyed = |mirrored: bool| {
+            let mut keyed: Vec<Slot> = Vec::with_capacity(all.signatures.len());
+            for (index, signature) in all.signatures.iter().enumerate() {
+                let key = if mirrored { table.key(&signature.mirrored()) } else { table.key(signature) };
+                if table.keys.contains(&key) && shared.as_ref().is_none_or(|shared| shared[table.place(key)]) {
+                    keyed.push(Slot::new(key, index));
+                }
+            }
+            keyed.sort_unstable();
+            keyed
+        };
+        let plain = keyed(false);
+        let mut votes = Vec::new();
+        for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
+            let old = all.old_of(bucket);
+            for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(first.index())) {
+                for second in bucket[place + 1..].iter().take(WINDOW).chain(last_before(&old, *first)) {
+                    self.vote(all, first.index(), second.index(), None, &mut votes);
+                }
+            }
+            if votes.len() >= VOTES {
+                hand_on(&mut votes)?;
+            }
+        }
+        // A table of bits that a mirror leaves alone has both kinds of pairs in the same buckets.
+        if !table.has_mirrored() {
+            return hand_on(&mut votes);
+        }
+        let mirrored = keyed(true);
+        let mut from = 0;
+        for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
+            let key = bucket[0].key();
+            from += mirrored[from..].partition_point(|other| other.key() < key);
+            let others = &mirrored[from..];
+            let others = &others[..others.partition_point(|other| other.key() == key)];
+            let old = all.old_of(others);
+            for first in bucket.iter().filter(|first| all.is_new(first.index())) {
+                // A pair comes up from both sides: the one with the smaller index is enough, or the new one.
+                let after = others.partition_point(|other| other.index() <= first.index());
+                for second in others[after..].iter().take(WINDOW).chain(last_before(&old, *first)) {
+                    self.vote(all, first.index(), second.index(), Some(true), &mut votes);
+                }
+            }
+            if votes.len() >= VOTES {
+                hand_on(&mut votes)?;
+            }
+        }
+        hand_on(&mut votes)
+    }
+
+    /// Notes two keypoints of different images as a vote when they are near, plainly or in a mirror, or as `mirrored`
+    /// says.
+    fn vote(&self, all: &Gathered, first: usize, second: usize, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
+        let (x, y) = (first.min(second), first.max(second));
+        let (one, other) = (&all.signatures[x], &all.signatures[y]);
+        let plainly = mirrored != Some(true) && one.distance_bits(other) <= VOTE_MAX_BITS;
+        let in_mirror = mirrored != Some(false) && one.mirrored().distance_bits(other) <= VOTE_MAX_BITS;
+        if !plainly && !in_mirror {
+            return;
+        }
+        let ((a, of_a), (b, of_b)) = (self.owner(all.numbers[x]), self.owner(all.numbers[y]));
+        let ways = [(plainly, false), (in_mirror, true)].into_iter().filter(|(is_near, _)| a != b && *is_near);
+        votes.extend(ways.map(|(_, mirrored)| Vote { a, b, of_a, of_b, mirrored }));
     }
 }
 
-/// The pairs of images, at least one of them new, that at least `votes_min` pairs of keypoints speak for, sorted, and
-/// how rare keypoints are.
-///
-/// `group_of` names for each image the group of copies that it is known to belong to, `occurrences` how often the
-/// keypoints of those that are not new occurred before.
-pub(crate) fn propose(
-    features: &[&LocalFeatures],
-    group_of: &[usize],
-    is_new: &[bool],
-    occurrences: &[Vec<u8>],
-    votes_min: usize,
-) -> (Vec<Proposal>, Rarity) {
-    let mut all = Keypoints { signatures: Vec::new(), owners: Vec::new(), is_new };
-    for (image, features) in features.iter().enumerate() {
-        all.signatures.extend_from_slice(&features.signatures);
-        all.owners.extend((0..features.signatures.len()).map(|place| (image as u32, place as u32)));
-    }
-    let bits = (all.signatures.len().max(2).ilog2() + 1).clamp(12, Slot::KEY_BITS);
-    let tables: Vec<u32> = (0..SIGNATURE_BITS / bits).map(|table| table * bits).collect();
-    let mut votes: Vec<Vote> = tables
-        .into_par_iter()
-        .with_max_len(1)
-        .flat_map_iter(|first_bit| votes_of_table(&all, first_bit, bits))
-        .collect();
-    votes.par_sort_unstable();
-    votes.dedup();
-    let rarity = Rarity::of(features, &votes, group_of, occurrences);
-    let proposals = votes
-        .chunk_by(|x, y| (x.a, x.b) == (y.a, y.b))
-        .filter(|of_pair| of_pair.len() >= votes_min)
-        .map(|of_pair| Proposal {
-            a: of_pair[0].a as usize,
-            b: of_pair[0].b as usize,
-            votes: of_pair.iter().map(|vote| (vote.of_a, vote.of_b, vote.mirrored)).collect(),
+impl Votes {
+    /// The pairs of images, at least one of them new, that at least `votes_min` pairs of keypoints speak for, sorted.
+    pub(crate) fn proposals(&self, votes_min: usize) -> impl Iterator<Item = Result<Proposal>> {
+        let mut votes = self.votes.iter().peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let first = match votes.next()? {
+                    Ok(vote) => vote,
+                    Err(e) => return Some(Err(e)),
+                };
+                let mut proposal = Proposal { a: first.a as usize, b: first.b as usize, votes: vec![first.of_pair()] };
+                let is_same =
+                    |vote: &Result<Vote>| vote.as_ref().is_ok_and(|vote| (vote.a, vote.b) == (first.a, first.b));
+                while let Some(Ok(vote)) = votes.next_if(is_same) {
+                    proposal.votes.push(vote.of_pair());
+                }
+                if proposal.votes.len() >= votes_min {
+                    return Some(Ok(proposal));
+                }
+            }
         })
-        .collect();
-    (proposals, rarity)
-}
-
-/// The `bits` bits of a signature from `first_bit` on.
-fn key(signature: &Signature, first_bit: u32, bits: u32) -> u32 {
-    let (word, shift) = ((first_bit / 64) as usize, first_bit % 64);
-    let mut value = signature.0[word] >> shift;
-    if shift + bits > 64 {
-        value |= signature.0[word + 1] << (64 - shift);
     }
-    (value & ((1 << bits) - 1)) as u32
 }
 
-fn votes_of_table(all: &Keypoints<'_>, first_bit: u32, bits: u32) -> Vec<Vote> {
-    let of = |signature: &Signature| key(signature, first_bit, bits);
-    let shared = keys_of_new(all, bits, of);
-    let keyed = |mirrored: bool| {
-        let mut keyed: Vec<Slot> = Vec::with_capacity(all.signatures.len());
-        for (index, signature) in all.signatures.iter().enumerate() {
-            let key = if mirrored { of(&signature.mirrored()) } else { of(signature) };
-            if shared.as_ref().is_none_or(|shared| shared[key as usize]) {
-                keyed.push(Slot::new(key, index));
+/// A table over some bits of the signatures, of which a range of keys is filled.
+struct HashTable {
+    first_bit: u32,
+    bits: u32,
+    keys: Range<u32>,
+}
+
+impl HashTable {
+    /// A signature's key: `bits` bits of it from `first_bit` on.
+    fn key(&self, signature: &Signature) -> u32 {
+        let (word, shift) = ((self.first_bit / 64) as usize, self.first_bit % 64);
+        let mut value = signature.0[word] >> shift;
+        if shift + self.bits > 64 {
+            value |= signature.0[word + 1] << (64 - shift);
+        }
+        (value & ((1 << self.bits) - 1)) as u32
+    }
+
+    /// Whether mirrored signatures have other keys.
+    fn has_mirrored(&self) -> bool {
+        self.first_bit + self.bits > SIGNATURE_BITS / 2
+    }
+
+    fn holds(&self, signature: &Signature) -> bool {
+        self.keys.contains(&self.key(signature))
+            || (self.has_mirrored() && self.keys.contains(&self.key(&signature.mirrored())))
+    }
+
+    fn place(&self, key: u32) -> usize {
+        (key - self.keys.start) as usize
+    }
+
+    /// Which keys new keypoints have, plainly or in a mirror; none when all are new, and every key counts.
+    fn keys_of_new(&self, all: &Gathered) -> Option<Vec<bool>> {
+        if all.is_new.is_empty() {
+            return None;
+        }
+        let mut keys = vec![false; self.keys.len()];
+        for (_, signature) in all.signatures.iter().enumerate().filter(|(index, _)| all.is_new(*index)) {
+            for key in [self.key(signature), self.key(&signature.mirrored())] {
+                if self.keys.contains(&key) {
+                    keys[self.place(key)] = true;
+                }
             }
         }
-        keyed.sort_unstable();
-        keyed
-    };
-    let plain = keyed(false);
-    let mut votes = Vec::new();
-    for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
-        let old = old_of(all, bucket);
-        for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(first.index())) {
-            for second in bucket[place + 1..].iter().take(WINDOW).chain(last_before(&old, *first)) {
-                vote(all, first.index(), second.index(), None, &mut votes);
-            }
-        }
+        Some(keys)
     }
-    // A table of bits that a mirror leaves alone has both kinds of pairs in the same buckets.
-    if first_bit + bits <= SIGNATURE_BITS / 2 {
-        return votes;
-    }
-    let mirrored = keyed(true);
-    let mut from = 0;
-    for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
-        let key = bucket[0].key();
-        from += mirrored[from..].partition_point(|other| other.key() < key);
-        let others = &mirrored[from..];
-        let others = &others[..others.partition_point(|other| other.key() == key)];
-        let old = old_of(all, others);
-        for first in bucket.iter().filter(|first| all.is_new(first.index())) {
-            // A pair comes up from both sides: the one with the smaller index is enough, or the new one.
-            let after = others.partition_point(|other| other.index() <= first.index());
-            for second in others[after..].iter().take(WINDOW).chain(last_before(&old, *first)) {
-                vote(all, first.index(), second.index(), Some(true), &mut votes);
-            }
-        }
-    }
-    votes
 }
 
-/// Which keys new keypoints have, plainly or in a mirror; none when all are new, and every key counts.
-fn keys_of_new(all: &Keypoints<'_>, bits: u32, key: impl Fn(&Signature) -> u32) -> Option<Vec<bool>> {
-    if all.is_new.iter().all(|is_new| *is_new) {
-        return None;
-    }
-    let mut keys = vec![false; 1 << bits];
-    for (_, signature) in all.signatures.iter().enumerate().filter(|(index, _)| all.is_new(*index)) {
-        keys[key(signature) as usize] = true;
-        keys[key(&signature.mirrored()) as usize] = true;
-    }
-    Some(keys)
+/// Keypoints of the set in the order of their numbers.
+#[derive(Debug, Clone)]
+struct Gathered {
+    numbers: Vec<u64>,
+    signatures: Vec<Signature>,
+    /// Empty when all are new.
+    is_new: Vec<bool>,
 }
 
-/// The members of a bucket that are not new, in the order of their indices.
-fn old_of(all: &Keypoints<'_>, bucket: &[Slot]) -> Vec<Slot> {
-    bucket.iter().copied().filter(|keypoint| !all.is_new(keypoint.index())).collect()
+impl Gathered {
+    fn is_new(&self, keypoint: usize) -> bool {
+        self.is_new.is_empty() || self.is_new[keypoint]
+    }
+
+    /// The members of a bucket that are not new, in the order of their indices.
+    fn old_of(&self, bucket: &[Slot]) -> Vec<Slot> {
+        if self.is_new.is_empty() {
+            return Vec::new();
+        }
+        bucket.iter().copied().filter(|keypoint| !self.is_new(keypoint.index())).collect()
+    }
 }
 
 /// The last few members before a keypoint.
 fn last_before(old: &[Slot], keypoint: Slot) -> impl Iterator<Item = &Slot> {
     let before = old.partition_point(|other| other.index() < keypoint.index());
     old[before.saturating_sub(WINDOW)..before].iter()
-}
-
-/// Notes two keypoints of different images as a vote when they are near, plainly or in a mirror, or as `mirrored` says.
-fn vote(all: &Keypoints<'_>, first: usize, second: usize, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
-    let (x, y) = (first.min(second), first.max(second));
-    let ((a, of_a), (b, of_b)) = (all.owners[x], all.owners[y]);
-    if a == b {
-        return;
-    }
-    let (one, other) = (&all.signatures[x], &all.signatures[y]);
-    if mirrored != Some(true) && one.distance_bits(other) <= VOTE_MAX_BITS {
-        votes.push(Vote { a, b, of_a, of_b, mirrored: false });
-    }
-    if mirrored != Some(false) && one.mirrored().distance_bits(other) <= VOTE_MAX_BITS {
-        votes.push(Vote { a, b, of_a, of_b, mirrored: true });
-    }
 }

@@ -9,11 +9,11 @@ mod lsh;
 mod matching;
 mod rarity;
 mod slot;
+mod vote;
 
 pub(crate) use affine::Affine;
 pub(crate) use fit::Fit;
 pub(super) use fit::confirm;
-pub(super) use lsh::propose;
+pub(super) use lsh::{Looked, VOTE_MAX_BITS, Votes};
 pub(super) use rarity::Rarity;
-
-use lsh::Proposal;
+pub(super) use vote::Proposal;

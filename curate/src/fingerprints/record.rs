@@ -1,0 +1,75 @@
+//! A fingerprint as bytes of a scratch file; tables have columns instead.
+
+use super::{Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Quality, Signature, Thumbnail};
+
+const WORD_BYTES: usize = 8;
+const SIGNATURE_BYTES: usize = 4 * WORD_BYTES;
+const THUMBNAIL_BYTES: usize = Thumbnail::SIDE * Thumbnail::SIDE;
+
+/// The hashes under the eight dihedral transforms, one after the other.
+pub(super) fn hashes_to_bytes(pdq: &PdqHashes) -> Vec<u8> {
+    pdq.by_dihedral.iter().flat_map(|hash| hash.0).flat_map(u64::to_le_bytes).collect()
+}
+
+/// Signatures, or hashes of the same length, one after the other.
+pub(super) fn signatures_from_bytes(bytes: &[u8]) -> Vec<Signature> {
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let of = |bytes: &[u8]| Signature(std::array::from_fn(|i| word(&bytes[i * WORD_BYTES..][..WORD_BYTES])));
+    bytes.chunks_exact(SIGNATURE_BYTES).map(of).collect()
+}
+
+/// All of a fingerprint but its hashes and signatures.
+pub(super) fn record_to_bytes(print: &Fingerprint) -> Vec<u8> {
+    let q = &print.quality;
+    let mut bytes = Vec::with_capacity(THUMBNAIL_BYTES + 64 + WORD_BYTES * print.local.keypoints.len());
+    bytes.push(print.pdq.quality);
+    for value in [q.brightness_p99, q.brightness_p5, q.entropy_bits, q.sharpness, q.aspect] {
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend(q.short_side_px.to_le_bytes());
+    bytes.push(u8::from(q.grayscale));
+    bytes.extend(print.mean_rgb);
+    bytes.extend(print.local.width.to_le_bytes());
+    bytes.extend(print.local.height.to_le_bytes());
+    bytes.extend(&print.thumbnail.0);
+    for keypoint in &print.local.keypoints {
+        bytes.extend(keypoint.to_stored().into_iter().flat_map(u16::to_le_bytes));
+    }
+    bytes
+}
+
+/// A fingerprint from its record, its hashes and its signatures.
+pub(super) fn read_record(record: &[u8], hashes: &[u8], signatures: Vec<Signature>) -> Fingerprint {
+    let mut rest = record;
+    let mut take = |count: usize| {
+        let (taken, after) = rest.split_at(count);
+        rest = after;
+        taken
+    };
+    let pdq_quality = take(1)[0];
+    let mut float = || f32::from_le_bytes(take(4).try_into().expect("four bytes"));
+    let [brightness_p99, brightness_p5, entropy_bits, sharpness, aspect] = std::array::from_fn(|_| float());
+    let short_side_px = u32::from_le_bytes(take(4).try_into().expect("four bytes"));
+    let grayscale = take(1)[0] != 0;
+    let mean_rgb = take(3).try_into().expect("three bytes");
+    let mut float = || f32::from_le_bytes(take(4).try_into().expect("four bytes"));
+    let (width, height) = (float(), float());
+    let thumbnail = Thumbnail(take(THUMBNAIL_BYTES).to_vec());
+    let keypoint = |bytes: &[u8]| {
+        Keypoint::from_stored(std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])))
+    };
+    let mut by_dihedral = [Pdq::default(); 8];
+    by_dihedral.iter_mut().zip(signatures_from_bytes(hashes)).for_each(|(hash, words)| *hash = Pdq(words.0));
+    Fingerprint {
+        pdq: PdqHashes { by_dihedral, quality: pdq_quality },
+        quality: Quality { brightness_p99, brightness_p5, entropy_bits, sharpness, aspect, short_side_px, grayscale },
+        thumbnail,
+        mean_rgb,
+        local: LocalFeatures {
+            width,
+            height,
+            keypoints: rest.chunks_exact(WORD_BYTES).map(keypoint).collect(),
+            signatures,
+        },
+    }
+}

@@ -1,0 +1,107 @@
+//! A budget of memory, and its shares.
+
+use crate::Result;
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::stage::machine_memory_mib;
+use lapidary_schemas::config::CurateConfig;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Bytes that a process works in, whatever it holds: images that are decoded, blocks of pairs, tables being written.
+const BASE_BYTES: u64 = 160 << 20;
+/// Bytes an image besides its embedding: id, digest, path, sizes, places in files, hashes of one transform.
+const IMAGE_BYTES: u64 = 448;
+
+/// What a part of a stage may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Fingerprints: a quarter.
+    Fingerprints,
+    /// An index over embeddings: a quarter.
+    Index,
+    /// Signatures of keypoints in the tables that are looked up at once: an eighth.
+    Signatures,
+    /// Records before a sorted run is written: a thirty-second.
+    Run,
+}
+
+/// How many bytes may be held, and the folder that scratch files lie in.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    bytes: u64,
+    is_configured: bool,
+    folder: PathBuf,
+}
+
+impl Memory {
+    /// As configured: `curate.memory_mib`, or a quarter of the machine's memory where that is 0.
+    pub(crate) fn of(config: &CurateConfig, folder: &Path) -> Self {
+        let mib =
+            if config.memory_mib > 0 { config.memory_mib } else { machine_memory_mib().map_or(4096, |mib| mib / 4) };
+        Self { bytes: mib << 20, is_configured: config.memory_mib > 0, folder: folder.to_owned() }
+    }
+
+    /// The bytes of a share.
+    pub(crate) fn share(&self, share: Share) -> usize {
+        let bytes = self.bytes.saturating_sub(BASE_BYTES);
+        let part = match share {
+            Share::Fingerprints | Share::Index => bytes / 4,
+            Share::Signatures => bytes / 8,
+            Share::Run => bytes / 32,
+        };
+        usize::try_from(part).unwrap_or(usize::MAX)
+    }
+
+    /// Holds that so many images with embeddings of `dim` values can be worked on. What is over a budget that was not
+    /// configured is only said.
+    ///
+    /// # Errors
+    /// [`PipelineError::Usage`] with what is needed, when the configured budget is too small.
+    pub(crate) fn require(&self, images: usize, dim: usize) -> Result<()> {
+        let needed = (BASE_BYTES + images as u64 * (IMAGE_BYTES + 4 * dim as u64)).div_ceil(1 << 20) * 4 / 3;
+        let there = self.bytes >> 20;
+        if there >= needed {
+            return Ok(());
+        }
+        let text = format!("{images} images with embeddings of {dim} values need at least {needed} MiB");
+        if self.is_configured {
+            let text = format!("curate.memory_mib is {there}, but {text}\nhint: set curate.memory_mib={needed}");
+            return Err(PipelineError::Usage(text).into());
+        }
+        tracing::warn!("{text}, more than a quarter of this machine's memory");
+        Ok(())
+    }
+
+    /// A scratch file that goes with its last handle.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub(crate) fn scratch_file(&self) -> Result<File> {
+        Ok(tempfile::tempfile_in(&self.folder).map_err(PipelineError::io("make a scratch file in", &self.folder))?)
+    }
+}
+
+#[cfg(test)]
+impl Memory {
+    /// So many bytes, with scratch files in the system's folder for temporary files.
+    pub(crate) fn bytes(bytes: u64) -> Self {
+        Self { bytes, is_configured: true, folder: std::env::temp_dir() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_cannot_do_is_refused_with_what_is_needed() {
+        let config = |memory_mib| CurateConfig { memory_mib, ..CurateConfig::default() };
+        let small = Memory::of(&config(256), Path::new("/tmp"));
+        small.require(10_000, 512).expect("256 MiB do for 10,000 images");
+        let error = small.require(100_000, 512).expect_err("too many").to_string();
+        let needed = error.split("memory_mib=").nth(1).and_then(|mib| mib.trim().parse().ok()).expect("a number");
+        assert!(error.contains("is 256") && needed > 256, "{error}");
+        Memory::of(&config(needed), Path::new("/tmp")).require(100_000, 512).expect("what was said does");
+        Memory::of(&config(0), Path::new("/tmp")).require(usize::MAX >> 20, 512).expect("a default only warns");
+    }
+}
