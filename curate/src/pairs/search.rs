@@ -8,6 +8,7 @@ use super::embeddings::{NearPairs, pairs_of};
 use super::exact::{first_of_each_digest, pass_on_to_exact_copies};
 use super::hashes::near_hashes;
 use super::index::Neighbours;
+use super::inverted::inverted;
 use super::judge::judge_all;
 use super::keypoints::{Fit, Rarity, confirm, propose};
 use super::union_find::UnionFind;
@@ -68,6 +69,14 @@ pub(crate) fn find_pairs(
             // A pair that is near under several dihedral transforms is taken under the nearest.
             if pair.hash_distance_bits.is_none_or(|before| bits < before) {
                 (pair.hash_distance_bits, pair.dihedral) = (Some(bits), Some(dihedral));
+            }
+        }
+    }
+    if is_sought(Evidence::Hash) {
+        for (a, b, bits) in inverted(set, &is_new, config, &stands_alone) {
+            let pair = found.entry((a, b)).or_insert_with(|| Pair::new(a, b, CopyKind::Perceptual));
+            if pair.hash_distance_bits.is_none() {
+                (pair.hash_distance_bits, pair.dihedral) = (Some(bits), Some(Dihedral::None));
             }
         }
     }

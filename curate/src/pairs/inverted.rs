@@ -1,0 +1,39 @@
+//! Candidates among inverted images: negatives. All coefficients of a negative's DCT change sign, so that its PDQ hash is the
+//! complement of the image's own, but for the few bits at the median.
+
+use super::multi_index::matches_within;
+use crate::fingerprints::ImageSet;
+use lapidary_schemas::config::CurateConfig;
+
+/// Bits of a PDQ hash.
+const BITS: u32 = 256;
+
+/// Whether two hashes that differ in so many bits are those of an image and a negative of it.
+pub(super) fn is_complement(distance_bits: u32, config: &CurateConfig) -> bool {
+    distance_bits >= BITS - config.pdq_max_bits
+}
+
+/// Pairs `(a, b, bits)` of images, at least one of them new, one of which is a negative of the other as far as hashes say; `bits`
+/// are those in which the hashes themselves differ, nearly all.
+pub(super) fn inverted(
+    set: ImageSet<'_>,
+    is_new: &[bool],
+    config: &CurateConfig,
+    stands_alone: &dyn Fn(usize) -> bool,
+) -> Vec<(usize, usize, u32)> {
+    let is_hashable = |image: &usize| stands_alone(*image) && set.prints[*image].pdq.quality >= config.pdq_quality_min;
+    let images: Vec<usize> = (0..is_new.len()).filter(is_hashable).collect();
+    let new: Vec<usize> = images.iter().copied().filter(|image| is_new[*image]).collect();
+    let hash = |image: &usize| set.prints[*image].pdq.by_dihedral[0].0;
+    let complements: Vec<[u64; 4]> = new.iter().map(|image| hash(image).map(|word| !word)).collect();
+    let hashes: Vec<[u64; 4]> = images.iter().map(hash).collect();
+    let found = matches_within(&complements, &hashes, config.pdq_max_bits).into_iter();
+    let mut pairs: Vec<(usize, usize, u32)> = found
+        .map(|(a, b, bits)| (new[a as usize], images[b as usize], BITS - bits))
+        // Two new ones come up from both sides.
+        .filter(|(a, b, _)| a < b || !is_new[*b])
+        .map(|(a, b, bits)| (a.min(b), a.max(b), bits))
+        .collect();
+    pairs.sort_unstable();
+    pairs
+}
