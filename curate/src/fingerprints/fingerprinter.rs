@@ -5,7 +5,7 @@
 //! are worked on at much the same size, whatever size they come in.
 
 use super::keypoints::Extractor;
-use super::{Dihedral, LocalFeatures, PdqHashes, Quality, Thumbnail, is_same_colour, pdq, quality};
+use super::{Detail, Dihedral, LocalFeatures, PdqHashes, Quality, Thumbnail, is_same_colour, pdq, quality};
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
 use lapidary_pipeline::{DecodeRule, Undecodable, check, decode_small_into, phash};
@@ -25,6 +25,8 @@ pub(crate) struct Fingerprint {
     pub(crate) pdq: PdqHashes,
     pub(crate) quality: Quality,
     pub(crate) thumbnail: Thumbnail,
+    /// Empty where only hashes were taken.
+    pub(crate) detail: Detail,
     /// The mean level of red, green and blue.
     pub(crate) mean_rgb: [u8; 3],
     pub(crate) local: LocalFeatures,
@@ -76,6 +78,7 @@ impl Fingerprinter {
             pdq: pdq(&exact, self.raster.width() as usize),
             quality: quality::measure(&self.raster, &luma, size, &mut self.resizer),
             thumbnail: Thumbnail::of(&luma, &mut self.resizer),
+            detail: Detail::of(&luma, &mut self.resizer),
             mean_rgb: mean_rgb(&self.raster),
             local,
         };
@@ -102,6 +105,7 @@ impl Fingerprinter {
             pdq: pdq(&exact, luma.width() as usize),
             quality: Quality::default(),
             thumbnail,
+            detail: Detail::default(),
             mean_rgb: colour,
             local: LocalFeatures::default(),
         };

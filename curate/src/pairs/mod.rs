@@ -7,6 +7,7 @@
 
 mod colours;
 mod compared;
+mod detail;
 mod embeddings;
 mod exact;
 mod hashes;
