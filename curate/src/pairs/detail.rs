@@ -17,6 +17,8 @@ const SHIFTS: usize = 2;
 const DETAIL_LEVELS: f32 = 3.0;
 /// Blocks agree from this correlation on.
 const CORRELATION_MIN: f32 = 0.9;
+/// A block that correlates so far is not shifted any more.
+const ENOUGH: f32 = 0.985;
 /// Fewer blocks with detail say nothing.
 const BLOCKS_MIN: usize = 8;
 /// How far, in values, whole images are shifted against each other at most.
@@ -52,14 +54,18 @@ pub(super) fn under_map(
 
 /// Compares whole images, of one aspect as it is lost, shifted by a few values where that fits better.
 pub(super) fn of_whole(a: &Detail, b: &Detail) -> Option<DetailAgreement> {
+    let unmoved = Affine([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    if correlation_at(a, b, (0, 0)) >= ENOUGH {
+        return agreement(a, b, &unmoved);
+    }
     let shifts = (-WHOLE_SHIFT..=WHOLE_SHIFT).flat_map(|y| (-WHOLE_SHIFT..=WHOLE_SHIFT).map(move |x| (x, y)));
     let best = shifts.map(|shift| (correlation_at(a, b, shift), shift)).max_by(|x, y| {
         // Of equals, the smallest shift.
         let size = |(x, y): (isize, isize)| x.abs() + y.abs();
         x.0.total_cmp(&y.0).then(size(y.1).cmp(&size(x.1)))
     });
-    let (x, y) = best.map_or((0, 0), |(_, shift)| shift);
-    agreement(a, b, &Affine([1.0, 0.0, x as f32, 0.0, 1.0, y as f32]))
+    let moved = |(x, y): (isize, isize)| Affine([1.0, 0.0, x as f32, 0.0, 1.0, y as f32]);
+    agreement(a, b, &best.map_or(unmoved, |(_, shift)| moved(shift)))
 }
 
 /// First one map, then another.
@@ -88,6 +94,9 @@ fn correlation_at(a: &Detail, b: &Detail, (dx, dy): (isize, isize)) -> f32 {
 fn agreement(fine: &Detail, coarse: &Detail, back: &Affine) -> Option<DetailAgreement> {
     let carried = Carried::new(fine, back);
     let mut correlations = Vec::new();
+    let mut nearest_first: Vec<(usize, usize)> =
+        (0..=2 * SHIFTS).flat_map(|y| (0..=2 * SHIFTS).map(move |x| (x, y))).collect();
+    nearest_first.sort_by_key(|(x, y)| x.abs_diff(SHIFTS).pow(2) + y.abs_diff(SHIFTS).pow(2));
     for top in (0..=SIDE - BLOCK).step_by(STEP) {
         for left in (0..=SIDE - BLOCK).step_by(STEP) {
             let block = Block::of(|x, y| f32::from(coarse.0[(top + y) * SIDE + left + x]));
@@ -102,8 +111,14 @@ fn agreement(fine: &Detail, coarse: &Detail, back: &Affine) -> Option<DetailAgre
             if block.deviation.max(shifted(SHIFTS, SHIFTS).deviation) <= DETAIL_LEVELS {
                 continue;
             }
-            let shifts = (0..=2 * SHIFTS).flat_map(|y| (0..=2 * SHIFTS).map(move |x| (x, y)));
-            correlations.push(shifts.map(|(x, y)| block.correlation(&shifted(x, y))).fold(-1.0, f32::max));
+            let mut largest = -1f32;
+            for (x, y) in &nearest_first {
+                largest = largest.max(block.correlation(&shifted(*x, *y)));
+                if largest >= ENOUGH {
+                    break;
+                }
+            }
+            correlations.push(largest);
         }
     }
     if correlations.len() < BLOCKS_MIN {

@@ -37,3 +37,24 @@ pub(super) fn inverted(
     pairs.sort_unstable();
     pairs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprints::pdq;
+
+    #[test]
+    fn the_hash_of_a_negative_is_the_complement() {
+        let luma: Vec<f32> = (0..96 * 80)
+            .map(|i| {
+                let (x, y) = ((i % 96) as f32, (i / 96) as f32);
+                (120.0 + 60.0 * (0.13 * x + 0.002 * x * y).sin() + 50.0 * (0.21 * y).cos()).round()
+            })
+            .collect();
+        let negative: Vec<f32> = luma.iter().map(|value| 255.0 - value).collect();
+        let bits = pdq(&luma, 96).by_dihedral[0].distance_bits(&pdq(&negative, 96).by_dihedral[0]);
+        let config = CurateConfig::default();
+        assert!(bits >= 250 && is_complement(bits, &config), "{bits}");
+        assert!(!is_complement(128, &config));
+    }
+}

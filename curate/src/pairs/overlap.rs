@@ -130,3 +130,21 @@ fn moments(pixels: &[(f32, f32)], chosen: &[bool]) -> (f32, f32, f32, f32, f32) 
     }
     (x, y, yy / count, xx / count, xy / count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_over_half_of_a_copy_does_not_hide_that_the_rest_agrees() {
+        let side = Thumbnail::SIDE;
+        let value = |at: usize| (at * at * 7 + at * 31) as u8 / 2 + 40;
+        let whole = Thumbnail((0..side * side).map(value).collect());
+        let covered = |at: usize| if at % side < 17 { 128 } else { value(at) };
+        let covered = Thumbnail((0..side * side).map(covered).collect());
+        let features = LocalFeatures { width: 320.0, height: 240.0, ..LocalFeatures::default() };
+        let same = Affine([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let found = overlap((&whole, &features), (&covered, &features), &same).expect("an overlap");
+        assert!(found.agreement > 0.4 && found.correlation > 0.95, "{found:?}");
+    }
+}
