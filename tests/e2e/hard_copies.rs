@@ -105,7 +105,7 @@ fn half_of_a_copy_may_lie_under_a_panel() {
     let covered = |image: &RgbImage, seed: u64| {
         let mut image = image.clone();
         let shade = [40 * seed as u8, 200 - 30 * seed as u8, 90];
-        let (left, size) = [(0, (245, 360)), (235, (245, 360)), (0, (480, 185))][seed as usize % 3];
+        let (left, size) = [(0, (290, 360)), (190, (290, 360)), (0, (480, 215))][seed as usize % 3];
         fill(&mut image, left, 0, size, shade);
         image
     };

@@ -37,8 +37,8 @@ const MANY_RARE: [f32; 2] = [16.0, 32.0];
 /// So many keypoints that fit, with such a share of those in sight and of blocks with detail, are those of a copy, whether many other
 /// images have them or not: a photograph may have many copies.
 const WIDELY_COPIED_INLIERS_MIN: usize = 50;
-const WIDELY_COPIED_SHARE_MIN: f32 = 0.55;
-const WIDELY_COPIED_DETAIL_MIN: f32 = 0.9;
+const WIDELY_COPIED_SHARE_MIN: f32 = 0.6;
+const WIDELY_COPIED_DETAIL_MIN: f32 = 0.97;
 /// The share of blocks with detail that agree, likewise, for what hashes and embeddings propose; and where no map is known.
 const DETAIL_SHARE: [f32; 2] = [0.85, 0.95];
 const UNMAPPED_DETAIL_SHARE: [f32; 2] = [0.9, 0.97];
@@ -47,8 +47,9 @@ const UNMAPPED_DETAIL_SHARE: [f32; 2] = [0.9, 0.97];
 const SAME_DETAIL_SHARE_MIN: f32 = 0.99;
 const SAME_DETAIL_LOWEST_MIN: f32 = 0.96;
 const SAME_BLOCKS_MIN: usize = 60;
-/// Where at least so many blocks agree, and nearly all that there are, under the map of few keypoints, these count twice: a map by
-/// chance does not lay detail on detail. A small part of an image has few keypoints.
+/// Where at least so many blocks agree, and nearly all that there are, under the map of at least so many keypoints, these count
+/// twice: a map by chance does not lay detail on detail. A small part of an image has few keypoints; of three, slow waves fit as well.
+const BORNE_OUT_INLIERS_MIN: usize = 5;
 const BORNE_OUT_BLOCKS_MIN: usize = 16;
 const BORNE_OUT_SHARE_MIN: f32 = 0.97;
 const BORNE_OUT_WEIGHT: f32 = 2.0;
@@ -97,8 +98,8 @@ fn judge(pair: &mut Pair, a: &Fingerprint, b: &Fingerprint, config: &CurateConfi
     });
     let detail = if global.max(local) >= LOOKED_AT_MIN { details_agree(pair, a, b) } else { None };
     let is_same = detail.is_some_and(|detail| detail.is_same());
-    let is_borne_out =
-        (mapped(pair).is_some() || pair.dihedral.is_none()) && detail.is_some_and(|detail| detail.bears_out_map());
+    let fits_enough = |fit: Fit| fit.inliers >= BORNE_OUT_INLIERS_MIN;
+    let is_borne_out = pair.fit.is_some_and(fits_enough) && detail.is_some_and(|detail| detail.bears_out_map());
     let local = if is_borne_out { counted(local, BORNE_OUT_WEIGHT) } else { local };
     let (global, local) = if is_same {
         (if colours_differ(pair, a, b) { 0.0 } else { global }, local)
@@ -262,7 +263,7 @@ mod tests {
         assert!(detail(1.0, 0.97).is_same() && !detail(0.98, 0.95).is_same(), "the most alike of screens");
         let widely = Fit { inliers: 60, visible: (90, 90), ..of(4.0).fit.expect("a fit") };
         let widely = Pair { fit: Some(widely), ..of(4.0) };
-        assert_eq!(is_no_template(&widely, Some(detail(0.95, 0.9))), 1.0, "one of many copies of a photograph");
+        assert_eq!(is_no_template(&widely, Some(detail(0.98, 0.9))), 1.0, "one of many copies of a photograph");
         assert_eq!(is_no_template(&widely, Some(detail(0.8, 0.9))), 0.0);
     }
 
