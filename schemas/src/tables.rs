@@ -175,7 +175,8 @@ pub fn embeddings(dim: usize, encoder: &str, encoder_digest: &str) -> SchemaRef 
 /// `fingerprints`: one row an image, sorted by `image_id`; what is kept of its pixels to find its copies and to judge it.
 ///
 /// `pdq` holds eight 256-bit hashes of 32 bytes, little-endian: of the image as it is, mirrored, upside down, turned by half,
-/// transposed, turned left, turned right, transposed along the other diagonal. `thumbnail` is 32 x 32 luma, row after row;
+/// transposed, turned left, turned right, transposed along the other diagonal. `thumbnail` is 32 x 32 luma, row after row, `detail`
+/// 64 x 64;
 /// `mean_rgb` the mean level of red, green and blue.
 /// A keypoint is four little-endian u16: x and y in 64ths of a working pixel, sigma in 256ths, angle in 65,536ths of a turn;
 /// its signature 32 bytes; the strongest first. The measures are those of `lapidary_curate::Quality`.
@@ -192,6 +193,7 @@ pub fn fingerprints() -> SchemaRef {
         field("short_side_px", DataType::UInt32),
         field("grayscale", DataType::Boolean),
         field("thumbnail", DataType::FixedSizeBinary(1024)),
+        field("detail", DataType::FixedSizeBinary(4096)),
         field("mean_rgb", DataType::FixedSizeBinary(3)),
         field("working_width_px", DataType::UInt16),
         field("working_height_px", DataType::UInt16),

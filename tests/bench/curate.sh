@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Copy detection beside fastdup and imagededup on planted copies of the COCO images of LAPIDARY_DATA, their speed, curation
-# at a million embeddings, and balance; images that only look alike. Its last line is a JSON object. EACH copies of each kind (20),
-# SEED (0). PARTS chooses: copies, lookalikes, time, increments, scale, balance.
+# at a million embeddings, and balance; harder copies; images that only look alike. Its last line is a JSON object. EACH copies of
+# each kind (20), LOOKALIKES of each (30), SEED (0). PARTS chooses: copies, hard, lookalikes, time, increments, scale, balance.
 set -euo pipefail
 lapidary=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 data=${LAPIDARY_DATA:-$here/../../../shared/data}
 [ -d "$data/coco" ] || { echo "skipped: no images under $data (set LAPIDARY_DATA)"; exit 0; }
 data=$(realpath "$data")
-parts=${PARTS:-copies lookalikes time increments scale balance}
+parts=${PARTS:-copies hard lookalikes time increments scale balance}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cache=$HOME/.cache/lapidary
@@ -69,8 +69,22 @@ for kind in ours["recall_by_kind"]:
 PY
 fi
 
+if has hard; then
+  for kinds in hard held-out; do
+    "$plain" "$here/plant_copies.py" "$data/coco" "$work/$kinds" --each "${EACH:-20}" --seed "${SEED:-0}" "--$kinds"
+    find_copies "$work/$kinds/images" "$all" "$work/$kinds/truth.csv" > "$work/ours"
+    python3 - "$work/ours" "${kinds//-/_}" >> "$facts" <<'PY'
+import json, sys
+pairs = json.loads(open(sys.argv[1]).readlines()[-1])["facts"]["truth"]["pairs"]
+print(f"{sys.argv[2]} kinds, recall: " + ", ".join(f"{kind} {share:.2f}" for kind, share in pairs["recall_by_kind"].items()), file=sys.stderr)
+print(json.dumps({f"{name}_{sys.argv[2]}": pairs[name] for name in ("micro_ap", "recall_at_99")}))
+PY
+  done
+fi
+
 if has lookalikes; then
-  "$plain" "$here/lookalikes.py" "$work/lookalikes" --each "${LOOKALIKES:-30}" --seed "${SEED:-0}"
+  "$plain" "$here/lookalikes.py" "$work/lookalikes" --each "${LOOKALIKES:-30}" --seed "${SEED:-0}" --more
+  "$plain" "$here/lookalikes.py" "$work/lookalikes" --each "${LOOKALIKES:-30}" --seed "${SEED:-0}" --held-out
   rm -rf "$work/out"
   "$lapidary" duplicates "$work/lookalikes/images" --name bench --out "$work/out" --json --quiet > /dev/null
   "$plain" - "$work" >> "$facts" <<'PY'
@@ -83,7 +97,8 @@ table = pyarrow.parquet.read_table(f"{work}/out/bench/duplicates/pairs.parquet",
 wrong = {path for row in table if row["score"] >= 0.5 for path in (row["path_a"], row["path_b"])}
 by_kind = collections.Counter(map(kind, wrong))
 print("lookalikes in a group: " + ", ".join(f"{k} {by_kind[k]} of {n}" for k, n in sorted(drawn.items())), file=sys.stderr)
-print(json.dumps({"lookalikes_wrong": len(wrong), "lookalikes_of": sum(drawn.values())}))
+alike = sum(row["score"] > 0.9999 for row in table)
+print(json.dumps({"lookalikes_wrong": len(wrong), "lookalikes_of": sum(drawn.values()), "lookalikes_at_1": alike}))
 PY
 fi
 

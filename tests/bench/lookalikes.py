@@ -3,8 +3,9 @@
     python lookalikes.py OUT [--each 30] [--seed 0]
 
 Kinds: letters (one letterhead, other text), screens (one application, other contents), posters (one template, other pictures),
-bars (charts of one style), curves (on one graph paper), receipts, sheets (of music), solids, gradients. Writes OUT/images/KIND_NN.png
-(JPEG for letters and posters) and OUT/truth.csv without a pair. Needs Pillow and numpy.
+bars (charts of one style), curves (on one graph paper), receipts, sheets (of music), solids, gradients; with --more the kinds of
+`lookalikes_more.py` as well, whose layouts are drawn from the seed; with --held-out those on which nothing was tuned, alone. Writes
+OUT/images/KIND_NN.png (JPEG for letters and posters, and half of --more) and OUT/truth.csv without a pair. Needs Pillow and numpy.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import pathlib
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+import lookalikes_more
 
 WORDS = (
     "amber stone river mountain paper window garden engine letter market window forest signal copper harbour winter "
@@ -163,10 +166,14 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--each", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true")
+    parser.add_argument("--held-out", action="store_true")
     arguments = parser.parse_args()
     images = arguments.out / "images"
     images.mkdir(parents=True, exist_ok=True)
-    for number, (kind, draw) in enumerate(KINDS.items()):
+    if arguments.held_out:
+        lookalikes_more.draw(images, lookalikes_more.HELD_OUT, arguments.each, arguments.seed)
+    for number, (kind, draw) in enumerate([] if arguments.held_out else KINDS.items()):
         rng = np.random.default_rng([arguments.seed, number])
         for index in range(arguments.each):
             picture = draw(rng, index / arguments.each)
@@ -174,6 +181,8 @@ def main():
                 picture.save(images / f"{kind}_{index:02}.jpg", quality=88)
             else:
                 picture.save(images / f"{kind}_{index:02}.png")
+    if arguments.more:
+        lookalikes_more.draw(images, lookalikes_more.KINDS, arguments.each, arguments.seed)
     (arguments.out / "truth.csv").write_text("a,b,kind\n")
 
 

@@ -1,10 +1,11 @@
 """Plants copies of photographs: a folder of originals and altered copies, and the table that says which is which.
 
-    python plant_copies.py PHOTOS OUT [--each 20] [--seed 0]
+    python plant_copies.py PHOTOS OUT [--each 20] [--seed 0] [--hard | --held-out]
 
 OUT/images holds every photograph once, as the bytes it came as, and --each copies of every kind below, made from
 photographs drawn without replacement (each photograph has at most one copy, while there are enough). OUT/truth.csv has a
-line for each copy: path, copy_of, kind; a collage has two lines.
+line for each copy: path, copy_of, kind; a collage has two lines. With --hard the kinds are others, in which little of the
+photograph is left as it was; with --held-out others again, on which nothing was tuned.
 """
 import argparse
 import csv
@@ -162,13 +163,151 @@ KINDS = {
 }
 
 
+def covered(image, rng, _):
+    """Half of it under a flat panel."""
+    image, share = image.copy(), rng.uniform(0.45, 0.55)
+    width, height = image.size
+    boxes = [
+        (0, 0, round(share * width), height), (round((1 - share) * width), 0, width, height),
+        (0, 0, width, round(share * height)), (0, round((1 - share) * height), width, height),
+    ]
+    ImageDraw.Draw(image).rectangle(rng.choice(boxes), tuple(rng.randrange(256) for _ in range(3)))
+    return image
+
+
+def in_page(image, rng, _):
+    """A small picture, 40 % of the width, in a page of text."""
+    width, height = rng.choice([(900, 700), (760, 1000)])
+    page = Image.new("RGB", (width, height), rng.choice(["white", "ivory", "lavender", "gainsboro"]))
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((0, 0, width, rng.randint(30, 70)), rng.choice(["navy", "darkred", "teal", "dimgray"]))
+    size = (round(0.4 * width), round(0.4 * width * image.height / image.width))
+    x, y = rng.randint(20, width - size[0] - 20), rng.randint(90, max(91, height - size[1] - 20))
+    step = rng.randint(18, 26)
+    for line in range(90, height - step, step):
+        words = " ".join(rng.choice(WORDS + KINDS_OF_NOISE) for _ in range(rng.randint(4, 9)))
+        draw.text((24, line), words, "black", ImageFont.load_default(size=round(0.6 * step)))
+    draw.rectangle((x - 8, y - 8, x + size[0] + 8, y + size[1] + 8), page.getpixel((2, height - 2)))
+    page.paste(image.resize(size, Image.LANCZOS), (x, y))
+    return page
+
+
+KINDS_OF_NOISE = ["river", "granite", "to be continued", "of the", "seventeen", "however", "market", "was seen", "again,"]
+
+
+def blend(share):
+    return lambda image, rng, other: Image.blend(image, other.resize(image.size, Image.BICUBIC), 1 - share)
+
+
+def vignette(image, rng, _):
+    """Dark towards the corners, with nothing left there."""
+    y, x = numpy.mgrid[0 : image.height, 0 : image.width]
+    off = numpy.hypot(2 * x / image.width - 1 - rng.uniform(-0.3, 0.3), 2 * y / image.height - 1 - rng.uniform(-0.3, 0.3))
+    gain = numpy.clip(1 - (off / rng.uniform(1.0, 1.3)) ** rng.uniform(1.5, 3), 0.03, 1)[..., None]
+    return Image.fromarray((numpy.asarray(image) * gain).astype(numpy.uint8))
+
+
+def warped(image, rng, spread, background):
+    """Seen from aside: each corner moves inwards by up to `spread` of a side."""
+    width, height = image.size
+    corners = [(0, 0), (width, 0), (width, height), (0, height)]
+    moved = [
+        (abs(x - rng.uniform(0, spread) * width), abs(y - rng.uniform(0, spread) * height)) for x, y in corners
+    ]
+    rows = []
+    for (x, y), (u, v) in zip(moved, corners):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+    terms = numpy.linalg.solve(numpy.array(rows, dtype=float), numpy.array(corners, dtype=float).ravel())
+    return image.transform(image.size, Image.PERSPECTIVE, terms.tolist(), Image.BICUBIC, fillcolor=background)
+
+
+def perspective(image, rng, _):
+    return warped(image, rng, 0.18, rng.choice(["black", "white", "gray"]))
+
+
+def screen_photo(image, rng, other):
+    """A photograph of a screen: seen from aside, with moire and other light."""
+    y, x = numpy.mgrid[0 : image.height, 0 : image.width]
+    rate = [rng.uniform(1.7, 2.6) for _ in range(4)]
+    moire = 1 + rng.uniform(0.06, 0.16) * numpy.sin(rate[0] * x + 0.1 * rate[1] * y) * numpy.sin(rate[2] * y + 0.1 * rate[3] * x)
+    pixels = numpy.asarray(image, dtype=float) * moire[..., None] * rng.uniform(0.6, 1.1) + rng.uniform(0, 40)
+    shown = ImageOps.expand(Image.fromarray(numpy.clip(pixels, 0, 255).astype(numpy.uint8)), round(0.06 * image.width), "black")
+    seen = warped(shown, rng, 0.12, (90, 80, 70)).filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.2)))
+    return reencoded(noise(seen, rng, None) if rng.random() < 0.5 else seen, 60)
+
+
+def pixelated(image, rng, _):
+    """A part of it in squares."""
+    image = image.copy()
+    width, height = round(0.5 * image.width), round(0.6 * image.height)
+    x, y = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
+    part = image.crop((x, y, x + width, y + height))
+    side = rng.randint(10, 20)
+    small = part.resize((max(1, width // side), max(1, height // side)), Image.BOX)
+    image.paste(small.resize(part.size, Image.NEAREST), (x, y))
+    return image
+
+
+def phone(image, rng, _):
+    """A screenshot of a telephone: bars above and below, text under the picture."""
+    page = Image.new("RGB", (540, 1100), "white")
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((0, 0, 540, 90), rng.choice(["black", "royalblue", "seagreen"]))
+    draw.text((30, 40), rng.choice(WORDS), "white", ImageFont.load_default(size=30))
+    shown = image.resize((540, round(540 * image.height / image.width)))
+    top = rng.randint(100, 250)
+    page.paste(shown, (0, top))
+    for line in range(4):
+        place = (30, top + min(shown.height, 700) + 30 + 36 * line)
+        draw.text(place, " ".join(rng.sample(WORDS, 2)), "black", ImageFont.load_default(size=22))
+    draw.rectangle((0, 1030, 540, 1100), "black")
+    return page
+
+
+def solarised(image, rng, _):
+    return ImageOps.solarize(image, rng.randint(150, 200))
+
+
+def turned_cut(image, rng, _):
+    """Turned by a third of a right angle and cut to what is filled."""
+    turned = image.rotate(rng.choice([-30, 30, 45]), Image.BICUBIC)
+    width, height = image.width // 2, image.height // 2
+    return turned.crop((width // 2, height // 2, width // 2 + width, height // 2 + height))
+
+
+HARD_KINDS = {
+    "covered": covered,
+    "inverted": lambda image, rng, _: ImageOps.invert(image),
+    "in-page": in_page,
+    "blend-60": blend(0.6),
+    "vignette": vignette,
+    "posterised": lambda image, rng, _: ImageOps.posterize(image, 2),
+    "screen-photo": screen_photo,
+    "perspective": perspective,
+    "crop-20": crop(0.2),
+}
+HELD_OUT_KINDS = {
+    "pixelated": pixelated,
+    "phone": phone,
+    "solarised": solarised,
+    "turned-cut": turned_cut,
+    "covered-text": lambda image, rng, _: text(covered(image, rng, _), rng, _),
+    "inverted-jpeg": lambda image, rng, _: reencoded(ImageOps.invert(image).resize((image.width // 2, image.height // 2)), 40),
+    "blend-65-half": lambda image, rng, other: blend(0.65)(image, rng, other).resize((image.width // 2, image.height // 2)),
+}
+BLENDED = ("collage", "blend-60", "blend-65-half")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("photos", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--each", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hard", action="store_true")
+    parser.add_argument("--held-out", action="store_true")
     asked = parser.parse_args()
+    kinds = HARD_KINDS if asked.hard else HELD_OUT_KINDS if asked.held_out else KINDS
     photos = sorted(p for p in asked.photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     folder = asked.out / "images"
     folder.mkdir(parents=True)
@@ -186,10 +325,10 @@ def main():
     with open(asked.out / "truth.csv", "w", newline="") as file:
         truth = csv.writer(file, lineterminator="\n")
         truth.writerow(["path", "copy_of", "kind"])
-        for kind, change in KINDS.items():
+        for kind, change in kinds.items():
             for number in range(asked.each):
                 source = drawn()
-                other = drawn() if kind == "collage" else None
+                other = drawn() if kind in BLENDED else None
                 copy = f"{kind}-{number:02}.jpg"
                 if change is None:
                     copy = f"{kind}-{number:02}{photos[source].suffix}"
@@ -198,10 +337,14 @@ def main():
                     image = Image.open(photos[source]).convert("RGB")
                     second = other is not None and Image.open(photos[other]).convert("RGB")
                     change(image, rng, second).save(folder / copy, quality=rng.randint(75, 95))
+                if other is not None and kind != "collage":
+                    # What is blended in is a photograph that the folder does not have.
+                    (folder / f"photo-{other:05}{photos[other].suffix}").unlink()
+                    other = None
                 for original in (source, other):
                     if original is not None:
                         truth.writerow([copy, f"photo-{original:05}{photos[original].suffix}", kind])
-    print(f"{len(photos)} photographs, {asked.each} copies of each of {len(KINDS)} kinds")
+    print(f"{len(photos)} photographs, {asked.each} copies of each of {len(kinds)} kinds")
 
 
 main()

@@ -15,6 +15,7 @@ mod fuzz;
 mod golden;
 mod golden_curation;
 mod golden_sources;
+mod hard_copies;
 mod increments;
 mod kill;
 mod lookalikes;

@@ -6,7 +6,7 @@
 
 use super::keypoints::Extractor;
 use super::{
-    Dihedral, Keypoint, LocalFeatures, PdqHashes, Quality, Signature, Thumbnail, is_same_colour, pdq, quality,
+    Detail, Dihedral, Keypoint, LocalFeatures, PdqHashes, Quality, Signature, Thumbnail, is_same_colour, pdq, quality,
 };
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
@@ -27,6 +27,8 @@ pub(crate) struct Fingerprint {
     pub(crate) pdq: PdqHashes,
     pub(crate) quality: Quality,
     pub(crate) thumbnail: Thumbnail,
+    /// Empty where only hashes were taken.
+    pub(crate) detail: Detail,
     /// The mean level of red, green and blue.
     pub(crate) mean_rgb: [u8; 3],
     pub(crate) local: LocalFeatures,
@@ -37,7 +39,7 @@ impl Fingerprint {
     pub(crate) fn bytes(&self) -> usize {
         let of_keypoints = self.local.keypoints.capacity() * size_of::<Keypoint>();
         let of_signatures = self.local.signatures.capacity() * size_of::<Signature>();
-        size_of::<Self>() + self.thumbnail.0.capacity() + of_keypoints + of_signatures
+        size_of::<Self>() + self.thumbnail.0.capacity() + self.detail.0.capacity() + of_keypoints + of_signatures
     }
 
     /// How well the transformed thumbnail agrees with another's, -1 to 1. Of uniform images there is nothing to
@@ -85,6 +87,7 @@ impl Fingerprinter {
             pdq: pdq(&exact, self.raster.width() as usize),
             quality: quality::measure(&self.raster, &luma, size, &mut self.resizer),
             thumbnail: Thumbnail::of(&luma, &mut self.resizer),
+            detail: Detail::of(&luma, &mut self.resizer),
             mean_rgb: mean_rgb(&self.raster),
             local,
         };
@@ -111,6 +114,7 @@ impl Fingerprinter {
             pdq: pdq(&exact, luma.width() as usize),
             quality: Quality::default(),
             thumbnail,
+            detail: Detail::default(),
             mean_rgb: colour,
             local: LocalFeatures::default(),
         };

@@ -1,10 +1,11 @@
 //! Fingerprints: all that is kept of an image's pixels to find its copies and to judge it.
 //!
-//! In come images, one decode each; out goes a row an image: hashes in the eight dihedral transforms, a thumbnail, the
-//! mean colour, measures of quality, keypoints with signatures. A [`Pool`] holds those of a source beside its
+//! In come images, one decode each; out goes a row an image: hashes in the eight dihedral transforms, a thumbnail, a
+//! finer one, the mean colour, measures of quality, keypoints with signatures. A [`Pool`] holds those of a source beside its
 //! embeddings.
 
 mod colour;
+mod detail;
 mod dihedral;
 mod fingerprinter;
 mod keypoints;
@@ -18,6 +19,7 @@ mod table;
 mod thumbnail;
 
 pub(crate) use colour::{LEVELS_APART_MAX, is_same_colour};
+pub(crate) use detail::Detail;
 pub(crate) use dihedral::Dihedral;
 pub(crate) use fingerprinter::{Fingerprint, Fingerprinter};
 pub(crate) use keypoints::{Keypoint, LocalFeatures, Signature};

@@ -1,6 +1,6 @@
 //! A fingerprint as bytes of a scratch file; tables have columns instead.
 
-use super::{Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Quality, Signature, Thumbnail};
+use super::{Detail, Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Quality, Signature, Thumbnail};
 
 const WORD_BYTES: usize = 8;
 const SIGNATURE_BYTES: usize = 4 * WORD_BYTES;
@@ -21,7 +21,8 @@ pub(super) fn signatures_from_bytes(bytes: &[u8]) -> Vec<Signature> {
 /// All of a fingerprint but its hashes and signatures.
 pub(super) fn record_to_bytes(print: &Fingerprint) -> Vec<u8> {
     let q = &print.quality;
-    let mut bytes = Vec::with_capacity(THUMBNAIL_BYTES + 64 + WORD_BYTES * print.local.keypoints.len());
+    let mut bytes =
+        Vec::with_capacity(THUMBNAIL_BYTES + print.detail.0.len() + 64 + WORD_BYTES * print.local.keypoints.len());
     bytes.push(print.pdq.quality);
     for value in [q.brightness_p99, q.brightness_p5, q.entropy_bits, q.sharpness, q.aspect] {
         bytes.extend(value.to_le_bytes());
@@ -32,6 +33,9 @@ pub(super) fn record_to_bytes(print: &Fingerprint) -> Vec<u8> {
     bytes.extend(print.local.width.to_le_bytes());
     bytes.extend(print.local.height.to_le_bytes());
     bytes.extend(&print.thumbnail.0);
+    // 64 x 64 values, or none.
+    bytes.extend((print.detail.0.len() as u16).to_le_bytes());
+    bytes.extend(&print.detail.0);
     for keypoint in &print.local.keypoints {
         bytes.extend(keypoint.to_stored().into_iter().flat_map(u16::to_le_bytes));
     }
@@ -55,6 +59,8 @@ pub(super) fn read_record(record: &[u8], hashes: &[u8], signatures: Vec<Signatur
     let mut float = || f32::from_le_bytes(take(4).try_into().expect("four bytes"));
     let (width, height) = (float(), float());
     let thumbnail = Thumbnail(take(THUMBNAIL_BYTES).to_vec());
+    let detail_bytes = u16::from_le_bytes(take(2).try_into().expect("two bytes"));
+    let detail = Detail(take(usize::from(detail_bytes)).to_vec());
     let keypoint = |bytes: &[u8]| {
         Keypoint::from_stored(std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])))
     };
@@ -64,6 +70,7 @@ pub(super) fn read_record(record: &[u8], hashes: &[u8], signatures: Vec<Signatur
         pdq: PdqHashes { by_dihedral, quality: pdq_quality },
         quality: Quality { brightness_p99, brightness_p5, entropy_bits, sharpness, aspect, short_side_px, grayscale },
         thumbnail,
+        detail,
         mean_rgb,
         local: LocalFeatures {
             width,

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 /// Images a batch.
 const BATCH: usize = 64;
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Takes the fingerprints of a source's images into `OUT/SOURCE/fingerprints`.
 ///

@@ -321,7 +321,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprints::{Keypoint, Quality, Thumbnail};
+    use crate::fingerprints::{Detail, Keypoint, Quality, Thumbnail};
     use lapidary_pipeline::random::{Purpose, Rng, keyed};
 
     /// A fingerprint of noise, as a table gives it back.
@@ -330,6 +330,7 @@ mod tests {
         let mut print = Fingerprint {
             quality: Quality { sharpness: number as f32, short_side_px: 7, grayscale: true, ..Quality::default() },
             thumbnail: Thumbnail((0..1024).map(|_| rng.next_u32() as u8).collect()),
+            detail: Detail((0..number % 2 * 4096).map(|_| rng.next_u32() as u8).collect()),
             mean_rgb: [rng.next_u32() as u8, 3, 250],
             local: LocalFeatures { width: 320.0, height: 240.0, ..LocalFeatures::default() },
             ..Fingerprint::default()

@@ -1,7 +1,7 @@
 //! The table of fingerprints: to Arrow and back.
 
 use super::{
-    Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Prints, PrintsWriter, Quality, Signature, Thumbnail,
+    Detail, Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Prints, PrintsWriter, Quality, Signature, Thumbnail,
 };
 use crate::input::{Alignment, Image};
 use crate::memory::Memory;
@@ -32,6 +32,7 @@ pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Resul
     };
     let pdq = fingerprints.iter().map(|print| words_to_bytes(print.pdq.by_dihedral.iter().map(|hash| &hash.0)));
     let thumbnails = fingerprints.iter().map(|print| print.thumbnail.0.as_slice());
+    let details = fingerprints.iter().map(|print| print.detail.0.as_slice());
     let colours = fingerprints.iter().map(|print| print.mean_rgb);
     let keypoints = fingerprints.iter().map(|print| {
         let fields = print.local.keypoints.iter().flat_map(|keypoint| keypoint.to_stored());
@@ -52,6 +53,7 @@ pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Resul
         Arc::new(fingerprints.iter().map(|print| Some(print.quality.short_side_px)).collect::<UInt32Array>()),
         Arc::new(fingerprints.iter().map(|print| Some(print.quality.grayscale)).collect::<BooleanArray>()),
         Arc::new(FixedSizeBinaryArray::try_from_iter(thumbnails).map_err(internal)?),
+        Arc::new(FixedSizeBinaryArray::try_from_iter(details).map_err(internal)?),
         Arc::new(FixedSizeBinaryArray::try_from_iter(colours).map_err(internal)?),
         side(|local| local.width),
         side(|local| local.height),
@@ -70,8 +72,8 @@ pub(crate) fn read_fingerprints(folder: &Path, images: &[Image], memory: &Memory
     let mut alignment = Alignment::new(images, "fingerprint");
     for shard in Layout::shards(folder)? {
         let table = Table::open(&shard, &[], BATCH)?;
-        if table.schema().column_with_name("mean_rgb").is_none() {
-            let text = format!("`{}` was written by an older version, without the mean colours", shard.display());
+        if table.schema().column_with_name("detail").is_none() {
+            let text = format!("`{}` was written by an older version, without the finer thumbnails", shard.display());
             return Err(CurateError::Mismatch(text));
         }
         for batch in table {
@@ -89,8 +91,8 @@ fn read_batch(batch: &RecordBatch) -> Result<Vec<Fingerprint>> {
     let mut prints = Vec::with_capacity(batch.num_rows());
     let (pdq, pdq_quality): (&FixedSizeBinaryArray, &UInt8Array) =
         (column(batch, "pdq")?, column(batch, "pdq_quality")?);
-    let (thumbnail, mean_rgb): (&FixedSizeBinaryArray, &FixedSizeBinaryArray) =
-        (column(batch, "thumbnail")?, column(batch, "mean_rgb")?);
+    let [thumbnail, detail, mean_rgb]: [&FixedSizeBinaryArray; 3] =
+        [column(batch, "thumbnail")?, column(batch, "detail")?, column(batch, "mean_rgb")?];
     let width: &UInt16Array = column(batch, "working_width_px")?;
     let height: &UInt16Array = column(batch, "working_height_px")?;
     let (keypoints, signatures): (&BinaryArray, &BinaryArray) =
@@ -107,6 +109,7 @@ fn read_batch(batch: &RecordBatch) -> Result<Vec<Fingerprint>> {
             pdq: PdqHashes { by_dihedral, quality: pdq_quality.value(row) },
             quality,
             thumbnail: Thumbnail(thumbnail.value(row).to_vec()),
+            detail: Detail(detail.value(row).to_vec()),
             mean_rgb: std::array::from_fn(|channel| mean_rgb.value(row)[channel]),
             local: LocalFeatures {
                 width: f32::from(width.value(row)),

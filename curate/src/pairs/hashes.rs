@@ -15,7 +15,7 @@ use lapidary_schemas::config::CurateConfig;
 use std::collections::BTreeMap;
 
 /// The nearest hashes that an image is paired with.
-const NEAR_MAX: usize = 64;
+pub(super) const NEAR_MAX: usize = 64;
 
 /// Adds the pairs of images whose hashes are near, at least one of them new.
 ///

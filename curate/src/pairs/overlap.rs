@@ -30,6 +30,10 @@ impl Overlap {
 
 /// Pixels of the overlap below which nothing can be said.
 const MIN_PIXELS: usize = 24;
+/// From this likeness on no other start is tried.
+const SURE: f32 = 0.6;
+/// Fields across and down that the overlap is cut into for other starts.
+const FIELDS: usize = 3;
 /// Rounds of fitting brightness and contrast to the pixels that agree.
 const ROUNDS: usize = 6;
 /// A pixel agrees within this many grey levels, or within this share of the spread of `b`.
@@ -45,6 +49,7 @@ pub(crate) fn overlap(
     let back = map.inverse();
     let side = Thumbnail::SIDE as f32;
     let mut pixels: Vec<(f32, f32)> = Vec::with_capacity(Thumbnail::SIDE * Thumbnail::SIDE);
+    let mut places: Vec<(usize, usize)> = Vec::with_capacity(pixels.capacity());
     for (at, value) in b.0.0.iter().enumerate() {
         let (column, row) = (at % Thumbnail::SIDE, at / Thumbnail::SIDE);
         let working = |i: usize, length: f32| (i as f32 + 0.5) / side * length - 0.5;
@@ -52,6 +57,7 @@ pub(crate) fn overlap(
         let thumb = |v: f32, length: f32| (v + 0.5) / length * side - 0.5;
         if let Some(of_a) = a.0.sample(thumb(x, a.1.width), thumb(y, a.1.height)) {
             pixels.push((of_a, f32::from(*value)));
+            places.push((column, row));
         }
     }
     if pixels.len() < MIN_PIXELS {
@@ -60,11 +66,37 @@ pub(crate) fn overlap(
     let covered = pixels.len() as f32 / (side * side);
     let areas = (b.1.width * b.1.height) / (a.1.width * a.1.height).max(1.0);
     let covered_back = (covered * areas / map.determinant().abs().max(1e-6)).min(1.0);
-    let mut agreeing = vec![true; pixels.len()];
-    let tolerance = (SPREAD_SHARE * moments(&pixels, &agreeing).2.sqrt()).max(LEVELS);
+    let overlaps = Overlap { covered, covered_back, agreement: 0.0, correlation: 0.0 };
+    let tolerance = (SPREAD_SHARE * moments(&pixels, &vec![true; pixels.len()]).2.sqrt()).max(LEVELS);
+    let from_all = agreeing_from(&pixels, vec![true; pixels.len()], tolerance, overlaps);
+    if from_all.likeness() >= SURE {
+        return Some(from_all);
+    }
+    // What most pixels say may be said by a panel that covers half of a copy. So parts are taken as a start as well.
+    let from_parts = parts(&places).into_iter().map(|part| agreeing_from(&pixels, part, tolerance, overlaps));
+    from_parts.chain([from_all]).max_by(|x, y| x.likeness().total_cmp(&y.likeness()))
+}
+
+/// The parts of an overlap that a fit starts from: those of its pixels that lie in one of 3 x 3 fields and are enough.
+fn parts(places: &[(usize, usize)]) -> Vec<Vec<bool>> {
+    let span = |of: fn(&(usize, usize)) -> usize| {
+        let (least, most) = places.iter().map(of).fold((usize::MAX, 0), |(a, b), v| (a.min(v), b.max(v)));
+        (least, (most + 1).saturating_sub(least).max(1))
+    };
+    let (columns, rows) = (span(|place| place.0), span(|place| place.1));
+    let field = |v: usize, (first, count): (usize, usize)| (v - first) * FIELDS / count;
+    let fields = (0..FIELDS * FIELDS).map(|number| {
+        let is_in = |(column, row): &(usize, usize)| field(*row, rows) * FIELDS + field(*column, columns) == number;
+        places.iter().map(is_in).collect::<Vec<bool>>()
+    });
+    fields.filter(|part| part.iter().filter(|is_in| **is_in).count() >= MIN_PIXELS).collect()
+}
+
+/// Fits brightness and contrast to a part of the pixels, then to all that agree with that.
+fn agreeing_from(pixels: &[(f32, f32)], mut agreeing: Vec<bool>, tolerance: f32, overlap: Overlap) -> Overlap {
     let mut agreement = 0.0;
     for _ in 0..ROUNDS {
-        let (x, y, _, xx, xy) = moments(&pixels, &agreeing);
+        let (x, y, _, xx, xy) = moments(pixels, &agreeing);
         // A copy's contrast may be anything but reversed.
         let gain = if xx > 1.0 { (xy / xx).clamp(0.2, 5.0) } else { 1.0 };
         let mut residuals: Vec<f32> = pixels.iter().map(|(a, b)| ((a - x) * gain - (b - y)).abs()).collect();
@@ -77,14 +109,14 @@ pub(crate) fn overlap(
         if 2 * count < pixels.len() {
             let middle = residuals.len() / 2;
             let bound = *residuals.select_nth_unstable_by(middle, f32::total_cmp).1;
-            for (agrees, (a, b)) in agreeing.iter_mut().zip(&pixels) {
+            for (agrees, (a, b)) in agreeing.iter_mut().zip(pixels) {
                 *agrees = ((a - x) * gain - (b - y)).abs() <= bound;
             }
         }
     }
-    let (_, _, yy, xx, xy) = moments(&pixels, &agreeing);
+    let (_, _, yy, xx, xy) = moments(pixels, &agreeing);
     let correlation = if xx > 1.0 && yy > 1.0 { xy / (xx * yy).sqrt() } else { 0.0 };
-    Some(Overlap { covered, covered_back, agreement, correlation })
+    Overlap { agreement, correlation, ..overlap }
 }
 
 /// Means of both, variance of the second and the first, and their covariance, over the chosen pixels.
@@ -97,4 +129,22 @@ fn moments(pixels: &[(f32, f32)], chosen: &[bool]) -> (f32, f32, f32, f32, f32) 
         (xx, yy, xy) = (xx + (a - x).powi(2), yy + (b - y).powi(2), xy + (a - x) * (b - y));
     }
     (x, y, yy / count, xx / count, xy / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_over_half_of_a_copy_does_not_hide_that_the_rest_agrees() {
+        let side = Thumbnail::SIDE;
+        let value = |at: usize| (at * at * 7 + at * 31) as u8 / 2 + 40;
+        let whole = Thumbnail((0..side * side).map(value).collect());
+        let covered = |at: usize| if at % side < 17 { 128 } else { value(at) };
+        let covered = Thumbnail((0..side * side).map(covered).collect());
+        let features = LocalFeatures { width: 320.0, height: 240.0, ..LocalFeatures::default() };
+        let same = Affine([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let found = overlap((&whole, &features), (&covered, &features), &same).expect("an overlap");
+        assert!(found.agreement > 0.4 && found.correlation > 0.95, "{found:?}");
+    }
 }

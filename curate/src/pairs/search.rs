@@ -11,6 +11,7 @@ use super::embeddings::{NearPairs, pairs_of};
 use super::exact::{Classes, first_of_each_digest};
 use super::hashes::near_hashes;
 use super::index::Neighbours;
+use super::inverted::inverted;
 use super::judge::judge;
 use super::keypoints::{Looked, Proposal, Rarity, Votes, confirm};
 use super::sorted::{ByImages, ByScore};
@@ -101,6 +102,7 @@ pub(crate) fn find_pairs(
     if is_sought(Evidence::Hash) {
         of_stars = stars(set, &is_new, config, &mut stands_alone)?;
         near_hashes(set, &is_new, config, &stands_alone, &mut candidates)?;
+        inverted(set, &is_new, config, &stands_alone, &mut candidates)?;
     }
     let mut near_pairs = None;
     if let Some(neighbours) = neighbours.filter(|_| is_sought(Evidence::Embedding)) {

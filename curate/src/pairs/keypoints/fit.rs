@@ -38,6 +38,12 @@ impl Fit {
         self.rare * (self.inliers as f32 / self.visible_keypoints().max(1) as f32).sqrt()
     }
 
+    /// How rare the keypoints that fit are in the mean, 0 to 1. Of two pages of one template all that fits is what the other pages
+    /// of it have as well.
+    pub(crate) fn mean_rarity(&self) -> f32 {
+        self.rare / self.inliers.max(1) as f32
+    }
+
     /// Keypoints in sight, of the image that has fewer.
     pub(crate) fn visible_keypoints(&self) -> usize {
         self.visible.0.min(self.visible.1).max(self.inliers)
