@@ -205,7 +205,8 @@ pub fn fingerprints() -> SchemaRef {
 /// `pairs`: one row a pair of images with evidence that one is a copy of the other, the strongest first.
 ///
 /// `score` (0 to 1) links the two from `curate.score_min` on. `hash_distance_bits` is the distance of their PDQ hashes with `a`
-/// under the dihedral transform `turn`, `correlation` that of their thumbnails, `similarity` the cosine of their embeddings;
+/// under the dihedral transform `turn` (of an image and its negative nearly 256, and the correlation near -1), `correlation` that of
+/// their thumbnails, `similarity` the cosine of their embeddings;
 /// `inliers` keypoints of `a`, `rare` when counted by their rarity, lie in `b` where the affine map `map` carries them (working pixels:
 /// x' = m0 x + m1 y + m2, y' = m3 x + m4 y + m5), out of `visible_a` that could and `visible_b` the other way; under it `a`
 /// covers the share `covered_b` of `b` and `b` the share `covered_a` of `a`; the share `agreement` of what both show agrees, and
