@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Copy detection beside fastdup and imagededup on planted copies of the COCO images of LAPIDARY_DATA, their speed, curation
 # at a million embeddings, and balance; harder copies; images that only look alike. Its last line is a JSON object. EACH copies of
-# each kind (20), LOOKALIKES of each (30), SEED (0). PARTS chooses: copies, hard, lookalikes, time, increments, scale, balance.
+# each kind (20), LOOKALIKES of each (30), SEED (0). PARTS chooses: copies, hard, lookalikes, time, increments, scale, balance; and
+# `real`, which is not among the usual ones, as it takes an hour: the whole chain on 10,000, 100,000 and IMAGES (1,000,000) images.
 set -euo pipefail
 lapidary=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
@@ -168,6 +169,37 @@ if has scale; then
   LAPIDARY_BENCH_OUT=$work cargo bench --workspace --bench curation --quiet -- scale ${IMAGES:-1000000} > "$work/scale"
   head -n -1 "$work/scale"; tail -1 "$work/scale" >> "$facts"
   "$fastdup" "$here/faiss_peer.py" "$work" >> "$facts"
+fi
+
+if has real; then
+  most=${IMAGES:-1000000}
+  echo "real: images of CIFAR-10 and Tiny ImageNet, each with 7 drawn variants; seconds and peak memory (MiB) a stage"
+  for images in 10000 100000 "$most"; do
+    rm -rf "$work/real" "$work/out"
+    "$plain" "$here/variants.py" "$data" "$work/real" --images "$images"
+    for verb in "ingest --data $work/real --name real" "fingerprint --source real" "embed --source real" "curate --source real" "cut --source real --size 10%"; do
+      "$lapidary" $verb --out "$work/out" --json --quiet --set "curate.memory_mib=${MEMORY_MIB:-3584}" 2> "$work/log" || { cat "$work/log"; exit 1; }
+    done > "$work/said"
+    python3 - "$images" "$work/said" >> "$work/real-secs" <<'PY'
+import json, sys
+images, secs, peak = int(sys.argv[1]), {}, 0
+for line in open(sys.argv[2]):
+    said = json.loads(line)
+    for stage in said.get("stages") or [said]:
+        secs[stage["stage"]] = stage["wall_secs"]
+        peak = max(peak, stage["peak_memory_mib"])
+        print(f"  {images:>8} {stage['stage']:<12} {stage['wall_secs']:>8.1f} s {stage['peak_memory_mib']:>6.0f} MiB", file=sys.stderr)
+    if said["stage"] == "curate":
+        facts = said["facts"]
+        print(f"  {images:>8} {facts['pairs']} pairs, {facts['duplicate_groups']} groups, {facts['nobodys_copy']} kept, {facts['neighbours']['index']} index, recall {facts['neighbours']['recall']}", file=sys.stderr)
+print(json.dumps({"images": images, "secs": sum(secs.values()), "peak": peak}))
+PY
+  done
+  python3 - "$work/real-secs" >> "$facts" <<'PY'
+import json, sys
+ten_thousand, before, most = (json.loads(line) for line in open(sys.argv[1]))
+print(json.dumps({"real_images": most["images"], "real_secs": round(most["secs"]), "real_peak_mib": round(most["peak"]), "real_growth": round(most["secs"] / before["secs"], 2), "real_growth_of_peak": round(most["peak"] / before["peak"], 2)}))
+PY
 fi
 
 if has balance; then

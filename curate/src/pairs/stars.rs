@@ -66,7 +66,9 @@ pub(super) fn stars(
                         if leader < *member { (&of_leader, &of_member) } else { (&of_member, &of_leader) };
                     if config.evidence.contains(&Evidence::Local) {
                         let votes = all_votes(&first.local, &second.local);
-                        pair.fit = confirm(&first.local, &second.local, &votes, |_, _| 1.0);
+                        // How rare keypoints are is not known yet, and what so many share may be a template: they count
+                        // as common, so that details have to bear out the pair.
+                        pair.fit = confirm(&first.local, &second.local, &votes, |_, _| 0.0);
                     }
                     judge(&mut pair, first, second, config);
                     Ok(pair)

@@ -30,6 +30,9 @@ pub fn table_properties() -> WriterPropertiesBuilder {
         .set_created_by("lapidary".to_owned())
 }
 
+/// Bytes of memory that a row group on its way takes at most, but for the last batch.
+const ROW_GROUP_BYTES: usize = 128 << 20;
+
 /// Writes one Parquet file.
 #[derive(Debug)]
 pub struct TableWriter {
@@ -95,13 +98,17 @@ impl TableWriter {
         Ok(Self { path: path.to_owned(), temporary, writer, rows: 0, syncing: None })
     }
 
-    /// Appends a batch.
+    /// Appends a batch. A row group ends when it takes more than [`ROW_GROUP_BYTES`] of memory, however few its rows are.
     ///
     /// # Errors
     /// When it does not fit the schema or the disk.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
-        self.writer.write(batch).map_err(|e| failed(&self.path, e))
+        self.writer.write(batch).map_err(|e| failed(&self.path, e))?;
+        if self.writer.memory_size() > ROW_GROUP_BYTES {
+            self.end_row_group()?;
+        }
+        Ok(())
     }
 
     /// Ends the current row group, which then goes to the disk while the next is made.

@@ -26,7 +26,8 @@ pub(crate) struct Fit {
     pub(crate) inliers: usize,
     /// Keypoints of `a` that the map carries into `b` at a scale that `b` can show, and the reverse.
     pub(crate) visible: (usize, usize),
-    /// The sum over inliers of how rare they are: 1 for what no third image has, less for what many have.
+    /// The sum over inliers of how rare they are: 1 for what no third image has, less for what many have; 0 among near-identical
+    /// images, whose keypoints are not counted.
     pub(crate) rare: f32,
 }
 
