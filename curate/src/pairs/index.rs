@@ -318,23 +318,23 @@ mod tests {
         use lapidary_pipeline::random::{Purpose, Rng, keyed};
         let mut rng = keyed(6, Purpose::Scene, 0, 0);
         // Pairs of near vectors among random ones.
-        let count = 12_000;
-        let mut values: Vec<f32> = Vec::with_capacity(count * 32);
+        let (count, dim) = (10_200, 16);
+        let mut values: Vec<f32> = Vec::with_capacity(count * dim);
         for vector in 0..count {
-            let before = values.len().saturating_sub(32);
-            for value in 0..32 {
+            let before = values.len().saturating_sub(dim);
+            for value in 0..dim {
                 let noise = rng.next_u32() as f32 / u32::MAX as f32 - 0.5;
                 values.push(if vector % 2 == 1 { values[before + value] + 0.04 * noise } else { noise });
             }
         }
-        for vector in values.chunks_exact_mut(32) {
+        for vector in values.chunks_exact_mut(dim) {
             let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
             vector.iter_mut().for_each(|v| *v /= norm);
         }
-        let vectors = Vectors { dim: 32, values };
+        let vectors = Vectors { dim, values };
         let config = CurateConfig { flat_max_images: 10, ..CurateConfig::default() };
         let twin = |vector: usize| if vector % 2 == 1 { vector - 1 } else { vector + 1 };
-        for (bytes, name) in [(usize::MAX, "inverted"), (count * 50, "inverted-8bit"), (1, "inverted-pq")] {
+        for (bytes, name) in [(usize::MAX, "inverted"), (count * 30, "inverted-8bit"), (1, "inverted-pq")] {
             let mut index = Neighbours::within(&vectors, &config, bytes).expect("an index");
             assert_eq!(index.name(), name);
             let asked: Vec<usize> = (0..count).step_by(7).collect();

@@ -33,14 +33,16 @@ fn farthest_points(points: &[usize], vectors: &Vectors, most: usize) -> Vec<usiz
     let Some(first) = points.first() else { return Vec::new() };
     let mut order = vec![*first];
     let mut left: Vec<(usize, f32)> = points[1..].iter().map(|point| (*point, f32::NEG_INFINITY)).collect();
-    while !left.is_empty() && order.len() < most {
-        let last = order[order.len() - 1];
-        for (point, nearest) in &mut left {
-            // Of unit length: the larger the cosine, the nearer.
-            *nearest = nearest.max(vectors.cosine(*point, last));
-        }
-        let farthest = (0..left.len()).min_by(|a, b| left[*a].1.total_cmp(&left[*b].1)).expect("some are left");
-        order.push(left.remove(farthest).0);
+    // Of unit length: the larger the cosine, the nearer.
+    let note = |left: &mut [(usize, f32)], chosen: usize| {
+        left.iter_mut().for_each(|(point, nearest)| *nearest = nearest.max(vectors.cosine(*point, chosen)));
+    };
+    note(&mut left, *first);
+    while order.len() < most {
+        let Some(farthest) = (0..left.len()).min_by(|a, b| left[*a].1.total_cmp(&left[*b].1)) else { break };
+        let (chosen, _) = left.remove(farthest);
+        order.push(chosen);
+        note(&mut left, chosen);
     }
     // Sorting is stable: of equals, the one nearer to the centroid comes first.
     left.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 /// Images between two looks at whether to stop.
 const CHUNK: usize = 256;
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Finds the copies among the images of a source into `OUT/NAME/duplicates`.
 ///

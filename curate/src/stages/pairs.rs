@@ -19,7 +19,7 @@ use lapidary_schemas::tables::INDEX_FILE;
 use lapidary_schemas::{Config, Manifest, Rows};
 use serde_json::{Value, json};
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The part of the configuration that pairs depend on.
 pub(super) fn config_of(config: &Config) -> Value {
