@@ -74,14 +74,15 @@ impl PoolFolders {
         self.digests[2].clone()
     }
 
-    /// Reads all three.
+    /// Reads all three, and reserves what images and embeddings take.
     ///
     /// # Errors
-    /// When they do not belong together.
-    pub(crate) fn read(&self, quality: &QualityConfig, memory: &Memory) -> Result<Pool> {
+    /// When they do not belong together, or do not fit the configured memory.
+    pub(crate) fn read(&self, quality: &QualityConfig, memory: &mut Memory) -> Result<Pool> {
         let images = read_images(&self.images)?;
-        let prints = read_fingerprints(&self.fingerprints, &images, memory)?;
         let vectors = self.read_vectors(&images)?;
+        memory.reserve(images.len(), vectors.dim)?;
+        let prints = read_fingerprints(&self.fingerprints, &images, memory)?;
         let measures = read_measures(&self.fingerprints, &images)?;
         let issues = issues_of(&images, &measures, quality);
         Ok(Pool { images, prints, issues, vectors })

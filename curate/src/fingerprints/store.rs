@@ -17,6 +17,8 @@ const HASHES_BYTES: usize = 256;
 const HASH_BYTES: usize = 32;
 /// Images whose hashes are read at a time.
 const BLOCK: usize = 4096;
+/// Fingerprints whose mean size says what all will take.
+const SAMPLE: usize = 1024;
 
 /// What is held of each fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,6 +78,7 @@ struct Files {
 #[derive(Debug)]
 pub(crate) struct PrintsWriter<'a> {
     memory: &'a Memory,
+    expected: usize,
     images: Vec<usize>,
     briefs: Vec<Brief>,
     held: Vec<Fingerprint>,
@@ -94,9 +97,17 @@ struct Writers {
 }
 
 impl<'a> PrintsWriter<'a> {
-    pub(crate) fn new(memory: &'a Memory) -> Self {
+    /// For about so many.
+    pub(crate) fn new(memory: &'a Memory, expected: usize) -> Self {
         let (images, briefs, held) = (Vec::new(), Vec::new(), Vec::new());
-        Self { memory, images, briefs, held, held_bytes: 0, scratch: None }
+        Self { memory, expected, images, briefs, held, held_bytes: 0, scratch: None }
+    }
+
+    /// Whether those that are expected, if they are as large as those that came, are too many to hold.
+    fn is_too_much(&self) -> bool {
+        let so_far = self.held.len();
+        let expected = if so_far < SAMPLE { so_far } else { so_far.max(self.expected) };
+        self.held_bytes / so_far.max(1) * expected > self.memory.share(Share::Fingerprints)
     }
 
     /// Adds the fingerprint of an image.
@@ -111,7 +122,7 @@ impl<'a> PrintsWriter<'a> {
         }
         self.held_bytes += print.bytes();
         self.held.push(print);
-        if self.held_bytes > self.memory.share(Share::Fingerprints) {
+        if self.is_too_much() {
             let file = || Ok::<_, crate::CurateError>(BufWriter::with_capacity(1 << 20, self.memory.scratch_file()?));
             let (hashes, records, signatures) = (file()?, file()?, file()?);
             let (places, record_bytes, signature_count) = (Vec::new(), 0, 0);
@@ -300,7 +311,7 @@ impl Prints {
             }
             (_, other) => other,
         };
-        let mut both = PrintsWriter::new(memory);
+        let mut both = PrintsWriter::new(memory, self.len() + other.len());
         for (first, prints) in [(0, &self), (self.len(), &other)] {
             for image in prints.by_place() {
                 both.push(first + image as usize, prints.get(image as usize)?.into_owned())?;
@@ -350,13 +361,13 @@ mod tests {
     fn what_lies_in_scratch_files_reads_as_what_is_held() {
         let stores = [1 << 40, 1 << 16].map(|bytes| {
             let memory = Memory::bytes(bytes);
-            let mut writer = PrintsWriter::new(&memory);
+            let mut writer = PrintsWriter::new(&memory, 200);
             // In another order than by image.
             (0..200).for_each(|row| writer.push(row * 77 % 200, drawn((row * 77 % 200) as u64)).expect("writes"));
             let mut prints = writer.finish().expect("finishes");
             prints.retain(&(0..200).map(|image| image % 3 > 0).collect::<Vec<_>>());
             let more = {
-                let mut writer = PrintsWriter::new(&memory);
+                let mut writer = PrintsWriter::new(&memory, 5);
                 (0..5).for_each(|image| writer.push(image, drawn(900 + image as u64)).expect("writes"));
                 writer.finish().expect("finishes")
             };

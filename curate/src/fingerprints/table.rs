@@ -68,7 +68,7 @@ pub(super) fn batch_of(ids: &UInt64Array, fingerprints: &[Fingerprint]) -> Resul
 /// # Errors
 /// [`crate::CurateError::Mismatch`] when an image has none.
 pub(crate) fn read_fingerprints(folder: &Path, images: &[Image], memory: &Memory) -> Result<Prints> {
-    let mut prints = PrintsWriter::new(memory);
+    let mut prints = PrintsWriter::new(memory, images.len());
     let mut alignment = Alignment::new(images, "fingerprint");
     for shard in Layout::shards(folder)? {
         let table = Table::open(&shard, &[], BATCH)?;

@@ -29,6 +29,8 @@ pub(crate) enum Share {
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
     bytes: u64,
+    /// Of those, what images and their embeddings take.
+    reserved: u64,
     is_configured: bool,
     folder: PathBuf,
 }
@@ -38,12 +40,12 @@ impl Memory {
     pub(crate) fn of(config: &CurateConfig, folder: &Path) -> Self {
         let mib =
             if config.memory_mib > 0 { config.memory_mib } else { machine_memory_mib().map_or(4096, |mib| mib / 4) };
-        Self { bytes: mib << 20, is_configured: config.memory_mib > 0, folder: folder.to_owned() }
+        Self { bytes: mib << 20, reserved: 0, is_configured: config.memory_mib > 0, folder: folder.to_owned() }
     }
 
-    /// The bytes of a share.
+    /// The bytes of a share of what is not reserved.
     pub(crate) fn share(&self, share: Share) -> usize {
-        let bytes = self.bytes.saturating_sub(BASE_BYTES);
+        let bytes = self.bytes.saturating_sub(BASE_BYTES + self.reserved);
         let part = match share {
             Share::Fingerprints | Share::Index => bytes / 4,
             Share::Signatures => bytes / 8,
@@ -52,13 +54,15 @@ impl Memory {
         usize::try_from(part).unwrap_or(usize::MAX)
     }
 
-    /// Holds that so many images with embeddings of `dim` values can be worked on. What is over a budget that was not
-    /// configured is only said.
+    /// Reserves what so many images with embeddings of `dim` values take; shares are of the rest. What is over a budget that
+    /// was not configured is only said.
     ///
     /// # Errors
     /// [`PipelineError::Usage`] with what is needed, when the configured budget is too small.
-    pub(crate) fn require(&self, images: usize, dim: usize) -> Result<()> {
-        let needed = (BASE_BYTES + images as u64 * (IMAGE_BYTES + 4 * dim as u64)).div_ceil(1 << 20) * 4 / 3;
+    pub(crate) fn reserve(&mut self, images: usize, dim: usize) -> Result<()> {
+        self.reserved += images as u64 * (IMAGE_BYTES + 4 * dim as u64);
+        // A quarter is left for what has a share.
+        let needed = (BASE_BYTES + self.reserved).div_ceil(1 << 20) * 4 / 3;
         let there = self.bytes >> 20;
         if there >= needed {
             return Ok(());
@@ -69,6 +73,8 @@ impl Memory {
             return Err(PipelineError::Usage(text).into());
         }
         tracing::warn!("{text}, more than a quarter of this machine's memory");
+        // What has a share works with as little as a quarter of that.
+        self.bytes = needed << 20;
         Ok(())
     }
 
@@ -85,7 +91,7 @@ impl Memory {
 impl Memory {
     /// So many bytes, with scratch files in the system's folder for temporary files.
     pub(crate) fn bytes(bytes: u64) -> Self {
-        Self { bytes, is_configured: true, folder: std::env::temp_dir() }
+        Self { bytes: bytes.saturating_add(BASE_BYTES), reserved: 0, is_configured: true, folder: std::env::temp_dir() }
     }
 }
 
@@ -96,12 +102,17 @@ mod tests {
     #[test]
     fn a_budget_that_cannot_do_is_refused_with_what_is_needed() {
         let config = |memory_mib| CurateConfig { memory_mib, ..CurateConfig::default() };
-        let small = Memory::of(&config(256), Path::new("/tmp"));
-        small.require(10_000, 512).expect("256 MiB do for 10,000 images");
-        let error = small.require(100_000, 512).expect_err("too many").to_string();
+        let budget = |memory_mib| Memory::of(&config(memory_mib), Path::new("/tmp"));
+        let mut small = budget(256);
+        let whole = small.share(Share::Run);
+        small.reserve(10_000, 512).expect("256 MiB do for 10,000 images");
+        assert!(small.share(Share::Run) < whole, "images take their part");
+        let error = budget(256).reserve(100_000, 512).expect_err("too many").to_string();
         let needed = error.split("memory_mib=").nth(1).and_then(|mib| mib.trim().parse().ok()).expect("a number");
         assert!(error.contains("is 256") && needed > 256, "{error}");
-        Memory::of(&config(needed), Path::new("/tmp")).require(100_000, 512).expect("what was said does");
-        Memory::of(&config(0), Path::new("/tmp")).require(usize::MAX >> 20, 512).expect("a default only warns");
+        let mut enough = budget(needed);
+        enough.reserve(100_000, 512).expect("what was said does");
+        assert!(enough.share(Share::Index) > 0);
+        budget(0).reserve(1 << 40, 512).expect("a default only warns");
     }
 }

@@ -110,7 +110,8 @@ mod tests {
         let items: Vec<(usize, [u64; 4])> = (0..3000).map(|i| (i, [i as u64, 9, 9, 9])).collect();
         let pairs = distinct(&items, &[true; 3000], 31);
         assert!(pairs.len() <= 3000 * NEAR_MAX && pairs.len() > 3000 * NEAR_MAX / 2, "{}", pairs.len());
-        let groups = crate::groups::components(3000, pairs);
-        assert!(groups.iter().all(|root| *root == 0), "and they hang together");
+        let mut groups = crate::pairs::UnionFind::new(3000);
+        pairs.into_iter().for_each(|(a, b)| groups.join(a, b));
+        assert!((0..3000).all(|item| groups.root(item) == 0), "and they hang together");
     }
 }

@@ -75,7 +75,7 @@ const BLOCK: usize = 4096;
 pub(crate) fn find_pairs(
     set: ImageSet<'_>,
     known: KnownPairs,
-    neighbours: Option<&mut Neighbours<'_>>,
+    neighbours: Option<Neighbours<'_>>,
     config: &CurateConfig,
     memory: &Memory,
 ) -> Result<FoundPairs> {
@@ -105,9 +105,9 @@ pub(crate) fn find_pairs(
         inverted(set, &is_new, config, &stands_alone, &mut candidates)?;
     }
     let mut near_pairs = None;
-    if let Some(neighbours) = neighbours.filter(|_| is_sought(Evidence::Embedding)) {
+    if let Some(mut neighbours) = neighbours.filter(|_| is_sought(Evidence::Embedding)) {
         let queried: Vec<usize> = all.clone().filter(|image| is_new[*image]).collect();
-        let near = pairs_of(neighbours, &queried, config, |near| {
+        let near = pairs_of(&mut neighbours, &queried, config, |near| {
             let near = near.iter().filter(|(a, b, _)| stands_alone[*a] && stands_alone[*b]);
             candidates.extend(near.map(|(a, b, similarity)| Candidate::by_embedding(*a, *b, *similarity)))
         })?;

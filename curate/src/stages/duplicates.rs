@@ -15,7 +15,9 @@ use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, digest_of_bytes, digest_of_file,
 };
-use lapidary_pipeline::{DecodeRule, PipelineError, describe, interrupt, refuse_too_many, write_rejects};
+use lapidary_pipeline::{
+    DecodeRule, Descriptor, Encoder, PipelineError, describe, interrupt, refuse_too_many, write_rejects,
+};
 use lapidary_schemas::config::Evidence;
 use lapidary_schemas::{Config, Manifest, Rows};
 use rayon::prelude::*;
@@ -85,20 +87,19 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
     let mut rejects = std::mem::take(&mut listing.rejects);
     refuse_more_than(IMAGES_MAX, listing.entries.len())?;
     let inputs = (listing.entries.len() + rejects.len()) as u64;
-    let memory = Memory::of(&config.curate, &run.folder());
+    let mut memory = Memory::of(&config.curate, &run.folder());
+    let is_described = config.curate.evidence.contains(&Evidence::Embedding);
+    memory.reserve(listing.entries.len(), if is_described { Descriptor.dim() } else { 0 })?;
     let AllRead { images, prints, vectors } =
         read_all(&listing, &Fetcher::new(&spool)?, name, config, &memory, &mut rejects)?;
     if images.is_empty() {
         return Err(PipelineError::Empty(format!("`{}` holds no images", source.root().display())).into());
     }
-    memory.require(images.len(), vectors.dim)?;
     let set = ImageSet { images: &images, prints: &prints, vectors: (vectors.dim > 0).then_some(&vectors) };
     let index_bytes = memory.share(Share::Index);
-    let mut neighbours =
-        set.vectors.map(|vectors| Neighbours::within(vectors, &config.curate, index_bytes)).transpose()?;
+    let neighbours = set.vectors.map(|vectors| Neighbours::within(vectors, &config.curate, index_bytes)).transpose()?;
     let known = KnownPairs::none(images.len());
-    let found = find_pairs(set, known, neighbours.as_mut(), &config.curate, &memory)?;
-    drop(neighbours);
+    let found = find_pairs(set, known, neighbours, &config.curate, &memory)?;
     write_pairs(&mut run, &images, found.pairs.iter())?;
     let images_read = images.len();
     let compared = Compared::new(images, &prints, Vec::new(), images_read);
@@ -139,7 +140,7 @@ fn read_all(
     let mut place_of = vec![0usize; ids.len()];
     by_id.into_iter().enumerate().for_each(|(place, entry)| place_of[entry as usize] = place);
     let mut images: Vec<(usize, Image)> = Vec::with_capacity(ids.len());
-    let mut prints = PrintsWriter::new(memory);
+    let mut prints = PrintsWriter::new(memory, ids.len());
     let mut vectors = Vectors::default();
     for (entries, places) in listing.entries.chunks(CHUNK).zip(place_of.chunks(CHUNK)) {
         interrupt::check()?;

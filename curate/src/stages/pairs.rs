@@ -67,15 +67,16 @@ pub(super) fn pairs(inputs: &Inputs<'_>) -> Result<StageDone> {
 
 fn run_pairs(inputs: &Inputs<'_>, previous: Option<&(PreviousPairs, Manifest)>, mut run: StageRun) -> Result<Manifest> {
     let config = &inputs.config.curate;
-    let memory = Memory::of(config, &run.folder());
-    let mut pool = inputs.pool.read(&config.quality, &memory)?;
+    let mut memory = Memory::of(config, &run.folder());
+    let mut pool = inputs.pool.read(&config.quality, &mut memory)?;
     let count = pool.images.len() as u64;
     pool.drop_low_quality(&config.quality);
     let in_pool = pool.images.len();
     let mut references: Vec<(usize, String)> = Vec::new();
     for (name, folders) in &inputs.against {
         references.push((pool.images.len(), name.clone()));
-        pool = pool.append(folders.read(&config.quality, &memory)?, &memory)?;
+        let references = folders.read(&config.quality, &mut memory)?;
+        pool = pool.append(references, &memory)?;
     }
     let mut background = inputs.background.as_ref().map(PoolFolders::read_embeddings).transpose()?;
     if config.whiten_dim > 0 {
@@ -87,7 +88,6 @@ fn run_pairs(inputs: &Inputs<'_>, previous: Option<&(PreviousPairs, Manifest)>, 
         background = background.map(|vectors| whitening.apply(&vectors)).transpose()?;
         whitening.write(&mut run)?;
     }
-    memory.require(pool.images.len(), pool.vectors.dim)?;
     let known = match previous {
         Some((previous, _)) => previous.known(&pool.images, in_pool)?,
         None => KnownPairs::none(pool.images.len()),
@@ -153,7 +153,7 @@ fn find_all_pairs(
     if let Some(background) = background {
         neighbours.normalise(background, config)?;
     }
-    find_pairs(set, known, Some(&mut neighbours), config, memory)
+    find_pairs(set, known, Some(neighbours), config, memory)
 }
 
 /// Adds up in whose neighbourhood images lay, each when it was new.
