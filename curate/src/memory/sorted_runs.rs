@@ -118,6 +118,11 @@ impl<R: Record> Sorted<R> {
         merge
     }
 
+    /// How many records there are, those counted twice that lie in two runs.
+    pub(crate) fn most(&self) -> usize {
+        self.held.len() + self.runs.iter().map(|run| run.records).sum::<usize>()
+    }
+
     /// Whether all of them are held.
     #[cfg(test)]
     pub(crate) fn is_held(&self) -> bool {

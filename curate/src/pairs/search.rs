@@ -252,3 +252,76 @@ fn strongest_first(found: &Sorted<ByImages>, set: ImageSet<'_>, memory: &Memory)
     }
     Ok((sorted.finish()?, count))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprints::{Fingerprinter, Prints, PrintsWriter};
+    use crate::input::{Image, Vectors};
+    use lapidary_pipeline::draw::draw_pile;
+    use lapidary_pipeline::stage::digest_of_bytes;
+    use lapidary_pipeline::{DecodeRule, describe};
+    use lapidary_schemas::ImageId;
+    use lapidary_schemas::config::IngestConfig;
+    use std::path::{Path, PathBuf};
+
+    fn files_below(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("lists").map(|entry| entry.expect("reads").path());
+        entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+    }
+
+    /// The images of a drawn pile, with what is known of each.
+    fn pile(memory: &Memory) -> (Vec<Image>, Prints, Vectors) {
+        let folder = tempfile::tempdir().expect("a folder");
+        draw_pile(folder.path(), 3).expect("draws");
+        let mut paths = files_below(folder.path());
+        paths.sort();
+        let (mut images, mut vectors) = (Vec::new(), Vectors::default());
+        let mut prints = PrintsWriter::new(memory, paths.len());
+        let (mut fingerprinter, rule) = (Fingerprinter::default(), DecodeRule::from(&IngestConfig::default()));
+        for path in paths {
+            let bytes = std::fs::read(&path).expect("reads");
+            // Broken files and the tables beside the images are none.
+            let Ok(taken) = fingerprinter.take(&bytes, rule, 300) else { continue };
+            let vector = describe(&fingerprinter.decoded().to_rgb()).expect("describes");
+            vectors.dim = vector.len();
+            vectors.values.extend(vector);
+            prints.push(images.len(), taken.print).expect("writes");
+            let id = ImageId(images.len() as u64);
+            let digest = digest_of_bytes(&bytes).0;
+            images.push(Image { id, digest, phash: taken.phash, pixels: 1, path: path.display().to_string() });
+        }
+        (images, prints.finish().expect("finishes"), vectors)
+    }
+
+    #[test]
+    fn a_budget_of_a_megabyte_finds_the_pairs_of_an_unlimited_one() {
+        let config = CurateConfig::default();
+        let found = [1 << 40, 1 << 20].map(|bytes| {
+            let memory = Memory::bytes(bytes);
+            let (images, prints, vectors) = pile(&memory);
+            let set = ImageSet { images: &images, prints: &prints, vectors: Some(&vectors) };
+            // All at once, and what comes later beside what was there.
+            [0, images.len() * 2 / 3].map(|old| {
+                let known = KnownPairs {
+                    is_new: (0..images.len()).map(|image| image >= old).collect(),
+                    ..KnownPairs::none(images.len())
+                };
+                let neighbours = Neighbours::new(&vectors, &config).expect("an index");
+                let found = find_pairs(set, known, Some(neighbours), &config, &memory).expect("finds");
+                let pairs: Vec<Pair> = found.pairs.iter().map(|pair| pair.expect("reads").0).collect();
+                let counts: Vec<Vec<u8>> =
+                    (0..images.len()).map(|image| found.occurrences.of(image).to_vec()).collect();
+                assert_eq!(pairs.len() as u64, found.count);
+                assert!(pairs.windows(2).all(|two| two[0].score >= two[1].score));
+                (pairs, counts, prints.is_held())
+            })
+        });
+        let [held, scratch] = found;
+        for (of_held, of_scratch) in held.into_iter().zip(scratch) {
+            assert!(of_held.2 && !of_scratch.2, "one holds all, the other has files");
+            assert!(of_held.0.len() > 90 && of_held.0 == of_scratch.0, "{} pairs", of_held.0.len());
+            assert_eq!(of_held.1, of_scratch.1);
+        }
+    }
+}

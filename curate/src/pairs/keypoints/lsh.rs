@@ -4,7 +4,8 @@
 //! 1998). The 256 bits are cut into tables of about log2(keypoints) bits each; two keypoints that agree in a table and
 //! differ in at most [`VOTE_MAX_BITS`] in all are a vote for their images. Mirrored pairs are looked up in the same
 //! tables with the mirrored signature. No bucket is compared all with all when it is large: members are then compared
-//! with the next few only, so that the work stays linear. When only some images are new, only what shares a bucket with
+//! with the next few only, the fewer the larger it is, so that the work stays linear; what a bucket of thousands shares is
+//! common and says little of any two. When only some images are new, only what shares a bucket with
 //! one of their keypoints is sorted, and only pairs with a new image are looked at.
 //!
 //! Where signatures do not fit their share of memory, a table is filled for one range of its keys after the other, each
@@ -24,8 +25,12 @@ use std::sync::{Mutex, PoisonError};
 
 /// The largest distance of two signatures that is a vote.
 pub(crate) const VOTE_MAX_BITS: u32 = 44;
-/// Members of a bucket that each member is compared with at most.
+/// Members of a bucket that each member is compared with at most ...
 const WINDOW: usize = 48;
+/// ... up to this many members; those of a larger one with fewer, but for ...
+const WHOLE_WINDOW_MAX: usize = 2 * WINDOW;
+/// ... so many, by which a keypoint still counts as common.
+const WINDOW_MIN: usize = 4;
 const SIGNATURE_BITS: u32 = 256;
 /// Bytes of a keypoint in a range: its signature, number, and slots.
 const GATHERED_BYTES: usize = 64;
@@ -118,6 +123,7 @@ impl<'a> Looked<'a> {
             self.votes_of_table(&gathered, &table, &hand_on)
         })?;
         let votes = votes.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        tracing::debug!("{} keypoints, {} votes at most", self.count(), votes.most());
         let rarity = Rarity::of(self, &votes, group_of, occurrences)?;
         Ok(Votes { votes, rarity })
     }
@@ -165,9 +171,9 @@ impl<'a> Looked<'a> {
         let plain = keyed(false);
         let mut votes = Vec::new();
         for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
-            let old = all.old_of(bucket);
+            let (old, window) = (all.old_of(bucket), window(bucket.len()));
             for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(first.index())) {
-                for second in bucket[place + 1..].iter().take(WINDOW).chain(last_before(&old, *first)) {
+                for second in bucket[place + 1..].iter().take(window).chain(last_before(&old, *first, window)) {
                     self.vote(all, first.index(), second.index(), None, &mut votes);
                 }
             }
@@ -186,11 +192,11 @@ impl<'a> Looked<'a> {
             from += mirrored[from..].partition_point(|other| other.key() < key);
             let others = &mirrored[from..];
             let others = &others[..others.partition_point(|other| other.key() == key)];
-            let old = all.old_of(others);
+            let (old, window) = (all.old_of(others), window(others.len()));
             for first in bucket.iter().filter(|first| all.is_new(first.index())) {
                 // A pair comes up from both sides: the one with the smaller index is enough, or the new one.
                 let after = others.partition_point(|other| other.index() <= first.index());
-                for second in others[after..].iter().take(WINDOW).chain(last_before(&old, *first)) {
+                for second in others[after..].iter().take(window).chain(last_before(&old, *first, window)) {
                     self.vote(all, first.index(), second.index(), Some(true), &mut votes);
                 }
             }
@@ -313,8 +319,13 @@ impl Gathered {
     }
 }
 
+/// Members that each of a bucket of so many is compared with.
+fn window(members: usize) -> usize {
+    if members <= WHOLE_WINDOW_MAX { WINDOW } else { (WHOLE_WINDOW_MAX * WINDOW / members).max(WINDOW_MIN) }
+}
+
 /// The last few members before a keypoint.
-fn last_before(old: &[Slot], keypoint: Slot) -> impl Iterator<Item = &Slot> {
+fn last_before(old: &[Slot], keypoint: Slot, window: usize) -> impl Iterator<Item = &Slot> {
     let before = old.partition_point(|other| other.index() < keypoint.index());
-    old[before.saturating_sub(WINDOW)..before].iter()
+    old[before.saturating_sub(window)..before].iter()
 }
