@@ -169,6 +169,8 @@ def main():
     parser.add_argument("--more", action="store_true")
     parser.add_argument("--held-out", action="store_true")
     arguments = parser.parse_args()
+    if arguments.each > 30:
+        parser.error("--each: colours come again after 30")
     images = arguments.out / "images"
     images.mkdir(parents=True, exist_ok=True)
     if arguments.held_out:

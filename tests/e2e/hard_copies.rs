@@ -1,27 +1,10 @@
 //! Copies of which little is as it was, and images of one template of which little differs, drawn as pairs.
 
+use crate::drawing::{Numbers, fill};
 use crate::run::{facts, text};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use std::path::Path;
-
-/// Numbers that look random.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
-
-fn fill(page: &mut RgbImage, left: u32, top: u32, (width, height): (u32, u32), colour: [u8; 3]) {
-    for y in top..(top + height).min(page.height()) {
-        for x in left..(left + width).min(page.width()) {
-            page.put_pixel(x, y, Rgb(colour));
-        }
-    }
-}
 
 /// A scene: slow light with 240 spots and boxes of all shades and sizes.
 fn scene(seed: u64) -> RgbImage {

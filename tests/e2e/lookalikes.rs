@@ -1,26 +1,9 @@
 //! Images that look alike and are no copies: pages of text on one letterhead, gradients of other colours.
 
+use crate::drawing::{Numbers, fill};
 use crate::run::{facts, text};
 use image::{Rgb, RgbImage};
 use std::path::Path;
-
-/// Numbers that look random.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
-
-fn fill(page: &mut RgbImage, left: u32, top: u32, (width, height): (u32, u32), colour: [u8; 3]) {
-    for y in top..top + height {
-        for x in left..left + width {
-            page.put_pixel(x, y, Rgb(colour));
-        }
-    }
-}
 
 /// A page with a letterhead that all have, and lines of signs of its own: each sign is a pattern of 3 x 4 dots.
 fn letter(numbers: &mut Numbers) -> RgbImage {

@@ -6,6 +6,7 @@ mod chain;
 mod curation;
 mod curation_stages;
 mod distilled;
+mod drawing;
 mod explained;
 mod extended;
 mod faults;

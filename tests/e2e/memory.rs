@@ -1,5 +1,6 @@
 //! Finding copies within a budget of memory: the same groups, in more time; many near-identical images.
 
+use crate::drawing::Numbers;
 use crate::run::{facts, lapidary, text};
 use image::{Rgb, RgbImage};
 use std::path::Path;
@@ -33,23 +34,16 @@ fn a_small_budget_finds_what_an_unlimited_one_finds() {
     assert!(said.contains("curate.memory_mib is 20") && said.contains("hint: set curate.memory_mib="), "{said}");
 }
 
-/// Numbers that look random.
-fn below(state: &mut u64, end: u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    (*state >> 33) % end
-}
-
 /// A frame of a still camera: a scene of 60 boxes, its own noise, a clock that runs along the lower edge.
 fn frame(number: u32) -> RgbImage {
-    let mut state = 5;
-    let boxes: Vec<[u32; 5]> =
-        (0..60).map(|_| [256, 180, 60, 50, 200].map(|end| below(&mut state, end) as u32)).collect();
-    let mut noise = u64::from(number) + 1;
+    let mut numbers = Numbers(5);
+    let boxes: Vec<[u32; 5]> = (0..60).map(|_| [256, 180, 60, 50, 200].map(|end| numbers.below(end) as u32)).collect();
+    let mut noise = Numbers(u64::from(number) + 1);
     RgbImage::from_fn(256, 192, |x, y| {
         let is_in = |of: &&[u32; 5]| (of[0]..of[0] + of[2]).contains(&x) && (of[1]..of[1] + of[3]).contains(&y);
         let is_clock = y > 186 && x / 8 == number % 32;
         let level = if is_clock { 255 } else { 30 + boxes.iter().rev().find(is_in).map_or(0, |of| of[4]) };
-        let level = (level + below(&mut noise, 7) as u32).min(255) as u8;
+        let level = (level + noise.below(7) as u32).min(255) as u8;
         Rgb([level, level / 2 + 40, 255 - level])
     })
 }

@@ -1,6 +1,7 @@
 //! A fingerprint as bytes of a scratch file; tables have columns instead.
 
 use super::{Detail, Fingerprint, Keypoint, LocalFeatures, Pdq, PdqHashes, Quality, Signature, Thumbnail};
+use crate::memory::Fields;
 
 const WORD_BYTES: usize = 8;
 const SIGNATURE_BYTES: usize = 4 * WORD_BYTES;
@@ -44,23 +45,15 @@ pub(super) fn record_to_bytes(print: &Fingerprint) -> Vec<u8> {
 
 /// A fingerprint from its record, its hashes and its signatures.
 pub(super) fn read_record(record: &[u8], hashes: &[u8], signatures: Vec<Signature>) -> Fingerprint {
-    let mut rest = record;
-    let mut take = |count: usize| {
-        let (taken, after) = rest.split_at(count);
-        rest = after;
-        taken
-    };
-    let pdq_quality = take(1)[0];
-    let mut float = || f32::from_le_bytes(take(4).try_into().expect("four bytes"));
-    let [brightness_p99, brightness_p5, entropy_bits, sharpness, aspect] = std::array::from_fn(|_| float());
-    let short_side_px = u32::from_le_bytes(take(4).try_into().expect("four bytes"));
-    let grayscale = take(1)[0] != 0;
-    let mean_rgb = take(3).try_into().expect("three bytes");
-    let mut float = || f32::from_le_bytes(take(4).try_into().expect("four bytes"));
-    let (width, height) = (float(), float());
-    let thumbnail = Thumbnail(take(THUMBNAIL_BYTES).to_vec());
-    let detail_bytes = u16::from_le_bytes(take(2).try_into().expect("two bytes"));
-    let detail = Detail(take(usize::from(detail_bytes)).to_vec());
+    let mut fields = Fields(record);
+    let pdq_quality = fields.u8();
+    let [brightness_p99, brightness_p5, entropy_bits, sharpness, aspect] = std::array::from_fn(|_| fields.f32());
+    let (short_side_px, grayscale) = (fields.u32(), fields.u8() != 0);
+    let mean_rgb = std::array::from_fn(|_| fields.u8());
+    let (width, height) = (fields.f32(), fields.f32());
+    let thumbnail = Thumbnail(fields.take(THUMBNAIL_BYTES).to_vec());
+    let detail_bytes = fields.u16();
+    let detail = Detail(fields.take(usize::from(detail_bytes)).to_vec());
     let keypoint = |bytes: &[u8]| {
         Keypoint::from_stored(std::array::from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]])))
     };
@@ -75,7 +68,7 @@ pub(super) fn read_record(record: &[u8], hashes: &[u8], signatures: Vec<Signatur
         local: LocalFeatures {
             width,
             height,
-            keypoints: rest.chunks_exact(WORD_BYTES).map(keypoint).collect(),
+            keypoints: fields.0.chunks_exact(WORD_BYTES).map(keypoint).collect(),
             signatures,
         },
     }

@@ -1,7 +1,7 @@
 //! The fingerprints of a set, by image: held while they fit their share of memory, beyond that in scratch files.
 //!
 //! What is looked at for all images at once lies apart, so that reading it touches nothing else: the hashes of one
-//! dihedral transform, the signatures of keypoints, and a [`Brief`] of each image, which is always held.
+//! dihedral transform, the signatures of keypoints, and a [`Summary`] of each image, which is always held.
 
 use super::record::{hashes_to_bytes, read_record, record_to_bytes, signatures_from_bytes};
 use super::{Dihedral, Fingerprint, LocalFeatures, Pdq, Signature};
@@ -22,7 +22,7 @@ const SAMPLE: usize = 1024;
 
 /// What is held of each fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Brief {
+pub(crate) struct Summary {
     pub(crate) pdq_quality: u8,
     /// Whether the thumbnail is uniform.
     pub(crate) is_uniform: bool,
@@ -32,7 +32,7 @@ pub(crate) struct Brief {
     pub(crate) keypoints: u32,
 }
 
-impl Brief {
+impl Summary {
     fn of(print: &Fingerprint) -> Self {
         Self {
             pdq_quality: print.pdq.quality,
@@ -48,7 +48,7 @@ impl Brief {
 /// Fingerprints by image.
 #[derive(Debug)]
 pub(crate) struct Prints {
-    briefs: Vec<Brief>,
+    summaries: Vec<Summary>,
     rows: Rows,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct PrintsWriter<'a> {
     memory: &'a Memory,
     expected: usize,
     images: Vec<usize>,
-    briefs: Vec<Brief>,
+    summaries: Vec<Summary>,
     held: Vec<Fingerprint>,
     held_bytes: usize,
     scratch: Option<Writers>,
@@ -99,8 +99,8 @@ struct Writers {
 impl<'a> PrintsWriter<'a> {
     /// For about so many.
     pub(crate) fn new(memory: &'a Memory, expected: usize) -> Self {
-        let (images, briefs, held) = (Vec::new(), Vec::new(), Vec::new());
-        Self { memory, expected, images, briefs, held, held_bytes: 0, scratch: None }
+        let (images, summaries, held) = (Vec::new(), Vec::new(), Vec::new());
+        Self { memory, expected, images, summaries, held, held_bytes: 0, scratch: None }
     }
 
     /// Whether those that are expected, if they are as large as those that came, are too many to hold.
@@ -116,7 +116,7 @@ impl<'a> PrintsWriter<'a> {
     /// When the disk refuses.
     pub(crate) fn push(&mut self, image: usize, print: Fingerprint) -> Result<()> {
         self.images.push(image);
-        self.briefs.push(Brief::of(&print));
+        self.summaries.push(Summary::of(&print));
         if let Some(scratch) = &mut self.scratch {
             return scratch.write(&print);
         }
@@ -140,7 +140,7 @@ impl<'a> PrintsWriter<'a> {
     pub(crate) fn finish(self) -> Result<Prints> {
         let mut order: Vec<u32> = (0..self.images.len() as u32).collect();
         order.sort_unstable_by_key(|row| self.images[*row as usize]);
-        let briefs = order.iter().map(|row| self.briefs[*row as usize]).collect();
+        let summaries = order.iter().map(|row| self.summaries[*row as usize]).collect();
         let rows = match self.scratch {
             None => {
                 let mut held: Vec<(usize, Fingerprint)> = self.images.into_iter().zip(self.held).collect();
@@ -158,7 +158,7 @@ impl<'a> PrintsWriter<'a> {
                 Rows::Scratch(files, places)
             }
         };
-        Ok(Prints { briefs, rows })
+        Ok(Prints { summaries, rows })
     }
 }
 
@@ -187,12 +187,12 @@ impl Writers {
 impl Prints {
     /// The number of images.
     pub(crate) fn len(&self) -> usize {
-        self.briefs.len()
+        self.summaries.len()
     }
 
     /// What is held of each.
-    pub(crate) fn briefs(&self) -> &[Brief] {
-        &self.briefs
+    pub(crate) fn summaries(&self) -> &[Summary] {
+        &self.summaries
     }
 
     /// Whether none lies in a scratch file.
@@ -214,7 +214,7 @@ impl Prints {
                 let mut hashes = [0; HASHES_BYTES];
                 let at = u64::from(place.hashes) * HASHES_BYTES as u64;
                 files.hashes.read_exact_at(&mut hashes, at).map_err(scratch("read"))?;
-                let signatures = files.signatures(place, self.briefs[image].keypoints)?;
+                let signatures = files.signatures(place, self.summaries[image].keypoints)?;
                 Ok(Cow::Owned(read_record(&record, &hashes, signatures)))
             }
         }
@@ -228,7 +228,7 @@ impl Prints {
         match &self.rows {
             Rows::Held(prints) => Ok(Cow::Borrowed(&prints[image].local.signatures)),
             Rows::Scratch(files, places) => {
-                Ok(Cow::Owned(files.signatures(&places[image], self.briefs[image].keypoints)?))
+                Ok(Cow::Owned(files.signatures(&places[image], self.summaries[image].keypoints)?))
             }
         }
     }
@@ -288,7 +288,7 @@ impl Prints {
             let mut stays = stays.iter();
             rows.retain(|_| stays.next().is_some_and(|stays| *stays));
         }
-        retain(&mut self.briefs, stays);
+        retain(&mut self.summaries, stays);
         match &mut self.rows {
             Rows::Held(prints) => retain(prints, stays),
             Rows::Scratch(_, places) => retain(places, stays),
@@ -302,11 +302,11 @@ impl Prints {
     pub(crate) fn followed_by(mut self, other: Self, memory: &Memory) -> Result<Self> {
         let bytes = |prints: &[Fingerprint]| prints.iter().map(Fingerprint::bytes).sum::<usize>();
         let other = match (&mut self.rows, other) {
-            (Rows::Held(ours), Self { briefs, rows: Rows::Held(theirs) })
+            (Rows::Held(ours), Self { summaries, rows: Rows::Held(theirs) })
                 if bytes(ours) + bytes(&theirs) <= memory.share(Share::Fingerprints) =>
             {
                 ours.extend(theirs);
-                self.briefs.extend(briefs);
+                self.summaries.extend(summaries);
                 return Ok(self);
             }
             (_, other) => other,
@@ -375,7 +375,7 @@ mod tests {
         });
         let [held, scratch] = &stores;
         assert!(held.is_held() && !scratch.is_held());
-        assert_eq!((held.len(), held.briefs()), (138, scratch.briefs()), "133 stayed, 5 came");
+        assert_eq!((held.len(), held.summaries()), (138, scratch.summaries()), "133 stayed, 5 came");
         let expected = drawn(199);
         assert_eq!(*held.get(132).expect("reads"), expected, "the last that stayed");
         for image in 0..held.len() {

@@ -6,7 +6,9 @@
 //! an image (ids, paths, hashes of one transform, embeddings) is held whatever its size, and counted beforehand.
 
 mod budget;
+mod fields;
 mod sorted_runs;
 
 pub(crate) use budget::{Memory, Share};
+pub(crate) use fields::Fields;
 pub(crate) use sorted_runs::{Record, Sorted, SortedRuns, scratch};

@@ -2,7 +2,7 @@
 
 use super::Pair;
 use crate::fingerprints::Dihedral;
-use crate::memory::Record;
+use crate::memory::{Fields, Record};
 use lapidary_schemas::CopyKind;
 use std::cmp::Ordering;
 
@@ -85,9 +85,8 @@ impl Record for Candidate {
     }
 
     fn get(bytes: &[u8]) -> Self {
-        let four = |at: usize| -> [u8; 4] { bytes[at..at + 4].try_into().expect("four bytes") };
-        let number = |at: usize| u32::from_le_bytes(four(at));
-        let similarity = f32::from_le_bytes(four(13));
-        Self { a: number(0), b: number(4), bits: number(8), dihedral: bytes[12], similarity }
+        let mut fields = Fields(bytes);
+        let (a, b, bits) = (fields.u32(), fields.u32(), fields.u32());
+        Self { a, b, bits, dihedral: fields.u8(), similarity: fields.f32() }
     }
 }

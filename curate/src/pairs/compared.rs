@@ -33,7 +33,7 @@ impl Compared {
         references: Vec<(usize, String)>,
         references_from: usize,
     ) -> Self {
-        let sizes = prints.briefs().iter().map(|brief| brief.size).collect();
+        let sizes = prints.summaries().iter().map(|summary| summary.size).collect();
         Self { images, sizes, references, references_from }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn near_hashes(
     stands_alone: &[bool],
     candidates: &mut SortedRuns<'_, Candidate>,
 ) -> Result<()> {
-    let briefs = set.prints.briefs();
+    let summaries = set.prints.summaries();
     let upright = set.prints.hashes(Dihedral::None)?;
     let upright_pair =
         |(a, b): (usize, usize)| Candidate::by_hash(a, b, Dihedral::None, upright[a].distance_bits(&upright[b]));
@@ -37,11 +37,11 @@ pub(super) fn near_hashes(
     candidates.extend(distinct(&short, is_new, config.hash_max_bits).into_iter().map(upright_pair))?;
     drop(short);
     // Of equal hashes only the first is looked at: uniform images have one hash and many colours.
-    let uniform = in_order.iter().filter(|image| briefs[**image].is_uniform);
-    let uniform: Vec<(usize, [u8; 3])> = uniform.map(|image| (*image, briefs[*image].mean_rgb)).collect();
+    let uniform = in_order.iter().filter(|image| summaries[**image].is_uniform);
+    let uniform: Vec<(usize, [u8; 3])> = uniform.map(|image| (*image, summaries[*image].mean_rgb)).collect();
     candidates.extend(pairs_of_a_colour(&uniform, is_new).into_iter().map(upright_pair))?;
     // The images with enough in them; of those with equal hashes, the first represents all.
-    let is_hashable = |image: &usize| briefs[*image].pdq_quality >= config.pdq_quality_min;
+    let is_hashable = |image: &usize| summaries[*image].pdq_quality >= config.pdq_quality_min;
     let images: Vec<usize> = in_order.into_iter().filter(is_hashable).collect();
     let of = |images: &[usize], hashes: &[Pdq]| -> Vec<[u64; 4]> { images.iter().map(|i| hashes[*i].0).collect() };
     let fixed = of(&images, &upright);

@@ -250,7 +250,8 @@ impl Kind {
     fn of(count: usize, dim: usize, config: &CurateConfig, bytes: usize) -> Self {
         // A number of 8 bytes goes with each vector.
         let fits = |a_vector: usize| count.saturating_mul(a_vector + 8) <= bytes;
-        if count <= config.flat_max_images && fits(4 * dim) {
+        // The search is exact up to there, whatever the budget.
+        if count <= config.flat_max_images {
             return Self::Flat;
         }
         Self::Inverted(if count <= config.inverted_max_images && fits(4 * dim) {
@@ -304,7 +305,7 @@ mod tests {
     fn the_index_is_the_first_that_fits() {
         let config = CurateConfig { flat_max_images: 100, inverted_max_images: 50_000, ..CurateConfig::default() };
         let named = |count, bytes| Kind::of(count, 96, &config, bytes).name();
-        assert_eq!(named(100, usize::MAX), "flat");
+        assert_eq!((named(100, usize::MAX), named(100, 1)), ("flat", "flat"));
         assert_eq!(named(101, usize::MAX), "inverted");
         assert_eq!(named(50_001, usize::MAX), "inverted-8bit");
         assert_eq!(named(20_000, 20_000 * 300), "inverted-8bit");

@@ -29,8 +29,8 @@ pub(super) fn inverted(
     stands_alone: &[bool],
     candidates: &mut SortedRuns<'_, Candidate>,
 ) -> Result<()> {
-    let briefs = set.prints.briefs();
-    let is_hashable = |image: &usize| stands_alone[*image] && briefs[*image].pdq_quality >= config.pdq_quality_min;
+    let summaries = set.prints.summaries();
+    let is_hashable = |image: &usize| stands_alone[*image] && summaries[*image].pdq_quality >= config.pdq_quality_min;
     let images: Vec<usize> = (0..is_new.len()).filter(is_hashable).collect();
     let new: Vec<usize> = images.iter().copied().filter(|image| is_new[*image]).collect();
     let hashes = set.prints.hashes(Dihedral::None)?;

@@ -1,9 +1,9 @@
 //! Pairs of images with evidence that one is a copy of the other.
 //!
 //! In come images with fingerprints and embeddings; out goes the table of pairs, each with a score from 0 to 1 and the
-//! facts behind it. Candidates are proposed by equal bytes ([`exact`]), near hashes ([`hashes`]), complementary ones ([`inverted`]), near embeddings
-//! ([`embeddings`]) and shared keypoints ([`keypoints`]); [`judge`] holds each to a check of its own. Nothing here
-//! decides who goes.
+//! facts behind it. Candidates are proposed by equal bytes ([`exact`]), near hashes ([`hashes`]), complementary ones
+//! ([`inverted`]), near embeddings ([`embeddings`]) and shared keypoints ([`keypoints`]); [`judge`] holds each to a check
+//! of its own. Of many near-identical images one stands for the others ([`stars`]). Nothing here decides who goes.
 
 mod candidate;
 mod colours;

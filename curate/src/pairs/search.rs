@@ -13,7 +13,7 @@ use super::hashes::near_hashes;
 use super::index::Neighbours;
 use super::inverted::inverted;
 use super::judge::judge;
-use super::keypoints::{Looked, Proposal, Rarity, Votes, confirm};
+use super::keypoints::{KeypointSet, Proposal, Rarity, Votes, confirm};
 use super::sorted::{ByImages, ByScore};
 use super::stars::stars;
 use super::union_find::UnionFind;
@@ -130,7 +130,7 @@ pub(crate) fn find_pairs(
         })?;
         let group_of: Vec<u32> = all.clone().map(|image| groups.root(image) as u32).collect();
         drop(groups);
-        votes = Some(Looked::new(set.prints, &stands_alone, &is_new, memory).votes(&group_of, &known_counts)?);
+        votes = Some(KeypointSet::new(set.prints, &stands_alone, &is_new, memory).votes(&group_of, &known_counts)?);
     }
     let classes = Classes::of(&first_of);
     let mut keep = |pairs: &[Pair]| -> Result<()> {

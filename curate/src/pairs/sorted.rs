@@ -2,7 +2,7 @@
 
 use super::{Affine, Fit, Overlap, Pair};
 use crate::fingerprints::Dihedral;
-use crate::memory::Record;
+use crate::memory::{Fields, Record};
 use lapidary_schemas::CopyKind;
 use std::cmp::Ordering;
 
@@ -88,28 +88,21 @@ fn put(pair: &Pair, to: &mut Vec<u8>) {
 }
 
 fn get(bytes: &[u8]) -> Pair {
-    let mut rest = bytes;
-    let mut take = |count: usize| {
-        let (taken, after) = rest.split_at(count);
-        rest = after;
-        taken
-    };
-    let mut number = |count: usize| take(count).iter().rev().fold(0u32, |number, byte| number << 8 | u32::from(*byte));
-    let float = |bits: u32| f32::from_bits(bits);
-    let some = |bits: u32| Some(float(bits)).filter(|value| !value.is_nan());
-    let (a, b) = (number(4) as usize, number(4) as usize);
-    let kind = CopyKind::ALL.get(number(1) as usize).copied().unwrap_or(CopyKind::Copy);
-    let (score, similarity, bits, dihedral) = (float(number(4)), some(number(4)), number(4), number(1));
-    let correlation = some(number(4));
-    let map = Affine(std::array::from_fn(|_| float(number(4))));
-    let [inliers, visible_a, visible_b] = std::array::from_fn(|_| number(4));
-    let rare = float(number(4));
-    let [covered, covered_back, agreement, agreeing] = std::array::from_fn(|_| float(number(4)));
+    let mut fields = Fields(bytes);
+    let some = |value: f32| Some(value).filter(|value| !value.is_nan());
+    let (a, b) = (fields.u32() as usize, fields.u32() as usize);
+    let kind = CopyKind::ALL.get(usize::from(fields.u8())).copied().unwrap_or(CopyKind::Copy);
+    let (score, similarity, bits) = (fields.f32(), some(fields.f32()), fields.u32());
+    let (dihedral, correlation) = (fields.u8(), some(fields.f32()));
+    let map = Affine(std::array::from_fn(|_| fields.f32()));
+    let [inliers, visible_a, visible_b] = std::array::from_fn(|_| fields.u32());
+    let rare = fields.f32();
+    let [covered, covered_back, agreement, agreeing] = std::array::from_fn(|_| fields.f32());
     Pair {
         score,
         similarity,
         hash_distance_bits: (bits != NONE).then_some(bits),
-        dihedral: Dihedral::ALL.get(dihedral as usize).copied(),
+        dihedral: Dihedral::ALL.get(usize::from(dihedral)).copied(),
         correlation,
         fit: (inliers != NONE).then_some(Fit {
             map,

@@ -37,9 +37,9 @@ pub(super) fn stars(
     config: &CurateConfig,
     stands_alone: &mut [bool],
 ) -> Result<Vec<Pair>> {
-    let briefs = set.prints.briefs();
+    let summaries = set.prints.summaries();
     // Plain images have hashes of noise: they gather around nothing, and are judged by what else there is.
-    let is_looked_at = |image: &usize| stands_alone[*image] && !briefs[*image].is_uniform;
+    let is_looked_at = |image: &usize| stands_alone[*image] && !summaries[*image].is_uniform;
     let images: Vec<usize> = old_first(is_new).into_iter().filter(is_looked_at).collect();
     let hashes = set.prints.hashes(Dihedral::None)?;
     let mut gathered: Vec<Vec<usize>> = leaders(&images, &hashes);

@@ -1,6 +1,6 @@
 //! What this machine gives: processor, memory, disk, and how FAISS was built for it.
 
-use crate::stage::Layout;
+use crate::stage::{Layout, machine_memory_mib};
 use crate::{PipelineError, Result};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -51,7 +51,7 @@ pub fn machine(layout: &Layout) -> Result<Value> {
         "features": features,
         "cores": std::thread::available_parallelism().map_or(1, |n| n.get()),
         "threads": rayon::current_num_threads(),
-        "memory_mib": mib("MemTotal"),
+        "memory_mib": machine_memory_mib(),
         "memory_available_mib": mib("MemAvailable"),
         "faiss_built_for": if FAISS_FLAGS.is_empty() { "generic x86-64" } else { FAISS_FLAGS },
         "out": layout.out,

@@ -140,7 +140,8 @@ pub struct CurateConfig {
     /// Which images of a group go.
     pub removal: Removal,
     /// MiB that finding pairs holds at most; 0 means a quarter of the machine's memory. What does not fit lies in scratch
-    /// files: it changes the time, never the groups.
+    /// files. Up to `flat_max_images` it changes the time, never the groups; above, the index over embeddings may be a smaller one,
+    /// whose recall is said.
     pub memory_mib: u64,
     /// Neighbours looked at for each image, itself included; 0 looks at all above `copy_similarity_min` (a range search).
     pub neighbours: usize,

@@ -38,7 +38,7 @@ const GATHERED_BYTES: usize = 64;
 const VOTES: usize = 1 << 18;
 
 /// The keypoints that are looked up: those of the images that stand alone.
-pub(crate) struct Looked<'a> {
+pub(crate) struct KeypointSet<'a> {
     pub(crate) prints: &'a Prints,
     /// By image: whether it is looked at for itself.
     pub(crate) stands_alone: &'a [bool],
@@ -55,11 +55,11 @@ pub(crate) struct Votes {
     pub(crate) rarity: Rarity,
 }
 
-impl<'a> Looked<'a> {
+impl<'a> KeypointSet<'a> {
     pub(crate) fn new(prints: &'a Prints, stands_alone: &'a [bool], is_new: &'a [bool], memory: &'a Memory) -> Self {
         let mut starts = vec![0u64];
-        for (brief, alone) in prints.briefs().iter().zip(stands_alone) {
-            starts.push(starts[starts.len() - 1] + if *alone { u64::from(brief.keypoints) } else { 0 });
+        for (summary, alone) in prints.summaries().iter().zip(stands_alone) {
+            starts.push(starts[starts.len() - 1] + if *alone { u64::from(summary.keypoints) } else { 0 });
         }
         Self { prints, stands_alone, is_new, memory, starts }
     }

@@ -14,6 +14,6 @@ mod vote;
 pub(crate) use affine::Affine;
 pub(crate) use fit::Fit;
 pub(super) use fit::confirm;
-pub(super) use lsh::{Looked, VOTE_MAX_BITS, Votes};
+pub(super) use lsh::{KeypointSet, VOTE_MAX_BITS, Votes};
 pub(super) use rarity::Rarity;
 pub(super) use vote::Proposal;

@@ -1,11 +1,11 @@
 //! How rare each keypoint is: what occurs everywhere says little of any pair, and a pattern that repeats fits many
 //! maps.
 
-use super::lsh::{Looked, VOTE_MAX_BITS};
-use super::vote::{Vote, take_u32};
+use super::lsh::{KeypointSet, VOTE_MAX_BITS};
+use super::vote::Vote;
 use crate::Result;
 use crate::fingerprints::LocalFeatures;
-use crate::memory::{Record, Sorted, SortedRuns};
+use crate::memory::{Fields, Record, Sorted, SortedRuns};
 use rayon::prelude::*;
 
 /// Images whose keypoints are compared with each other at a time.
@@ -35,18 +35,18 @@ impl Record for OccursIn {
         [self.image, self.keypoint, self.group].iter().for_each(|number| to.extend(number.to_le_bytes()));
     }
 
-    fn get(mut bytes: &[u8]) -> Self {
-        let mut take = || take_u32(&mut bytes);
-        Self { image: take(), keypoint: take(), group: take() }
+    fn get(bytes: &[u8]) -> Self {
+        let mut fields = Fields(bytes);
+        Self { image: fields.u32(), keypoint: fields.u32(), group: fields.u32() }
     }
 }
 
 impl Rarity {
     /// Counts groups, not images: a hundred copies of one image do not make its keypoints common. `known` are the
     /// counts of images whose votes for each other are not among these; it is empty for the others.
-    pub(super) fn of(looked: &Looked<'_>, votes: &Sorted<Vote>, group_of: &[u32], known: &[Vec<u8>]) -> Result<Self> {
+    pub(super) fn of(set: &KeypointSet<'_>, votes: &Sorted<Vote>, group_of: &[u32], known: &[Vec<u8>]) -> Result<Self> {
         let group = |image: u32| group_of[image as usize];
-        let mut occurs_in = SortedRuns::new(looked.memory);
+        let mut occurs_in = SortedRuns::new(set.memory);
         for vote in votes.iter() {
             let v = vote?;
             if group(v.a) != group(v.b) {
@@ -56,18 +56,18 @@ impl Rarity {
                 ])?;
             }
         }
-        let mut occurrences: Vec<u8> = Vec::with_capacity(looked.count() as usize);
+        let mut occurrences: Vec<u8> = Vec::with_capacity(set.count() as usize);
         let mut starts = vec![0u64];
-        for first in (0..looked.prints.len()).step_by(BLOCK) {
-            let block: Vec<Vec<u8>> = (first..(first + BLOCK).min(looked.prints.len()))
+        for first in (0..set.prints.len()).step_by(BLOCK) {
+            let block: Vec<Vec<u8>> = (first..(first + BLOCK).min(set.prints.len()))
                 .into_par_iter()
                 .map(|image| {
-                    let numbers = looked.numbers(image);
+                    let numbers = set.numbers(image);
                     let count = (numbers.end - numbers.start) as usize;
                     match known.get(image) {
                         _ if count == 0 => Ok(Vec::new()),
                         Some(known) if known.len() == count => Ok(known.clone()),
-                        _ => looked.prints.local(image).map(|local| repeats(&local)),
+                        _ => set.prints.local(image).map(|local| repeats(&local)),
                     }
                 })
                 .collect::<Result<_>>()?;

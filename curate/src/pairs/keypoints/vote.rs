@@ -1,6 +1,6 @@
 //! A vote of two keypoints for their images, and a pair of images that enough of them propose.
 
-use crate::memory::Record;
+use crate::memory::{Fields, Record};
 
 /// Two keypoints with near signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,13 +32,6 @@ pub(crate) struct Proposal {
     pub(crate) votes: Vec<(u32, u32, bool)>,
 }
 
-/// A number from the first bytes of some, which are then left out.
-pub(super) fn take_u32(bytes: &mut &[u8]) -> u32 {
-    let (number, rest) = bytes.split_at(4);
-    *bytes = rest;
-    u32::from_le_bytes(number.try_into().expect("four bytes"))
-}
-
 impl Record for Vote {
     const BYTES: usize = 17;
 
@@ -47,9 +40,9 @@ impl Record for Vote {
         to.push(u8::from(self.mirrored));
     }
 
-    fn get(mut bytes: &[u8]) -> Self {
-        let mut take = || take_u32(&mut bytes);
-        let (a, b, of_a, of_b) = (take(), take(), take(), take());
-        Self { a, b, of_a, of_b, mirrored: bytes[0] != 0 }
+    fn get(bytes: &[u8]) -> Self {
+        let mut fields = Fields(bytes);
+        let [a, b, of_a, of_b] = std::array::from_fn(|_| fields.u32());
+        Self { a, b, of_a, of_b, mirrored: fields.u8() != 0 }
     }
 }
