@@ -36,7 +36,7 @@ pub struct Fitted {
 }
 
 impl Level {
-    /// The mean squared distance of all points to their centroids: what [`Fitted`] has, of the whole.
+    /// The mean squared distance of all points to their centroids: what `Fitted` has, of the whole.
     pub fn mean_squared_distance(&self) -> f64 {
         let sum: f64 = self.distances.iter().map(|distance| f64::from(*distance).powi(2)).sum();
         sum / self.distances.len().max(1) as f64

@@ -98,7 +98,7 @@ impl TableWriter {
         Ok(Self { path: path.to_owned(), temporary, writer, rows: 0, syncing: None })
     }
 
-    /// Appends a batch. A row group ends when it takes more than [`ROW_GROUP_BYTES`] of memory, however few its rows are.
+    /// Appends a batch. A row group ends when it takes more than 128 MiB of memory, however few its rows are.
     ///
     /// # Errors
     /// When it does not fit the schema or the disk.
