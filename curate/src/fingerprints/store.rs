@@ -214,23 +214,34 @@ impl Prints {
                 let mut hashes = [0; HASHES_BYTES];
                 let at = u64::from(place.hashes) * HASHES_BYTES as u64;
                 files.hashes.read_exact_at(&mut hashes, at).map_err(scratch("read"))?;
-                let signatures = files.signatures(place, self.summaries[image].keypoints)?;
+                let signatures = files.signatures(place.signature, self.summaries[image].keypoints as usize)?;
                 Ok(Cow::Owned(read_record(&record, &hashes, signatures)))
             }
         }
     }
 
-    /// An image's signatures.
+    /// Hands on the signatures of images that lie next to each other (see [`Prints::by_place`]), which are read at once.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub(crate) fn signatures(&self, image: usize) -> Result<Cow<'_, [Signature]>> {
-        match &self.rows {
-            Rows::Held(prints) => Ok(Cow::Borrowed(&prints[image].local.signatures)),
-            Rows::Scratch(files, places) => {
-                Ok(Cow::Owned(files.signatures(&places[image], self.summaries[image].keypoints)?))
+    pub(crate) fn signatures_of(&self, images: &[u32], mut hand_on: impl FnMut(usize, &[Signature])) -> Result<()> {
+        let (files, places) = match &self.rows {
+            Rows::Held(prints) => {
+                images.iter().for_each(|image| hand_on(*image as usize, &prints[*image as usize].local.signatures));
+                return Ok(());
             }
+            Rows::Scratch(files, places) => (files, places),
+        };
+        let place = |image: &u32| (places[*image as usize].signature, self.summaries[*image as usize].keypoints);
+        let Some((first, (last, count))) = images.first().map(place).zip(images.last().map(place)) else {
+            return Ok(());
+        };
+        let all = files.signatures(first.0, (last - first.0) as usize + count as usize)?;
+        for image in images {
+            let (start, count) = place(image);
+            hand_on(*image as usize, &all[(start - first.0) as usize..][..count as usize]);
         }
+        Ok(())
     }
 
     /// An image's keypoints and their signatures.
@@ -322,9 +333,10 @@ impl Prints {
 }
 
 impl Files {
-    fn signatures(&self, place: &Place, count: u32) -> Result<Vec<Signature>> {
-        let mut bytes = vec![0; count as usize * HASH_BYTES];
-        self.signatures.read_exact_at(&mut bytes, place.signature * HASH_BYTES as u64).map_err(scratch("read"))?;
+    /// So many signatures from a number on.
+    fn signatures(&self, first: u64, count: usize) -> Result<Vec<Signature>> {
+        let mut bytes = vec![0; count * HASH_BYTES];
+        self.signatures.read_exact_at(&mut bytes, first * HASH_BYTES as u64).map_err(scratch("read"))?;
         Ok(signatures_from_bytes(&bytes))
     }
 }
@@ -381,8 +393,18 @@ mod tests {
         for image in 0..held.len() {
             let (a, b) = (held.get(image).expect("reads"), scratch.get(image).expect("reads"));
             assert_eq!(a, b, "{image}");
-            assert_eq!(scratch.signatures(image).expect("reads"), a.local.signatures);
             assert_eq!(*scratch.local(image).expect("reads"), a.local);
+        }
+        for prints in &stores {
+            let mut seen = 0;
+            for images in prints.by_place().chunks(50) {
+                let see = |image: usize, signatures: &[Signature]| {
+                    assert_eq!(signatures, held.get(image).expect("reads").local.signatures, "{image}");
+                    seen += 1;
+                };
+                prints.signatures_of(images, see).expect("reads");
+            }
+            assert_eq!(seen, 138);
         }
         for dihedral in Dihedral::ALL {
             let hashes = held.hashes(dihedral).expect("reads");

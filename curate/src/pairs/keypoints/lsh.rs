@@ -8,8 +8,8 @@
 //! common and says little of any two. When only some images are new, only what shares a bucket with
 //! one of their keypoints is sorted, and only pairs with a new image are looked at.
 //!
-//! Where signatures do not fit their share of memory, a table is filled for one range of its keys after the other, each
-//! from another pass over the signatures: a bucket lies in one range, so that the votes are the same.
+//! Where signatures do not fit their share of memory, a table is filled for one range of its keys after the other: a bucket
+//! lies in one range, so that the votes are the same. A pass over the signatures fills as many ranges as there are threads.
 
 use super::Rarity;
 use super::slot::Slot;
@@ -19,7 +19,6 @@ use crate::fingerprints::{Prints, Signature};
 use crate::memory::{Memory, Share, Sorted, SortedRuns};
 use lapidary_pipeline::interrupt;
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -34,6 +33,8 @@ const WINDOW_MIN: usize = 4;
 const SIGNATURE_BITS: u32 = 256;
 /// Bytes of a keypoint in a range: its signature, number, and slots.
 const GATHERED_BYTES: usize = 64;
+/// Images whose signatures are read at a time.
+const BLOCK: usize = 1024;
 /// Votes that a table holds before they are handed on.
 const VOTES: usize = 1 << 18;
 
@@ -92,7 +93,7 @@ impl<'a> KeypointSet<'a> {
         let threads = rayon::current_num_threads() as u64;
         let share = self.memory.share(Share::Signatures) as u64;
         let whole_bytes = self.count() * (size_of::<Signature>() as u64 + 2 * threads * size_of::<Slot>() as u64);
-        let whole = if whole_bytes <= share { Some(self.gather(&|_| true)?) } else { None };
+        let whole = if whole_bytes <= share { self.gather(&[Wanted::All])?.pop() } else { None };
         // Plainly and in a mirror, a keypoint may lie in two ranges.
         let ranges = if whole.is_some() {
             1
@@ -103,51 +104,78 @@ impl<'a> KeypointSet<'a> {
         if ranges > 1 {
             tracing::info!("{} keypoints are looked up in {ranges} parts of each table", self.count());
         }
-        let tasks: Vec<(u32, u32)> =
-            (0..SIGNATURE_BITS / bits).flat_map(|table| (0..ranges).map(move |range| (table * bits, range))).collect();
-        let votes = Mutex::new(SortedRuns::new(self.memory));
-        tasks.into_par_iter().with_max_len(1).try_for_each(|(first_bit, range)| {
-            interrupt::check()?;
-            let step = (1u32 << bits).div_ceil(ranges);
+        let step = (1u32 << bits).div_ceil(ranges);
+        let table = |table: u32, range: u32| {
             let keys = range * step..((range + 1) * step).min(1 << bits);
-            let table = HashTable { first_bit, bits, keys };
-            let gathered = match &whole {
-                Some(whole) => Cow::Borrowed(whole),
-                None => Cow::Owned(self.gather(&|signature| table.holds(signature))?),
-            };
-            let hand_on = |found: &mut Vec<Vote>| {
-                found.sort_unstable();
-                found.dedup();
-                votes.lock().unwrap_or_else(PoisonError::into_inner).extend(found.drain(..))
-            };
-            self.votes_of_table(&gathered, &table, &hand_on)
-        })?;
+            HashTable { first_bit: table * bits, bits, keys }
+        };
+        let tables: Vec<HashTable> = (0..SIGNATURE_BITS / bits)
+            .flat_map(|t| (0..ranges).map(move |range| (t, range)))
+            .map(|(t, r)| table(t, r))
+            .collect();
+        let votes = Mutex::new(SortedRuns::new(self.memory));
+        let hand_on = |found: &mut Vec<Vote>| {
+            found.sort_unstable();
+            found.dedup();
+            votes.lock().unwrap_or_else(PoisonError::into_inner).extend(found.drain(..))
+        };
+        let look_up = |gathered: &Gathered, table: &HashTable| {
+            interrupt::check()?;
+            self.votes_of_table(gathered, table, &hand_on)
+        };
+        if let Some(whole) = &whole {
+            tables.par_iter().with_max_len(1).try_for_each(|table| look_up(whole, table))?;
+        } else {
+            // One pass over the signatures fills as many ranges as there are threads.
+            for tables in tables.chunks(threads as usize) {
+                interrupt::check()?;
+                let wanted: Vec<Wanted<'_>> = tables.iter().map(Wanted::Of).collect();
+                let gathered = self.gather(&wanted)?;
+                gathered.into_par_iter().zip(tables).try_for_each(|(gathered, table)| look_up(&gathered, table))?;
+            }
+        }
         let votes = votes.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
         tracing::debug!("{} keypoints, {} votes at most", self.count(), votes.most());
         let rarity = Rarity::of(self, &votes, group_of, occurrences)?;
         Ok(Votes { votes, rarity })
     }
 
-    /// The keypoints whose signatures are wanted, in their order.
-    fn gather(&self, is_wanted: &dyn Fn(&Signature) -> bool) -> Result<Gathered> {
-        let mut rows: Vec<(u64, Signature)> = Vec::new();
-        for image in self.prints.by_place() {
-            let image = image as usize;
-            if !self.stands_alone[image] {
-                continue;
+    /// The keypoints whose signatures are wanted, in their order: for each that wants some, from one pass over all.
+    fn gather(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Gathered>> {
+        let mut rows: Vec<Vec<(u64, Signature)>> = vec![Vec::new(); wanted.len()];
+        let images: Vec<u32> =
+            self.prints.by_place().into_iter().filter(|image| self.stands_alone[*image as usize]).collect();
+        let of_block = |block: &[u32]| -> Result<Vec<Vec<(u64, Signature)>>> {
+            let mut rows: Vec<Vec<(u64, Signature)>> = vec![Vec::new(); wanted.len()];
+            self.prints.signatures_of(block, |image, signatures| {
+                for (number, signature) in self.numbers(image).zip(signatures) {
+                    for (rows, wanted) in rows.iter_mut().zip(wanted) {
+                        if wanted.holds(signature) {
+                            rows.push((number, *signature));
+                        }
+                    }
+                }
+            })?;
+            Ok(rows)
+        };
+        // A few blocks at a time, so that no more than those are in memory twice.
+        for blocks in images.chunks(BLOCK * rayon::current_num_threads()) {
+            let found: Vec<_> = blocks.par_chunks(BLOCK).map(of_block).collect::<Result<_>>()?;
+            for found in found {
+                rows.iter_mut().zip(found).for_each(|(rows, found)| rows.extend(found));
             }
-            let numbers = self.numbers(image);
-            let signatures = self.prints.signatures(image)?;
-            rows.extend(numbers.zip(signatures.iter().copied()).filter(|(_, signature)| is_wanted(signature)));
-        }
-        if !self.prints.is_held() {
-            rows.sort_unstable_by_key(|(number, _)| *number);
         }
         let all_new = self.is_new.iter().all(|is_new| *is_new);
         let is_new = |(number, _): &(u64, Signature)| self.is_new[self.owner(*number).0 as usize];
-        let new = if all_new { Vec::new() } else { rows.iter().map(is_new).collect() };
-        let (numbers, signatures) = rows.into_iter().unzip();
-        Ok(Gathered { numbers, signatures, is_new: new })
+        let gathered = rows.into_par_iter().map(|mut rows| {
+            if !self.prints.is_held() {
+                rows.sort_unstable_by_key(|(number, _)| *number);
+            }
+            let new = if all_new { Vec::new() } else { rows.iter().map(is_new).collect() };
+            let (numbers, signatures) = rows.into_iter().unzip();
+            Gathered { numbers, signatures, is_new: new }
+        });
+        Ok(gathered.collect())
     }
 
     fn votes_of_table(
@@ -244,6 +272,22 @@ impl Votes {
                 }
             }
         })
+    }
+}
+
+/// Which signatures are gathered.
+enum Wanted<'a> {
+    All,
+    /// What a table holds.
+    Of(&'a HashTable),
+}
+
+impl Wanted<'_> {
+    fn holds(&self, signature: &Signature) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(table) => table.holds(signature),
+        }
     }
 }
 
