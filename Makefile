@@ -44,7 +44,7 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-seeds gpu-check check-exports check clean
+.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-seeds gpu-check check-exports check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -141,6 +141,9 @@ bench-curate: build ## copies, speed, scale and balance beside fastdup, imageded
 
 bench-memory: build ## peak memory of a step with blocks computed again and with the batch in parts
 	@tests/bench/memory.sh $(LAPIDARY)
+
+bench-train: setup ## a step of ViT-S/16, ViT-Ti/16 and cifar-vitti4 beside PyTorch (ROUNDS=3)
+	@tests/bench/train.sh
 
 bench-seeds: build ## trained against untrained on the built-in data, over 3 seeds
 	@tests/bench/seeds.sh $(LAPIDARY)

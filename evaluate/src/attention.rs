@@ -2,11 +2,11 @@
 //! (facebookresearch/dino visualize_attention.py; spec/pretraining.md 1.9).
 
 use crate::Result;
-use burn::tensor::backend::Backend;
 use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 use lapidary_pipeline::pixels::resize_and_crop;
 use lapidary_train::FrozenVit;
+use lapidary_train::operators::Operators;
 
 /// Side of each picture of a strip.
 const SIDE_PX: u32 = 128;
@@ -15,7 +15,7 @@ const SIDE_PX: u32 = 128;
 ///
 /// # Errors
 /// When the device fails.
-pub fn strips<B: Backend>(network: &FrozenVit<B>, images: &[RgbImage]) -> Result<Vec<RgbImage>> {
+pub fn strips<B: Operators>(network: &FrozenVit<B>, images: &[RgbImage]) -> Result<Vec<RgbImage>> {
     let attention = network.vit.class_attention(network.pixels(images)?);
     let [count, heads, patches] = attention.dims();
     let weights = attention.into_data().convert::<f32>().to_vec::<f32>().expect("converted to f32 just before");

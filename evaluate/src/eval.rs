@@ -3,7 +3,6 @@
 use crate::attention;
 use crate::scores::{NetworkScores, Scores};
 use crate::{Result, limits, linear};
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, ancestor, write_json,
 };
@@ -11,6 +10,7 @@ use lapidary_pipeline::{ImageStore, PipelineError, decode};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
+use lapidary_train::operators::{Operators, TrainBackend};
 use lapidary_train::probe::{Features, Labelled, Probe, features, knn, stratified};
 use lapidary_train::{FinishedRun, FrozenVit, TrainError};
 use serde_json::json;
@@ -91,13 +91,13 @@ struct Eval {
 impl Program for Eval {
     type Output = Result<Manifest>;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Self::Output, TrainError> {
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output, TrainError> {
         Ok(self.run_on_backend::<B::InnerBackend>(&device))
     }
 }
 
 impl Eval {
-    fn run_on_backend<B: Backend>(self, device: &B::Device) -> Result<Manifest> {
+    fn run_on_backend<B: Operators>(self, device: &B::Device) -> Result<Manifest> {
         let (trained, untrained) = (self.run.trained::<B>(device)?, self.run.untrained::<B>(device));
         let linear_list = stratified(&self.probe.train, self.config.label_share, 0, self.seed);
         let scores = Scores {
@@ -125,7 +125,7 @@ impl Eval {
         counts.into_iter().max().unwrap_or(0) as f64 / self.probe.test.len() as f64
     }
 
-    fn scores<B: Backend>(&self, network: &FrozenVit<B>, device: &B::Device) -> Result<NetworkScores> {
+    fn scores<B: Operators>(&self, network: &FrozenVit<B>, device: &B::Device) -> Result<NetworkScores> {
         let (probe, config) = (&self.probe, &self.config);
         let features = |list: &[Labelled]| -> Result<Features> {
             let progress = Progress::new("features", list.len() as u64, "images");
@@ -150,7 +150,7 @@ impl Eval {
     }
 
     /// Attention maps of test images, a class after the other.
-    fn draw_attention<B: Backend>(&self, network: &FrozenVit<B>) -> Result<()> {
+    fn draw_attention<B: Operators>(&self, network: &FrozenVit<B>) -> Result<()> {
         let mut seen: Vec<usize> = vec![0; self.probe.classes.len()];
         let mut ordered: Vec<(usize, &Labelled)> = Vec::new();
         for labelled in &self.probe.test {

@@ -3,8 +3,8 @@
 
 use crate::scores::Accuracy;
 use burn::tensor::activation::softmax;
-use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use lapidary_train::operators::Operators;
 use lapidary_train::probe::Features;
 use std::f64::consts::PI;
 
@@ -23,7 +23,7 @@ pub struct Linear {
 ///
 /// # Panics
 /// When no learning rate is given.
-pub fn probe<B: Backend>(
+pub fn probe<B: Operators>(
     train: &Features,
     test: &Features,
     classes: usize,
@@ -82,7 +82,7 @@ impl Standard {
 }
 
 /// Weights, shape `[dim + 1, classes]`: the last row is the bias.
-fn fit<B: Backend>(train: &Features, classes: usize, steps: usize, rate: f64, device: &B::Device) -> Tensor<B, 2> {
+fn fit<B: Operators>(train: &Features, classes: usize, steps: usize, rate: f64, device: &B::Device) -> Tensor<B, 2> {
     let inputs = with_ones::<B>(train, device);
     let mut targets = vec![0f32; train.len() * classes];
     for (row, class) in targets.chunks_exact_mut(classes).zip(&train.classes) {
@@ -102,7 +102,7 @@ fn fit<B: Backend>(train: &Features, classes: usize, steps: usize, rate: f64, de
     weights
 }
 
-fn score<B: Backend>(weights: &Tensor<B, 2>, test: &Features, classes: usize, device: &B::Device) -> Accuracy {
+fn score<B: Operators>(weights: &Tensor<B, 2>, test: &Features, classes: usize, device: &B::Device) -> Accuracy {
     let logits = with_ones::<B>(test, device).matmul(weights.clone()).into_data().convert::<f32>();
     let logits = logits.to_vec::<f32>().expect("converted to f32 just before");
     let mut accuracy = Accuracy::default();
@@ -113,7 +113,7 @@ fn score<B: Backend>(weights: &Tensor<B, 2>, test: &Features, classes: usize, de
     accuracy
 }
 
-fn with_ones<B: Backend>(features: &Features, device: &B::Device) -> Tensor<B, 2> {
+fn with_ones<B: Operators>(features: &Features, device: &B::Device) -> Tensor<B, 2> {
     let rows = features.values.chunks_exact(features.dim);
     let values: Vec<f32> = rows.flat_map(|row| row.iter().copied().chain([1.0])).collect();
     Tensor::from_data(TensorData::new(values, [features.len(), features.dim + 1]), device)

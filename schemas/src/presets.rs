@@ -9,6 +9,7 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("dinov2-vits14-518", include_str!("../presets/dinov2-vits14-518.toml")),
     ("paper", include_str!("../presets/paper.toml")),
     ("small-data", include_str!("../presets/small-data.toml")),
+    ("sscd", include_str!("../presets/sscd.toml")),
     ("tiny-imagenet-vitti8", include_str!("../presets/tiny-imagenet-vitti8.toml")),
 ];
 
@@ -22,6 +23,7 @@ pub const AUGMENT_RECIPES: &[(&str, &str)] = &[
     ("dinov2-as-documented", include_str!("../presets/augment/dinov2-as-documented.toml")),
     ("dinov2-518", include_str!("../presets/augment/dinov2-518.toml")),
     ("cifar-small", include_str!("../presets/augment/cifar-small.toml")),
+    ("sscd", include_str!("../presets/augment/sscd.toml")),
     ("tiny-imagenet", include_str!("../presets/augment/tiny-imagenet.toml")),
 ];
 

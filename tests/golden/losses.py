@@ -10,6 +10,7 @@ there the float64 of this file is checked against them first). Other losses are 
 Writes losses.safetensors. A case has its inputs `CASE.NAME`, `CASE.loss` of shape [1] and `CASE.grad.NAME`; patches
 [images, patches, dim] are stored as [images * patches, dim]:
 - ntxent: z [2N, D], both views, T 0.5; crossed: q, k [N, D], rows against the other side, T 0.2
+- sscd: z [2N, D], both views, T 0.05, entropy 30; sscd.said: what the reference logs; gem: x [3 * 5, D], the sum of squares
 - soft: logits [N, K] against fixed targets
 - koleo: x [N, D]; koleo_twins: two rows equal; koleo_pair: two rows
 - vicreg: a, b [N, D], weights 25, 25, 1; parts are vicreg.parts (invariance, variance, covariance)
@@ -84,6 +85,28 @@ def ntxent(z, temperature=0.5):
 
 def crossed(q, k):
     return F.cross_entropy(F.normalize(q, dim=1) @ F.normalize(k, dim=1).T / 0.2, torch.arange(len(q)))
+
+
+def sscd_parts(z, temperature=0.05):
+    """Pizzi et al. 2022, eq. 3 and 4, of two copies an image: as train.py of the reference, without the 1e-6 that it adds to
+    the sum over negatives, and what it logs: similarities of copies, of others, of the nearest others; the mean's length."""
+    hat = F.normalize(z, dim=1)
+    rows = len(z)
+    image = torch.arange(rows) % (rows // 2)
+    similarity, match = hat @ hat.T, image[:, None] == image[None]
+    copy = match & ~torch.eye(rows, dtype=torch.bool)
+    nearest = similarity.masked_fill(match, -100).max(1).values
+    scores = (similarity / temperature).exp()
+    chance = scores / (scores + (~match * scores).sum(1, keepdim=True))
+    contrast = -(chance.log() * copy).sum() / rows
+    entropy = -(2 - 2 * nearest).clamp(min=1e-6).sqrt().log().mean()
+    said = [similarity[copy].mean(), similarity[~match].mean(), nearest.mean(), hat.mean(0).pow(2).sum().sqrt()]
+    return contrast + 30 * entropy, torch.stack(said)
+
+
+def gem(x, power=3):
+    """GeM of SSCD's models/gem_pooling.py, over patches instead of pixels."""
+    return x.clamp(min=1e-6).pow(power).mean(1).pow(1 / power)
 
 
 case("ntxent", ntxent, z=normal(8, 16))
@@ -239,6 +262,11 @@ for seed, (height, width, target) in enumerate([(14, 14, 98), (14, 14, 30), (16,
 # iBOT's loop is the same but for its least area and its lack of a cap.
 for seed, (height, width, ratio) in enumerate([(14, 14, 0.31), (14, 14, 0.5), (8, 8, 0.17)]):
     masked(f"masks_ibot.{seed}", height, width, ratio * height * width, (min(height, width) // 3) ** 2, math.inf, 50 + seed)
+
+# Last, so that what was drawn before it stays as it was.
+case("sscd", lambda z: sscd_parts(z)[0], z=normal(10, 16))
+keep("sscd.said", sscd_parts(torch.from_numpy(out["sscd.z"]))[1])
+case("gem", lambda x: gem(x).pow(2).sum(), x=normal(3, 5, 4))
 
 save_file(out, f"{folder}/losses.safetensors")
 print(len(out), sum(array.nbytes for array in out.values()))

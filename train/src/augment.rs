@@ -4,6 +4,7 @@
 //! Each operation is [`lapidary_pipeline::pixels`]'s with its rounding. Where it is not every view's, a mask of 0 and 1 mixes
 //! what was and what would be; levels are whole numbers, so that the mixing is exact.
 
+use crate::operators::Operators;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::pixels::{MEAN, STD, box_taps, kernel_taps};
@@ -18,7 +19,7 @@ type Levels<B> = Tensor<B, 4>;
 /// # Shapes
 /// - levels: `[rows.len(), 3, size, size]`, 0 to 255
 /// - returns: the same
-pub fn finish<B: Backend>(levels: Levels<B>, rows: &[View]) -> Levels<B> {
+pub fn finish<B: Operators>(levels: Levels<B>, rows: &[View]) -> Levels<B> {
     let views = Views { rows, device: levels.device() };
     let mut levels = levels;
     for round in 0..4 {
@@ -44,7 +45,7 @@ struct Views<'a, B: Backend> {
     device: B::Device,
 }
 
-impl<B: Backend> Views<'_, B> {
+impl<B: Operators> Views<'_, B> {
     /// A number for each view, shape `[views, 1, 1, 1]`.
     fn column(&self, of: impl Fn(&View) -> f32) -> Levels<B> {
         let values: Vec<f32> = self.rows.iter().map(of).collect();
@@ -114,7 +115,7 @@ impl<B: Backend> Views<'_, B> {
 
 /// Each value's neighbours along an axis, weighted by their distance. Beyond the edge its value goes on, or the image is
 /// mirrored.
-fn filtered<B: Backend>(levels: Levels<B>, weights: &[Levels<B>], axis: usize, mirrored: bool) -> Levels<B> {
+fn filtered<B: Operators>(levels: Levels<B>, weights: &[Levels<B>], axis: usize, mirrored: bool) -> Levels<B> {
     let len = levels.dims()[axis] as isize;
     let at = |distance: isize| {
         let index = |i: isize| {
@@ -138,29 +139,29 @@ fn filtered<B: Backend>(levels: Levels<B>, weights: &[Levels<B>], axis: usize, m
 }
 
 /// `from + factor * (to - from)`, clipped and cut to an integer.
-fn blend<B: Backend>(from: Levels<B>, to: Levels<B>, factor: Levels<B>) -> Levels<B> {
+fn blend<B: Operators>(from: Levels<B>, to: Levels<B>, factor: Levels<B>) -> Levels<B> {
     (from.clone() + factor * (to - from)).clamp(0.0, 255.0).floor()
 }
 
 /// Pillow's luma, shape `[views, 1, size, size]`. Its fixed-point sums are below 2^24, so that f32 holds them exactly.
-fn luma<B: Backend>(levels: &Levels<B>) -> Levels<B> {
+fn luma<B: Operators>(levels: &Levels<B>) -> Levels<B> {
     let [r, g, b] = channels(levels);
     ((r * 19595.0 + g * 38470.0 + b * 7471.0 + 32768.0) / 65536.0).floor()
 }
 
-fn channels<B: Backend>(levels: &Levels<B>) -> [Levels<B>; 3] {
+fn channels<B: Operators>(levels: &Levels<B>) -> [Levels<B>; 3] {
     std::array::from_fn(|channel| levels.clone().narrow(1, channel, 1))
 }
 
 /// A sum as rounded, and what the rounding took away (Knuth's TwoSum).
-fn two_sum<B: Backend>(a: Levels<B>, b: Levels<B>) -> (Levels<B>, Levels<B>) {
+fn two_sum<B: Operators>(a: Levels<B>, b: Levels<B>) -> (Levels<B>, Levels<B>) {
     let sum = a.clone() + b.clone();
     let of_b = sum.clone() - a.clone();
     (sum.clone(), (a - (sum - of_b.clone())) + (b - of_b))
 }
 
 /// Turns the hue by `shift` 255ths, through Pillow's 8-bit HSV, as the CPU's executor does.
-fn turn_hue<B: Backend>(levels: Levels<B>, shift: Levels<B>) -> Levels<B> {
+fn turn_hue<B: Operators>(levels: Levels<B>, shift: Levels<B>) -> Levels<B> {
     let [r, g, b] = channels(&levels);
     let most = r.clone().max_pair(g.clone()).max_pair(b.clone());
     let least = r.clone().min_pair(g.clone()).min_pair(b.clone());

@@ -1,11 +1,11 @@
 //! A backbone by what names it: a file of weights, a folder that holds one, or a finished run of the source. What a run starts
 //! from, what images are embedded with, what is exported.
 
-use crate::finished_run::FinishedRun;
-use crate::model::{Vit, load};
+use crate::finished_run::{FinishedRun, Tensors};
+use crate::model::{DescriptorHead, Vit, load};
+use crate::operators::Operators;
 use crate::weights::{self, Layout as Names, Weights};
 use crate::{Result, TrainError};
-use burn::tensor::backend::Backend;
 use lapidary_pipeline::sources::text_of_path;
 use lapidary_pipeline::stage::{Layout, digest_of_file};
 use lapidary_pipeline::{PipelineError, encoder_name, weights_file};
@@ -23,6 +23,8 @@ pub struct Backbone {
     pub input: String,
     /// Its tensors and its network.
     pub weights: Weights,
+    /// The tensors of the head that makes descriptors of its tokens, of a run that was trained for one (SSCD).
+    pub descriptor: Option<Tensors>,
     /// The manifest of a run.
     pub manifest: Option<Manifest>,
 }
@@ -52,10 +54,22 @@ impl Backbone {
     ///
     /// # Errors
     /// When the tensors are not the network's.
-    pub fn vit<B: Backend>(&self, device: &B::Device) -> Result<Vit<B>> {
+    pub fn vit<B: Operators>(&self, device: &B::Device) -> Result<Vit<B>> {
         let tensors = &self.weights.tensors;
         load(Vit::new(&self.weights.model, tensors.contains_key("mask_token"), device), tensors, device)
             .map_err(|detail| TrainError::Weights { path: self.weights.path.clone(), detail })
+    }
+
+    /// The head that makes descriptors, where there is one, and their width.
+    ///
+    /// # Errors
+    /// When the tensors are not the head's.
+    pub fn descriptor_head<B: Operators>(&self, device: &B::Device) -> Result<Option<(DescriptorHead<B>, usize)>> {
+        let Some(tensors) = &self.descriptor else { return Ok(None) };
+        let width = tensors.get("linear.bias").map_or(0, |bias| bias.values.len());
+        let head = load(DescriptorHead::new(self.weights.model.dim, width, device), tensors, device);
+        let fault = |detail| TrainError::Weights { path: self.weights.path.clone(), detail };
+        Ok(Some((head.map_err(fault)?, width)))
     }
 
     /// Opens a file of weights, or a folder that holds one.
@@ -70,13 +84,14 @@ impl Backbone {
         let file = weights_file(path).unwrap_or_else(|| path.to_owned());
         let address = file.canonicalize().map_err(PipelineError::io("open", &file))?;
         let (name, digest) = (encoder_name(&text_of(&file)?)?, digest_of_file(&file)?.0);
-        Ok(Self { name, digest, input: text_of_path(&address), weights, manifest: None })
+        Ok(Self { name, digest, input: text_of_path(&address), weights, descriptor: None, manifest: None })
     }
 
     fn of_run(layout: &Layout, run: FinishedRun) -> Result<Self> {
+        let (tensors, descriptor) = run.weights()?;
         let weights = Weights {
             path: run.folder.clone(),
-            tensors: run.tensors()?,
+            tensors,
             layout: Names::Lapidary,
             position_resize: run.model.position_resize,
             model: run.model,
@@ -84,7 +99,8 @@ impl Backbone {
             notes: Vec::new(),
         };
         let digest = run.manifest.digest.clone();
-        Ok(Self { name: run.name, digest, input: layout.name_of(&run.folder), weights, manifest: Some(run.manifest) })
+        let input = layout.name_of(&run.folder);
+        Ok(Self { name: run.name, digest, input, weights, descriptor, manifest: Some(run.manifest) })
     }
 }
 

@@ -3,9 +3,9 @@
 //! A generic program is instantiated once for each, because that is what costs compile time.
 
 use crate::gpu::probe;
+use crate::operators::TrainBackend;
 use crate::{Result, TrainError};
 use burn::backend::Autodiff;
-use burn::tensor::backend::AutodiffBackend;
 use std::str::FromStr;
 
 /// The CPU's backend with gradients.
@@ -55,7 +55,7 @@ pub trait Program {
     ///
     /// # Errors
     /// Whatever the program says.
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Self::Output>;
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output>;
 }
 
 /// Runs a program on the device that was asked for.

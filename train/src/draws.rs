@@ -4,7 +4,7 @@
 //! draws what the uninterrupted one would have drawn.
 
 use crate::model::Draws;
-use burn::tensor::backend::Backend;
+use crate::operators::Operators;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::loader::{Batch, ViewGroup};
 use lapidary_pipeline::random::{Purpose, RngExt, keyed};
@@ -81,7 +81,7 @@ impl StepDraws {
 
     /// The draws of the views of some images of some groups, in the order in which they are shown to the network: group by
     /// group, view by view. `patches` are those of a view, the same in all of these groups.
-    pub(crate) fn of<B: Backend>(
+    pub(crate) fn of<B: Operators>(
         &self,
         groups: &[usize],
         images: &Range<usize>,
@@ -108,7 +108,7 @@ impl StepDraws {
         }
     }
 
-    fn mask_of<B: Backend>(
+    fn mask_of<B: Operators>(
         &self,
         groups: &[&GroupDraws],
         images: &Range<usize>,

@@ -8,10 +8,10 @@ use crate::Result;
 use crate::backend::{DeviceChoice, Program, run_on};
 use crate::checkpoint::{Checkpoint, Snapshot};
 use crate::frozen_teacher::FrozenTeacher;
+use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
 use crate::pretrain::loader_options;
 use crate::trainer::{Computed, StepReport, Trainer};
-use burn::tensor::backend::AutodiffBackend;
 use lapidary_pipeline::cli::{resolve, to_toml};
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup, load};
 use lapidary_pipeline::plan::{PlanReader, View, read_views, write_views};
@@ -81,7 +81,7 @@ pub(crate) fn files(run: &Path) -> Result<Vec<String>> {
 
 /// Writes the dump of a step of a run: `(step, steps, steps_per_epoch)`. The trainer is as it was before that step, since
 /// nothing was changed by it.
-pub(crate) fn write<B: AutodiffBackend>(
+pub(crate) fn write<B: TrainBackend>(
     folder: &Path,
     config: &Config,
     inputs: &Inputs,
@@ -192,7 +192,7 @@ struct Replay {
 impl Program for Replay {
     type Output = Value;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Value> {
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Value> {
         let Self { dump, about, config, views, state, teacher } = self;
         let schedule = Schedule::new(&config.pretrain, &config.objective, about.steps, about.steps_per_epoch);
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);

@@ -3,15 +3,18 @@
 use crate::checkpoint::{Checkpoint, FINAL};
 use crate::frozen::FrozenVit;
 use crate::model::{HostTensor, Network, NetworkConfig, Vit, load};
+use crate::operators::Operators;
 use crate::pretrain::CHECKPOINTS;
 use crate::{Result, TrainError};
-use burn::tensor::backend::Backend;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_schemas::Manifest;
-use lapidary_schemas::config::{ModelConfig, ObjectiveConfig};
+use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// Tensors by their names.
+pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// A finished run.
 #[derive(Debug, Clone)]
@@ -52,17 +55,26 @@ impl FinishedRun {
     ///
     /// # Errors
     /// When the checkpoint is damaged.
-    pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+    pub fn tensors(&self) -> Result<Tensors> {
+        Ok(self.weights()?.0)
+    }
+
+    /// The same, and the tensors of the run's descriptor, where it was trained for one (SSCD).
+    ///
+    /// # Errors
+    /// When the checkpoint is damaged.
+    pub(crate) fn weights(&self) -> Result<(Tensors, Option<Tensors>)> {
         let checkpoint = Checkpoint::load(&self.folder.join(CHECKPOINTS), FINAL)?;
         let teacher = checkpoint.part("teacher.backbone.");
-        Ok(if teacher.is_empty() { checkpoint.part("student.backbone.") } else { teacher })
+        let descriptor = (self.objective.kind == ObjectiveKind::Sscd).then(|| checkpoint.part("student.descriptor."));
+        Ok((if teacher.is_empty() { checkpoint.part("student.backbone.") } else { teacher }, descriptor))
     }
 
     /// The trained backbone.
     ///
     /// # Errors
     /// When the checkpoint is damaged.
-    pub fn trained<B: Backend>(&self, device: &B::Device) -> Result<FrozenVit<B>> {
+    pub fn trained<B: Operators>(&self, device: &B::Device) -> Result<FrozenVit<B>> {
         let (folder, weights) = (self.folder.join(CHECKPOINTS), self.tensors()?);
         let vit = load(Vit::new(&self.model, false, device), &weights, device)
             .map_err(|detail| TrainError::Checkpoint { path: folder, detail })?;
@@ -70,7 +82,7 @@ impl FinishedRun {
     }
 
     /// The same network as it was before its first step.
-    pub fn untrained<B: Backend>(&self, device: &B::Device) -> FrozenVit<B> {
+    pub fn untrained<B: Operators>(&self, device: &B::Device) -> FrozenVit<B> {
         let network = Network::<B>::student(&NetworkConfig::of(&self.model, &self.objective), self.seed, device);
         FrozenVit::new(network.backbone, &self.model, device)
     }

@@ -1,6 +1,7 @@
 //! A backbone whose weights stay as they are: images in, class features out.
 
 use crate::model::Vit;
+use crate::operators::Operators;
 use crate::pieces::{in_parallel, ranges};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -22,7 +23,7 @@ pub struct FrozenVit<B: Backend> {
     device: B::Device,
 }
 
-impl<B: Backend> FrozenVit<B> {
+impl<B: Operators> FrozenVit<B> {
     /// A backbone on a device, with its configuration.
     pub fn new(vit: Vit<B>, model: &ModelConfig, device: &B::Device) -> Self {
         Self { vit, model: model.clone(), device: device.clone() }
@@ -38,11 +39,23 @@ impl<B: Backend> FrozenVit<B> {
     /// # Errors
     /// When an image has no pixels.
     pub fn class_features(&self, images: &[RgbImage]) -> Result<Vec<f32>, PipelineError> {
+        self.features(images, |pixels| self.vit.forward(pixels))
+    }
+
+    /// What `read` makes of images as the network sees them, image by image.
+    ///
+    /// # Errors
+    /// When an image has no pixels.
+    pub fn features(
+        &self,
+        images: &[RgbImage],
+        read: impl Fn(Tensor<B, 4>) -> Tensor<B, 2> + Sync,
+    ) -> Result<Vec<f32>, PipelineError> {
         let pixels = self.pixels(images)?;
         let [count, channels, side, _] = pixels.dims();
         let features = in_parallel(&ranges(count, PIECES), |piece| {
             let piece = pixels.clone().slice([piece.clone(), 0..channels, 0..side, 0..side]);
-            let features = self.vit.forward(piece).into_data().convert::<f32>();
+            let features = read(piece).into_data().convert::<f32>();
             features.to_vec::<f32>().expect("converted to f32 just before")
         });
         Ok(features.concat())

@@ -6,8 +6,8 @@
 use crate::backbone::Backbone;
 use crate::model::Vit;
 use crate::objective::distill::queue_rows;
+use crate::operators::Operators;
 use crate::{Result, TrainError};
-use burn::tensor::backend::Backend;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::sources::path_of_text;
 use lapidary_pipeline::stage::Layout;
@@ -90,7 +90,7 @@ impl FrozenTeacher {
     ///
     /// # Errors
     /// When its tensors are not its network's.
-    pub(crate) fn vit<B: Backend>(&self, device: &B::Device) -> Result<Vit<B>> {
+    pub(crate) fn vit<B: Operators>(&self, device: &B::Device) -> Result<Vit<B>> {
         self.0.vit(device)
     }
 }

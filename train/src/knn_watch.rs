@@ -5,8 +5,8 @@
 
 use crate::Result;
 use crate::frozen::FrozenVit;
+use crate::operators::Operators;
 use crate::probe::{Labelled, Probe, features, knn};
-use burn::tensor::backend::Backend;
 use lapidary_pipeline::ImageStore;
 use lapidary_pipeline::stage::Layout;
 use lapidary_schemas::Config;
@@ -44,7 +44,7 @@ impl KnnWatch {
     ///
     /// # Errors
     /// When an image is gone or the user interrupts.
-    pub(crate) fn top1<B: Backend>(&self, network: &FrozenVit<B>, device: &B::Device) -> Result<f64> {
+    pub(crate) fn top1<B: Operators>(&self, network: &FrozenVit<B>, device: &B::Device) -> Result<f64> {
         let EvalConfig { batch, knn_neighbours, knn_temperature, .. } = self.eval;
         let features = |list: &[Labelled]| features::compute(&self.store, list, network, batch, |_| {});
         let (train, test) = (features(&self.probe.train)?.normalised(), features(&self.probe.test)?.normalised());

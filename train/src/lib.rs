@@ -25,6 +25,7 @@ mod limits;
 mod metrics;
 pub mod model;
 pub mod objective;
+pub mod operators;
 pub mod optimise;
 mod pieces;
 mod pretrain;

@@ -95,6 +95,9 @@ fn objective(config: &ObjectiveConfig, ranges: &mut Ranges) {
     }
     ranges.positive("objective.simclr_temperature", config.simclr_temperature);
     ranges.within("objective.simclr_dim", config.simclr_dim, 1..=WIDTH_MAX);
+    ranges.positive("objective.sscd_temperature", config.sscd_temperature);
+    ranges.at_least("objective.sscd_entropy_weight", config.sscd_entropy_weight, 0.0);
+    ranges.within("objective.sscd_dim", config.sscd_dim, 1..=WIDTH_MAX);
     for weight in config.vicreg_weights {
         ranges.at_least("objective.vicreg_weights", weight, 0.0);
     }
@@ -229,8 +232,9 @@ fn views(config: &Config, plan: &str, ranges: &mut Ranges) {
         }
     }
     if kind.compares_two_views() {
-        let own = if barlows > 0 { ViewKind::Barlow } else { ViewKind::Global };
-        let (found, what) = if barlows > 0 { (barlows, "barlow views") } else { (globals, "global views") };
+        // SSCD reads patches, which only global views give.
+        let own = if barlows > 0 && kind != ObjectiveKind::Sscd { ViewKind::Barlow } else { ViewKind::Global };
+        let (found, what) = if own == ViewKind::Barlow { (barlows, "barlow views") } else { (globals, "global views") };
         // A third global view is not lost where DINO reads it too.
         let spare = own == ViewKind::Global && kind == ObjectiveKind::Hybrid;
         if found < 2 || (found > 2 && !spare) {
@@ -315,6 +319,9 @@ mod tests {
             "objective.mask_ratio=[0.5,0.1]",
             "objective.simclr_temperature=0.0",
             "objective.simclr_dim=0",
+            "objective.sscd_temperature=0.0",
+            "objective.sscd_entropy_weight=-1.0",
+            "objective.sscd_dim=0",
             "objective.vicreg_weights=[25.0,-25.0,1.0]",
             "objective.distill_temperature=0.0",
             "objective.distill_patch_weight=-1.0",
@@ -390,6 +397,7 @@ mod tests {
             ("barlow-twins", &[(Global, 2, 224), (Local, 6, 96)]),
             ("simclr", &[(Global, 2, 224), (Local, 6, 96)]),
             ("vicreg", &[(Barlow, 2, 224)]),
+            ("sscd", &[(Global, 2, 224)]),
             ("hybrid", &[(Global, 3, 224), (Local, 6, 96)]),
             ("hybrid", &[(Global, 1, 224), (Local, 1, 96), (Barlow, 2, 224)]),
             // Of two sizes too.
@@ -410,6 +418,7 @@ mod tests {
             ("barlow-twins", &[(Global, 3, 224)], "exactly two"),
             ("barlow-twins", &[(Local, 2, 96)], "exactly two"),
             ("simclr", &[(Global, 3, 224)], "exactly two"),
+            ("sscd", &[(Barlow, 2, 224)], "exactly two"),
             ("vicreg", &[(Local, 2, 96)], "exactly two"),
             ("hybrid", &[(Global, 1, 224), (Local, 6, 96)], "exactly two"),
             ("hybrid", &[(Global, 2, 224), (Barlow, 1, 224)], "exactly two"),

@@ -1,6 +1,5 @@
 //! `lapidary-train`: the verbs `pretrain`, `export` and, with a run's checkpoint or other weights, `embed`.
 
-use burn::tensor::backend::AutodiffBackend;
 use clap::Subcommand;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::stage::Outcome;
@@ -10,6 +9,7 @@ use lapidary_schemas::{Config, Manifest};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
 use lapidary_train::export::{ExportTo, default_folder, export_backbone};
 use lapidary_train::health::OnCollapse;
+use lapidary_train::operators::TrainBackend;
 use lapidary_train::{
     Backbone, Result, RunOptions, VitEncoder, extend, extended_config, gpu_facts, parameter_groups, pretrain, replay,
     said_of_groups, said_of_replay, with_teacher,
@@ -138,7 +138,7 @@ struct EmbedWith<'a> {
 impl Program for EmbedWith<'_> {
     type Output = (Outcome, PathBuf, Option<Manifest>);
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Self::Output> {
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output> {
         let mut encoder = VitEncoder::<B::InnerBackend>::of_backbone(&self.backbone, &device)?;
         Ok(embed(&self.common.layout(), self.source, &mut encoder, self.batch, self.common.dry_run)?)
     }

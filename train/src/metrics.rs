@@ -163,6 +163,7 @@ mod tests {
             loss,
             metrics: BTreeMap::from([("gradient_norm".to_owned(), 1.0)]),
             skipped: !loss.is_finite(),
+            secs: BTreeMap::new(),
         }
     }
 

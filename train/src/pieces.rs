@@ -14,6 +14,7 @@ mod forward;
 pub(crate) use backward::{FeatureGradients, add_to};
 pub(crate) use forward::{Inputs, Piece, Remembered, Teachers, join};
 
+use crate::operators::on_one_thread;
 use std::ops::Range;
 
 /// `count` images cut into at most `pieces` ranges of nearly equal length.
@@ -28,7 +29,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + S
         return vec![f(one)];
     }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| f(item))).collect();
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| on_one_thread(|| f(item)))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -10,13 +10,13 @@ use crate::health::{Monitor, OnCollapse, Watch};
 use crate::knn_watch::KnnWatch;
 use crate::limits::{self, Planned};
 use crate::metrics::{Clock, Metrics, Took};
+use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
 use crate::start::Start;
 use crate::tensorboard::EVENTS_FILE;
 use crate::trainer::Trainer;
 use crate::writer::Writer;
 use crate::{Result, TrainError};
-use burn::tensor::backend::AutodiffBackend;
 use lapidary_pipeline::cli::to_toml;
 use lapidary_pipeline::loader::{Loader, LoaderOptions};
 use lapidary_pipeline::plan::PlanReader;
@@ -217,7 +217,7 @@ struct Run {
 impl Program for Run {
     type Output = Manifest;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Manifest> {
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Manifest> {
         let Self { config, reader, store, inputs, start, watch, teacher, steps, extension, on_collapse, stage, .. } =
             self;
         let device_name = self.device;

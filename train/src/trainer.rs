@@ -13,17 +13,18 @@ use crate::health::look;
 use crate::model::{HostTensor, Network, NetworkConfig, Vit, host_values, load, named_gradients, snapshot};
 use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
+use crate::operators::{Operators, TrainBackend};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use lapidary_pipeline::loader::Batch;
 use lapidary_schemas::config::{Precision, ViewKind};
 use lapidary_schemas::{Config, Digest};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 mod fixed;
 #[cfg(test)]
@@ -33,7 +34,7 @@ mod state;
 use fixed::FixedNetworks;
 
 /// A run at work.
-pub struct Trainer<B: AutodiffBackend> {
+pub struct Trainer<B: TrainBackend> {
     student: Network<B>,
     teacher: Network<B::InnerBackend>,
     fixed: FixedNetworks<B::InnerBackend>,
@@ -58,10 +59,13 @@ pub struct StepReport {
     pub metrics: BTreeMap<String, f64>,
     /// Loss or gradient norm was not finite, and nothing was changed by the step.
     pub skipped: bool,
+    /// Seconds of the step's parts by the clock, as this thread saw them: `forward`, `losses` with their own backward passes,
+    /// `backward`, `optimiser`, `teacher`.
+    pub secs: BTreeMap<&'static str, f64>,
 }
 
 /// A step as computed, before anything is changed by it.
-pub(crate) struct Computed<B: AutodiffBackend> {
+pub(crate) struct Computed<B: TrainBackend> {
     pub(crate) schedule: StepSchedule,
     pub(crate) loss: f64,
     pub(crate) metrics: BTreeMap<String, f64>,
@@ -71,9 +75,28 @@ pub(crate) struct Computed<B: AutodiffBackend> {
     pending: Pending<B::InnerBackend>,
     /// Norm of each loss's gradient at the backbone's features, before its weight.
     feature_norms: Vec<f64>,
+    clock: Clock,
 }
 
-impl<B: AutodiffBackend> Computed<B> {
+/// What the parts of a step take.
+struct Clock {
+    last: Instant,
+    secs: BTreeMap<&'static str, f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { last: Instant::now(), secs: BTreeMap::new() }
+    }
+
+    /// A part ends here.
+    fn done(&mut self, part: &'static str) {
+        self.secs.insert(part, self.last.elapsed().as_secs_f64());
+        self.last = Instant::now();
+    }
+}
+
+impl<B: TrainBackend> Computed<B> {
     /// Whether it may be taken.
     pub(crate) fn is_finite(&self) -> bool {
         self.loss.is_finite() && self.metrics.get(GRADIENT_NORM).is_none_or(|norm| norm.is_finite())
@@ -90,12 +113,12 @@ static GRAPHS: Mutex<()> = Mutex::new(());
 const FEATURE_GRADIENT: &str = "feature_gradient";
 
 /// Reads scalars from the device, all in one transfer.
-fn read_scalars<B: Backend>(scalars: Vec<(&'static str, Tensor<B, 1>)>) -> Vec<(&'static str, f64)> {
+fn read_scalars<B: Operators>(scalars: Vec<(&'static str, Tensor<B, 1>)>) -> Vec<(&'static str, f64)> {
     let (names, tensors): (Vec<_>, Vec<_>) = scalars.into_iter().unzip();
     names.into_iter().zip(host_values(Tensor::cat(tensors, 0)).into_iter().map(f64::from)).collect()
 }
 
-impl<B: AutodiffBackend> Trainer<B> {
+impl<B: TrainBackend> Trainer<B> {
     /// A run at its first step.
     pub fn new(config: &Config, schedule: Schedule, device: &B::Device) -> Self {
         let network = NetworkConfig::of(&config.model.resolved(), &config.objective);
@@ -172,7 +195,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         self.step += 1;
         let skipped = !computed.is_finite();
         self.skipped = self.skipped.and(skipped);
-        let Computed { schedule, loss, mut metrics, gradients, outputs, pending, feature_norms } = computed;
+        let Computed { schedule, loss, mut metrics, gradients, outputs, pending, feature_norms, mut clock } = computed;
         if is_look {
             for (name, value) in look(&outputs, images, metrics.get("loss_dino").copied()) {
                 metrics.entry(name.to_owned()).or_insert(value);
@@ -181,11 +204,13 @@ impl<B: AutodiffBackend> Trainer<B> {
         if !skipped {
             self.objective.commit(&pending, &feature_norms);
             self.student = self.optimiser.step(self.student.clone(), gradients, &schedule);
+            clock.done("optimiser");
             if self.needs.has_teacher() {
                 self.teacher = ema_update(self.teacher.clone(), &self.student.valid(), schedule.momentum);
+                clock.done("teacher");
             }
         }
-        StepReport { schedule, loss, metrics, skipped }
+        StepReport { schedule, loss, metrics, skipped, secs: clock.secs }
     }
 
     /// Whether the run's health is looked at at the step at hand.
@@ -209,6 +234,7 @@ impl<B: AutodiffBackend> Trainer<B> {
     /// The loss and the gradients of a batch at the step at hand.
     pub(crate) fn compute(&self, batch: Batch) -> Computed<B> {
         let _alone = GRAPHS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clock = Clock::start();
         let schedule = self.schedule.at(self.step);
         let mut draws = StepDraws::draw(&self.config.model, self.config.seed, self.step, &batch);
         if let Some(amount) = self.needs.masks {
@@ -240,6 +266,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         let remembered = if several { Remembered::Nothing } else { kept };
         let pieces: Vec<Piece<B>> = parts.iter().flat_map(|part| forward(part, &teachers, remembered)).collect();
         let features = join(&pieces, inputs);
+        clock.done("forward");
 
         let mut scalars: Vec<(&'static str, Tensor<B::InnerBackend, 1>)> = Vec::new();
         let mut total: Option<Tensor<B::InnerBackend, 1>> = None;
@@ -272,6 +299,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         }
         drop(features);
         let (total, of_features) = total.zip(of_features).expect("an objective has a part: made in build");
+        clock.done("losses");
         // Blocks that are computed again are forward and backward passes in turn: not beside another piece's (see GRAPHS).
         let backward = |pieces: &[Piece<B>]| {
             let of_piece = |piece: &Piece<B>| piece.backward(&of_features, inputs, &self.device);
@@ -290,6 +318,7 @@ impl<B: AutodiffBackend> Trainer<B> {
         } else {
             backward(&pieces).into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
         }
+        clock.done("backward");
         let gradients = Gradients::of::<B, _>(&self.student, gradients);
         scalars.extend(gradients.norm_tensor().map(|norm| (GRADIENT_NORM, norm)));
         scalars.push((LOSS, total));
@@ -310,7 +339,7 @@ impl<B: AutodiffBackend> Trainer<B> {
                 }
             }
         }
-        Computed { schedule, loss, metrics, gradients, outputs, pending, feature_norms }
+        Computed { schedule, loss, metrics, gradients, outputs, pending, feature_norms, clock }
     }
 }
 

@@ -16,6 +16,8 @@ pub enum ObjectiveKind {
     Vicreg,
     /// Contrast of two views (Chen et al. 2020).
     Simclr,
+    /// Contrast of two copies, with embeddings spread evenly: a descriptor for copy detection (Pizzi et al. 2022).
+    Sscd,
     /// Similarities of a frozen teacher's features, which is given as weights (lightly-train's `distillation`, version 3).
     Distillation,
 }
@@ -29,6 +31,7 @@ impl ObjectiveKind {
             Self::Hybrid => "hybrid",
             Self::Vicreg => "vicreg",
             Self::Simclr => "simclr",
+            Self::Sscd => "sscd",
             Self::Distillation => "distillation",
         }
     }
@@ -71,7 +74,7 @@ pub enum Targets {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
-    /// `dino`, `barlow-twins`, `hybrid`, `vicreg`, `simclr` or `distillation`.
+    /// `dino`, `barlow-twins`, `hybrid`, `vicreg`, `simclr`, `sscd` or `distillation`.
     pub kind: ObjectiveKind,
     /// Weight of the DINO loss in the hybrid (alpha).
     pub dino_weight: f64,
@@ -122,6 +125,12 @@ pub struct ObjectiveConfig {
     pub simclr_temperature: f64,
     /// Width of SimCLR's embedding.
     pub simclr_dim: usize,
+    /// SSCD's temperature.
+    pub sscd_temperature: f64,
+    /// Weight of SSCD's entropy term, which spreads descriptors (the reference: 30, and 10 to begin with).
+    pub sscd_entropy_weight: f64,
+    /// Width of SSCD's descriptor.
+    pub sscd_dim: usize,
     /// Weights of VICReg's invariance, variance and covariance.
     pub vicreg_weights: [f64; 3],
     /// The frozen teacher of `distillation`: a file of weights (.safetensors, .pth), a folder that holds one, or the name of a
@@ -178,6 +187,9 @@ impl Default for ObjectiveConfig {
             mask_ratio: [0.1, 0.5],
             simclr_temperature: 0.1,
             simclr_dim: 128,
+            sscd_temperature: 0.05,
+            sscd_entropy_weight: 10.0,
+            sscd_dim: 512,
             vicreg_weights: [25.0, 25.0, 1.0],
             distill_from: String::new(),
             distill_dim: 0,

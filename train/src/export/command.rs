@@ -5,7 +5,7 @@ use crate::Result;
 use crate::backbone::Backbone;
 use crate::backend::{DeviceChoice, Program, run_on};
 use crate::model::{Draws, HostTensor};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::stage::Layout;
 use std::collections::BTreeMap;
@@ -56,12 +56,12 @@ struct Example<'a> {
 impl Program for Example<'_> {
     type Output = BTreeMap<String, HostTensor>;
 
-    fn run<B: AutodiffBackend>(self, device: B::Device) -> Result<Self::Output> {
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output> {
         features::<B::InnerBackend>(self.backbone, &device)
     }
 }
 
-fn features<B: Backend>(backbone: &Backbone, device: &B::Device) -> Result<BTreeMap<String, HostTensor>> {
+fn features<B: Operators>(backbone: &Backbone, device: &B::Device) -> Result<BTreeMap<String, HostTensor>> {
     let (vit, px) = (backbone.vit::<B>(device)?, backbone.weights.model.image_px);
     let values: Vec<f32> = (0..EXAMPLE_IMAGES * 3 * px * px).map(|i| (i as f64 * 0.37).sin() as f32).collect();
     let images = Tensor::from_data(TensorData::new(values, [EXAMPLE_IMAGES, 3, px, px]), device);

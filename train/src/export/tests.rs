@@ -164,6 +164,7 @@ fn exports_for_the_check_in_python() {
                 digest: Digest("00ff".to_owned()),
                 input: String::new(),
                 weights: weights.clone(),
+                descriptor: None,
                 manifest: None,
             };
             export_backbone(&backbone, to, &Path::new(&folder).join(name).join(to.name()), true).expect("exports");

@@ -4,9 +4,9 @@ use super::{assert_gradients, assert_near, file, gradients, hashed, head, on_dev
 use crate::backend::Cpu;
 use crate::model::{Network, NetworkConfig};
 use crate::objective::{Dino, Features, Objective, StepInput, Views, redundancy};
+use crate::operators::Operators;
 use crate::optimise::Schedule;
 use burn::module::AutodiffModule;
-use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::Flex;
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, PretrainConfig, ViewKind};
@@ -28,7 +28,7 @@ fn schedule() -> Schedule {
     Schedule::new(&PretrainConfig::default(), &config(), 6, 1)
 }
 
-fn group<B: Backend>(kind: ViewKind, class: Tensor<B, 2>, batch: usize) -> Views<B> {
+fn group<B: Operators>(kind: ViewKind, class: Tensor<B, 2>, batch: usize) -> Views<B> {
     Views { kind, size_px: 16, views: class.dims()[0] / batch, class, patches: None, mask: Vec::new() }
 }
 

@@ -10,8 +10,8 @@ mod steps;
 mod vit;
 
 use crate::model::{HostTensor, host_values, named_gradients, shapes, to_disk};
+use crate::operators::{Operators, TrainBackend};
 use burn::module::Module;
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::loader::{Pixels, ViewGroup};
 use lapidary_schemas::config::ViewKind;
@@ -49,11 +49,11 @@ fn part(tensors: &Tensors, prefix: &str) -> Tensors {
     found
 }
 
-fn on_device<B: Backend, const D: usize>(tensor: &HostTensor) -> Tensor<B, D> {
+fn on_device<B: Operators, const D: usize>(tensor: &HostTensor) -> Tensor<B, D> {
     Tensor::from_data(TensorData::new(tensor.values.clone(), tensor.shape.clone()), &Default::default())
 }
 
-fn on_host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+fn on_host<B: Operators, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     let count = tensor.dims().iter().product::<usize>();
     host_values(tensor.reshape([count]))
 }
@@ -73,7 +73,7 @@ fn assert_near(what: &str, found: &[f32], expected: &[f32], bound: f64) {
 }
 
 /// A module's gradients by name, in PyTorch's layout.
-fn gradients<B: AutodiffBackend, M: Module<B>>(module: &M, gradients: &B::Gradients) -> BTreeMap<String, Vec<f32>> {
+fn gradients<B: TrainBackend, M: Module<B>>(module: &M, gradients: &B::Gradients) -> BTreeMap<String, Vec<f32>> {
     let shapes = shapes(module);
     named_gradients::<B, M>(module, gradients)
         .into_iter()
@@ -105,7 +105,7 @@ fn assert_gradients(what: &str, found: &BTreeMap<String, Vec<f32>>, expected: &T
 }
 
 /// A loss whose gradient at each value differs: the sum of values * cos(flat index).
-fn weighted<B: Backend, const D: usize>(values: Tensor<B, D>) -> Tensor<B, 1> {
+fn weighted<B: Operators, const D: usize>(values: Tensor<B, D>) -> Tensor<B, 1> {
     let shape = values.dims();
     let count = shape.iter().product::<usize>();
     let weights: Vec<f32> = (0..count).map(|i| (i as f64).cos() as f32).collect();
@@ -141,7 +141,7 @@ fn views(step: u64, kind: ViewKind, views: usize, size_px: usize) -> ViewGroup {
 }
 
 /// The first view of a step.
-fn images<B: Backend>(step: u64, kind: ViewKind, size_px: usize) -> Tensor<B, 4> {
+fn images<B: Operators>(step: u64, kind: ViewKind, size_px: usize) -> Tensor<B, 4> {
     let Pixels::Rendered(values) = views(step, kind, 1, size_px).pixels else { unreachable!("rendered above") };
     Tensor::from_data(TensorData::new(values, [BATCH, 3, size_px, size_px]), &Default::default())
 }

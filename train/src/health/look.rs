@@ -2,12 +2,12 @@
 
 use super::{Rows, Seen, measure};
 use crate::objective::outputs;
+use crate::operators::Operators;
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 use std::collections::BTreeMap;
 
 /// Measures what a step's losses gave, by the names of [`outputs`].
-pub(crate) fn look<B: Backend>(
+pub(crate) fn look<B: Operators>(
     given: &BTreeMap<&'static str, Tensor<B, 2>>,
     batch: usize,
     loss_dino: Option<f64>,
@@ -32,7 +32,7 @@ pub(crate) fn look<B: Backend>(
     })
 }
 
-fn on_host<B: Backend>(rows: Tensor<B, 2>) -> Rows {
+fn on_host<B: Operators>(rows: Tensor<B, 2>) -> Rows {
     let width = rows.dims()[1];
     Rows::new(width, rows.into_data().convert::<f32>().to_vec().expect("converted to f32 just before"))
 }

@@ -1,12 +1,14 @@
 //! A Transformer block: attention and a feed-forward network, each after a LayerNorm, scaled where there is LayerScale, and
 //! added to the tokens unless stochastic depth leaves it out (spec/pretraining.md 1.8).
 
+use super::norm::LayerNorm;
 use super::precision::{linear, product};
 use super::rope::Rotation;
+use crate::operators::{self, Operators};
 use burn::module::{Module, Param};
-use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, silu, softmax};
+use burn::tensor::activation::{silu, softmax};
 use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{FeedForward, ModelConfig, Precision};
 
@@ -50,10 +52,10 @@ struct LayerScale<B: Backend> {
 pub(crate) type Keep<B> = [Option<Tensor<B, 3>>; 2];
 
 pub(super) fn layer_norm<B: Backend>(config: &ModelConfig, device: &B::Device) -> LayerNorm<B> {
-    LayerNormConfig::new(config.dim).with_epsilon(config.norm_epsilon).init(device)
+    LayerNorm::new(config.dim, config.norm_epsilon, device)
 }
 
-impl<B: Backend> Block<B> {
+impl<B: Operators> Block<B> {
     /// A block whose weights are yet to be initialised.
     pub(super) fn new(config: &ModelConfig, device: &B::Device) -> Self {
         let (dim, hidden) = (config.dim, config.hidden());
@@ -87,26 +89,40 @@ impl<B: Backend> Block<B> {
         Self { precision, ..self }
     }
 
-    /// The next tokens and the attention weights.
+    /// The next tokens.
     ///
     /// # Shapes
     /// - tokens: `[batch, tokens, dim]`
-    /// - returns: the same, and `[batch, heads, tokens, tokens]`
+    /// - returns: the same
     pub(super) fn forward(
         &self,
         tokens: Tensor<B, 3>,
         rotation: Option<&Rotation<B>>,
         keep: Option<&Keep<B>>,
+    ) -> Tensor<B, 3> {
+        let attended = self.attn.forward(self.norm1.forward(tokens.clone()), rotation, self.precision);
+        self.after_attention(tokens, attended, keep)
+    }
+
+    /// The next tokens and the attention weights, `[batch, heads, tokens, tokens]`.
+    pub(super) fn forward_with_weights(
+        &self,
+        tokens: Tensor<B, 3>,
+        rotation: Option<&Rotation<B>>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
-        let (attended, weights) = self.attn.forward(self.norm1.forward(tokens.clone()), rotation, self.precision);
+        let normed = self.norm1.forward(tokens.clone());
+        let (attended, weights) = self.attn.forward_with_weights(normed, rotation, self.precision);
+        (self.after_attention(tokens, attended, None), weights)
+    }
+
+    fn after_attention(&self, tokens: Tensor<B, 3>, attended: Tensor<B, 3>, keep: Option<&Keep<B>>) -> Tensor<B, 3> {
         let tokens = tokens + branch(attended, self.ls1.as_ref(), keep.and_then(|keep| keep[0].as_ref()));
         let hidden = self.mlp.forward(self.norm2.forward(tokens.clone()), self.precision);
-        let tokens = tokens + branch(hidden, self.ls2.as_ref(), keep.and_then(|keep| keep[1].as_ref()));
-        (tokens, weights)
+        tokens + branch(hidden, self.ls2.as_ref(), keep.and_then(|keep| keep[1].as_ref()))
     }
 }
 
-fn branch<B: Backend>(
+fn branch<B: Operators>(
     mut values: Tensor<B, 3>,
     scale: Option<&LayerScale<B>>,
     keep: Option<&Tensor<B, 3>>,
@@ -120,39 +136,57 @@ fn branch<B: Backend>(
     }
 }
 
-impl<B: Backend> Attention<B> {
-    fn forward(
+impl<B: Operators> Attention<B> {
+    fn forward(&self, tokens: Tensor<B, 3>, rotation: Option<&Rotation<B>>, precision: Precision) -> Tensor<B, 3> {
+        if precision != Precision::F32 {
+            return self.forward_with_weights(tokens, rotation, precision).0;
+        }
+        let mut qkv = linear(&self.qkv, tokens, precision);
+        if let Some(rotation) = rotation {
+            let [queries, keys, values] = self.split(&qkv);
+            let parts = [rotation.apply(queries), rotation.apply(keys), values];
+            let joined = parts.map(|part| part.swap_dims(1, 2).flatten::<3>(2, 3));
+            qkv = Tensor::cat(joined.to_vec(), 2);
+        }
+        linear(&self.proj, operators::attention(qkv, self.heads), precision)
+    }
+
+    /// Queries, keys and values, `[batch, heads, tokens, head width]` each.
+    fn split(&self, qkv: &Tensor<B, 3>) -> [Tensor<B, 4>; 3] {
+        let [batch, count, all] = qkv.dims();
+        let dim = all / 3;
+        [0, 1, 2].map(|index| {
+            let part = qkv.clone().slice([0..batch, 0..count, index * dim..(index + 1) * dim]);
+            part.reshape([batch, count, self.heads, dim / self.heads]).swap_dims(1, 2)
+        })
+    }
+
+    /// The same, one operation after another, for who asks for the weights or for another precision.
+    fn forward_with_weights(
         &self,
         tokens: Tensor<B, 3>,
         rotation: Option<&Rotation<B>>,
         precision: Precision,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let [batch, count, dim] = tokens.dims();
-        let per_head = dim / self.heads;
-        let qkv = linear(&self.qkv, tokens, precision);
-        let part = |index: usize| -> Tensor<B, 4> {
-            qkv.clone()
-                .slice([0..batch, 0..count, index * dim..(index + 1) * dim])
-                .reshape([batch, count, self.heads, per_head])
-                .swap_dims(1, 2)
-        };
+        let [queries, keys, values] = self.split(&linear(&self.qkv, tokens, precision));
         let rotated = |values: Tensor<B, 4>| match rotation {
             Some(rotation) => rotation.apply(values),
             None => values,
         };
         // Scaling the queries touches fewer values than scaling the scores.
-        let queries = rotated(part(0)) * (per_head as f64).powf(-0.5);
-        let weights = softmax(product(queries, rotated(part(1)).swap_dims(2, 3), precision), 3);
-        let mixed = product(weights.clone(), part(2), precision).swap_dims(1, 2).reshape([batch, count, dim]);
+        let queries = rotated(queries) * ((dim / self.heads) as f64).powf(-0.5);
+        let weights = softmax(product(queries, rotated(keys).swap_dims(2, 3), precision), 3);
+        let mixed = product(weights.clone(), values, precision).swap_dims(1, 2).reshape([batch, count, dim]);
         (linear(&self.proj, mixed, precision), weights)
     }
 }
 
-impl<B: Backend> FeedForwardNetwork<B> {
+impl<B: Operators> FeedForwardNetwork<B> {
     fn forward(&self, tokens: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
         let hidden = linear(&self.fc1, tokens, precision);
         let hidden = match self.kind {
-            FeedForward::Mlp => gelu(hidden),
+            FeedForward::Mlp => operators::gelu(hidden),
             FeedForward::Swiglu => {
                 let [batch, count, both] = hidden.dims();
                 let half = |from: usize| hidden.clone().slice([0..batch, 0..count, from..from + both / 2]);

@@ -2,6 +2,7 @@
 //! facebookresearch/dino vision_transformer.py).
 
 use super::mlp::{Activation, Layer, Mlp, Norm};
+use crate::operators::{self, Operators};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -23,7 +24,7 @@ struct Prototypes<B: Backend> {
     weight_g: Option<Param<Tensor<B, 2>>>,
 }
 
-impl<B: Backend> DinoHead<B> {
+impl<B: Operators> DinoHead<B> {
     /// A head whose weights are yet to be initialised.
     pub fn new(dim: usize, config: &ObjectiveConfig, device: &B::Device) -> Self {
         let (hidden, bottleneck, prototypes) = (config.head_hidden, config.head_bottleneck, config.prototypes);
@@ -47,7 +48,7 @@ impl<B: Backend> DinoHead<B> {
     /// - output: `[batch, prototypes]`, each within -g to g of its prototype
     pub fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
         let embedding = l2_normalise(self.mlp.forward(features), 1);
-        let logits = embedding.matmul(l2_normalise(self.last_layer.weight_v.val(), 0));
+        let logits = operators::linear(embedding, l2_normalise(self.last_layer.weight_v.val(), 0), None);
         match &self.last_layer.weight_g {
             Some(norms) => logits * norms.val(),
             None => logits,
@@ -57,7 +58,7 @@ impl<B: Backend> DinoHead<B> {
 
 /// Scales to length 1 along a dimension; lengths below 1e-12 count as that, as in PyTorch's `normalize`: zeros stay zeros, and
 /// their gradient is finite. The square is clamped, not the length: the root of 0 has no gradient.
-pub(crate) fn l2_normalise<B: Backend, const D: usize>(values: Tensor<B, D>, dim: usize) -> Tensor<B, D> {
+pub(crate) fn l2_normalise<B: Operators, const D: usize>(values: Tensor<B, D>, dim: usize) -> Tensor<B, D> {
     let length = (values.clone() * values.clone()).sum_dim(dim).clamp_min(1e-24).sqrt();
     values / length
 }

@@ -4,8 +4,8 @@
 //! untouched by what else the network has.
 
 use super::parameters::{Seen, map_named, shapes};
+use crate::operators::Operators;
 use burn::module::Module;
-use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::random::{Purpose, Rng, RngExt, keyed};
 use lapidary_pipeline::stage::digest_of_bytes;
@@ -23,7 +23,7 @@ enum Law {
 }
 
 /// Draws the initial weights of a network from `seed`.
-pub fn initialise<B: Backend, M: Module<B>>(module: M, seed: u64) -> M {
+pub fn initialise<B: Operators, M: Module<B>>(module: M, seed: u64) -> M {
     let shapes = shapes(&module);
     map_named(module, |(name, shape, tensor): Seen<'_, B>| {
         // A linear map's inputs, for its weight and its bias.
@@ -42,12 +42,13 @@ pub fn initialise<B: Backend, M: Module<B>>(module: M, seed: u64) -> M {
     })
 }
 
-/// The law of a parameter by its name. The patch projection, prototypes, projectors and the biases of distillation's maps keep
+/// The law of a parameter by its name. The patch projection, prototypes, projectors, SSCD's descriptor and the biases of distillation's maps keep
 /// PyTorch's defaults; everything else is the references' own.
 fn law(name: &str, inputs: usize) -> Law {
     let (module, parameter) = name.rsplit_once('.').unwrap_or(("", name));
     let of_norm = module.rsplit('.').next().is_some_and(|module| module.starts_with("norm"));
-    let by_default = ["patch_embed.", "last_layer.", "projector."].iter().any(|part| name.contains(part));
+    let by_default =
+        ["patch_embed.", "last_layer.", "projector.", "descriptor."].iter().any(|part| name.contains(part));
     // lightly-train draws the maps' weights and leaves their biases.
     let of_map = name.starts_with("distill_");
     match parameter {
@@ -89,6 +90,7 @@ mod tests {
             ("head.last_layer.weight_g", 1, Law::Constant(1.0)),
             ("projector.0.linear.weight", 16, Law::Uniform(0.25)),
             ("projector.0.norm.bias", 16, Law::Constant(0.0)),
+            ("descriptor.linear.weight", 16, Law::Uniform(0.25)),
             ("distill_class.weight", 16, Law::Normal(0.02)),
             ("distill_patches.bias", 16, Law::Uniform(0.25)),
         ] {

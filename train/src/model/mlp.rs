@@ -2,10 +2,11 @@
 //! section 1). BatchNorm uses the batch's own statistics alone: heads are thrown away after training, and no running mean is
 //! kept.
 
+use crate::operators::{self, Operators};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, relu};
+use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 
 /// A layer as it is asked for.
@@ -65,7 +66,7 @@ struct BatchNorm<B: Backend> {
     bias: Param<Tensor<B, 1>>,
 }
 
-impl<B: Backend> Mlp<B> {
+impl<B: Operators> Mlp<B> {
     /// An MLP whose weights are yet to be initialised.
     pub fn new(dim: usize, layers: &[Layer], device: &B::Device) -> Self {
         let mut inputs = dim;
@@ -96,16 +97,17 @@ impl<B: Backend> Mlp<B> {
     }
 }
 
-impl<B: Backend> MlpLayer<B> {
+impl<B: Operators> MlpLayer<B> {
     fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
-        let mut hidden = self.linear.forward(features);
+        let bias = self.linear.bias.as_ref().map(|bias| bias.val());
+        let mut hidden = operators::linear(features, self.linear.weight.val(), bias);
         if let Some(norm) = &self.norm {
             hidden = standardise(hidden) * norm.weight.val().unsqueeze() + norm.bias.val().unsqueeze();
         } else if self.norm_kind == Norm::Plain {
             hidden = standardise(hidden);
         }
         match self.activation {
-            Activation::Gelu => gelu(hidden),
+            Activation::Gelu => operators::gelu(hidden),
             Activation::Relu => relu(hidden),
             Activation::None => hidden,
         }
@@ -117,7 +119,7 @@ impl<B: Backend> MlpLayer<B> {
 /// # Shapes
 /// - values: `[batch, width]`
 /// - returns: the same
-pub(crate) fn standardise<B: Backend>(values: Tensor<B, 2>) -> Tensor<B, 2> {
+pub(crate) fn standardise<B: Operators>(values: Tensor<B, 2>) -> Tensor<B, 2> {
     let centred = values.clone() - values.mean_dim(0);
     let variance = (centred.clone() * centred.clone()).mean_dim(0);
     centred / (variance + 1e-5).sqrt()

@@ -1,16 +1,21 @@
 //! The networks: a Vision Transformer, the heads that objectives read it through, and what is common to all parameters.
 
 mod block;
+mod descriptor;
 mod head;
 mod initial;
 mod layout;
 mod mlp;
+mod norm;
 mod parameters;
 mod position;
 mod precision;
 mod rope;
 mod vit;
 
+pub use descriptor::DescriptorHead;
+#[cfg(test)]
+pub(crate) use descriptor::generalised_mean;
 pub use head::DinoHead;
 pub(crate) use head::l2_normalise;
 pub use initial::initialise;
@@ -24,6 +29,7 @@ pub use parameters::{
 pub(crate) use position::resize_matrix;
 pub use vit::{Draws, Tokens, Vit};
 
+use crate::operators::Operators;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::backend::Backend;
@@ -40,6 +46,8 @@ pub struct Network<B: Backend> {
     pub patch_head: Option<DinoHead<B>>,
     /// Features to embeddings, for objectives that compare two views without a teacher.
     pub projector: Option<Mlp<B>>,
+    /// Class and patch features to a descriptor, for SSCD.
+    pub descriptor: Option<DescriptorHead<B>>,
     /// Class features to a frozen teacher's width, for distillation.
     pub distill_class: Option<Linear<B>>,
     /// Patch features to it.
@@ -64,7 +72,7 @@ impl NetworkConfig {
     }
 }
 
-impl<B: Backend> Network<B> {
+impl<B: Operators> Network<B> {
     /// A student with weights drawn from `seed`, the same on every backend.
     pub fn student(config: &NetworkConfig, seed: u64, device: &B::Device) -> Self {
         initialise(Self::undrawn(config, device), seed)
@@ -80,7 +88,7 @@ impl<B: Backend> Network<B> {
             ObjectiveKind::BarlowTwins | ObjectiveKind::Hybrid => Some(barlow_projector(objective.barlow_dim)),
             ObjectiveKind::Vicreg => Some(vicreg_projector(objective.barlow_dim)),
             ObjectiveKind::Simclr => Some(simclr_projector(dim, objective.simclr_dim)),
-            ObjectiveKind::Dino | ObjectiveKind::Distillation => None,
+            ObjectiveKind::Dino | ObjectiveKind::Sscd | ObjectiveKind::Distillation => None,
         };
         let distils = kind == ObjectiveKind::Distillation;
         let distils_patches = distils && objective.distill_patch_weight > 0.0;
@@ -90,6 +98,7 @@ impl<B: Backend> Network<B> {
             head: head.then(|| DinoHead::new(dim, objective, device)),
             patch_head: patch_head.then(|| DinoHead::new(dim, objective, device)),
             projector: projector.map(|layers| Mlp::new(dim, &layers, device)),
+            descriptor: (kind == ObjectiveKind::Sscd).then(|| DescriptorHead::new(dim, objective.sscd_dim, device)),
             distill_class: distils.then(to_teacher),
             distill_patches: distils_patches.then(to_teacher),
         }
@@ -97,7 +106,8 @@ impl<B: Backend> Network<B> {
 
     /// The teacher of a student, equal to it at first.
     pub fn teacher_of(student: &Self) -> Self {
-        Self { projector: None, distill_class: None, distill_patches: None, ..student.clone() }.no_grad()
+        Self { projector: None, descriptor: None, distill_class: None, distill_patches: None, ..student.clone() }
+            .no_grad()
     }
 }
 

@@ -25,8 +25,6 @@ struct Path(Vec<String>);
 impl Path {
     fn enter(&mut self, name: &str, container: &str) {
         let name = match (container, name) {
-            ("Struct:LayerNorm", "gamma") => "weight",
-            ("Struct:LayerNorm", "beta") => "bias",
             // A head's MLP is its list of layers.
             ("Struct:Mlp", "layers") => "",
             _ => name,

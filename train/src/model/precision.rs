@@ -1,13 +1,13 @@
 //! The precision of matrix products. In bf16 both factors are rounded to it and the product is read as f32 again: sums over
 //! tokens, norms, softmax, activations, residuals, heads, losses and all that the optimiser keeps stay f32.
 
+use crate::operators::{self, Operators};
 use burn::nn::Linear;
-use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
 use lapidary_schemas::config::Precision;
 
 /// The product of two matrices, or of stacks of them: `[..., n, k]` and `[..., k, m]` to `[..., n, m]`, as f32.
-pub(super) fn product<B: Backend, const D: usize>(
+pub(super) fn product<B: Operators, const D: usize>(
     left: Tensor<B, D>,
     right: Tensor<B, D>,
     precision: Precision,
@@ -19,9 +19,9 @@ pub(super) fn product<B: Backend, const D: usize>(
 }
 
 /// A linear map of tokens `[batch, tokens, inputs]`; its bias is added in f32.
-pub(super) fn linear<B: Backend>(map: &Linear<B>, tokens: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
+pub(super) fn linear<B: Operators>(map: &Linear<B>, tokens: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
     if precision == Precision::F32 {
-        return map.forward(tokens);
+        return operators::linear(tokens, map.weight.val(), map.bias.as_ref().map(|bias| bias.val()));
     }
     let mapped = product(tokens, map.weight.val().unsqueeze(), precision);
     match &map.bias {

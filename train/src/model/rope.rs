@@ -2,6 +2,7 @@
 //! width h, h / 4 frequencies turn by the row and h / 4 by the column, each with periods 100^(2i / (h / 2)); coordinates are the
 //! middles of patches in -1 to 1. Class and register tokens are not rotated.
 
+use crate::operators::Operators;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
@@ -17,7 +18,7 @@ pub(crate) struct Rotation<B: Backend> {
     prefix: usize,
 }
 
-impl<B: Backend> Rotation<B> {
+impl<B: Operators> Rotation<B> {
     /// The rotation of `side` squared patches that come after `prefix` tokens; coordinates are multiplied by `rescale`.
     pub(super) fn new(side: usize, head_width: usize, prefix: usize, rescale: f64, device: &B::Device) -> Self {
         let angles = angles(side, head_width, rescale);

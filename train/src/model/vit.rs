@@ -3,11 +3,13 @@
 //! timm's names, so that parameter paths are its keys.
 
 use super::block::{Block, Keep, layer_norm};
+use super::norm::LayerNorm;
 use super::position::resize_matrix;
 use super::precision::linear;
 use super::rope::Rotation;
+use crate::operators::Operators;
 use burn::module::{Module, Param};
-use burn::nn::{LayerNorm, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_schemas::config::{ModelConfig, PositionResize, Positions, Precision};
@@ -52,7 +54,7 @@ pub struct Draws<B: Backend> {
     pub(crate) rope_rescale: f64,
 }
 
-impl<B: Backend> Default for Draws<B> {
+impl<B: Operators> Default for Draws<B> {
     fn default() -> Self {
         Self { keep: Vec::new(), mask: None, rope_rescale: 1.0 }
     }
@@ -67,7 +69,7 @@ pub struct Tokens<B: Backend> {
     pub patches: Option<Tensor<B, 3>>,
 }
 
-impl<B: Backend> Vit<B> {
+impl<B: Operators> Vit<B> {
     /// A network of a resolved configuration whose weights are yet to be initialised (see [`super::initialise`]).
     pub fn new(config: &ModelConfig, masks: bool, device: &B::Device) -> Self {
         let (dim, patch, grid) = (config.dim, config.patch_px, config.grid());
@@ -144,7 +146,7 @@ impl<B: Backend> Vit<B> {
         let mut tokens = self.embed(images, None);
         let mut weights = None;
         for block in &self.blocks {
-            let (next, attention) = block.forward(tokens, rotation.as_ref(), None);
+            let (next, attention) = block.forward_with_weights(tokens, rotation.as_ref());
             tokens = next;
             weights = Some(attention);
         }
@@ -183,7 +185,7 @@ impl<B: Backend> Vit<B> {
         rotation: Option<&Rotation<B>>,
         draws: &Draws<B>,
     ) -> Tensor<B, 3> {
-        self.blocks[index].forward(tokens, rotation, draws.keep.get(index)).0
+        self.blocks[index].forward(tokens, rotation, draws.keep.get(index))
     }
 
     /// The final norm.

@@ -6,7 +6,7 @@ use super::gram::gram;
 use super::learning::{IMAGES, config, in_order, trainer};
 use crate::checkpoint::Checkpoint;
 use crate::model::{HostTensor, Vit, host_values, load, named_gradients};
-use burn::tensor::backend::Backend;
+use crate::operators::Operators;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::loader::Pixels;
 use lapidary_schemas::Config;
@@ -20,7 +20,7 @@ fn anchored(objective: &mut ObjectiveConfig) {
 }
 
 /// What a network makes of the patches of both global views.
-fn patches<B: Backend>(weights: &BTreeMap<String, HostTensor>, config: &Config) -> (Vit<B>, Tensor<B, 3>) {
+fn patches<B: Operators>(weights: &BTreeMap<String, HostTensor>, config: &Config) -> (Vit<B>, Tensor<B, 3>) {
     let Pixels::Rendered(values) = &in_order().groups[0].pixels.clone() else { unreachable!("rendered in learning") };
     let device = Default::default();
     let pixels = Tensor::from_data(TensorData::new(values.clone(), [2 * IMAGES, 3, 16, 16]), &device);

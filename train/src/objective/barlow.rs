@@ -4,8 +4,8 @@
 use super::contrast::off_diagonal_squares;
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
 use crate::model::standardise;
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use lapidary_schemas::config::ViewKind;
 
 /// Redundancy reduction.
@@ -26,7 +26,7 @@ impl BarlowTwins {
 ///
 /// # Shapes
 /// - first, second: embeddings of the two views, `[batch, width]`
-pub(crate) fn redundancy<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
+pub(crate) fn redundancy<B: Operators>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
     let [batch, _] = first.dims();
     let (first, second) = (standardise(first), standardise(second));
     let diagonal = (first.clone() * second.clone()).sum_dim(0) / batch as f64;
@@ -35,7 +35,7 @@ pub(crate) fn redundancy<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) 
     ((off.clone() * off).sum(), off_diagonal_squares(correlation))
 }
 
-impl<A: AutodiffBackend> Objective<A> for BarlowTwins {
+impl<A: TrainBackend> Objective<A> for BarlowTwins {
     fn name(&self) -> &'static str {
         "barlow"
     }

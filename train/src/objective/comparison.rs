@@ -2,7 +2,7 @@
 
 pub(super) use crate::backend::Cpu;
 
-use burn::tensor::backend::Backend;
+use crate::operators::Operators;
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::SafeTensors;
 
@@ -34,7 +34,7 @@ pub(super) fn f64_tensor<const D: usize>(values: &[f64], shape: [usize; D]) -> T
 }
 
 /// Values on the host.
-pub(super) fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
+pub(super) fn host<B: Operators, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
     tensor.into_data().convert::<f64>().to_vec().expect("converted to f64")
 }
 

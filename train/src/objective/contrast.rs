@@ -3,8 +3,8 @@
 //! Pure functions of tensors that keep their inputs' precision; heads, views and weights are their callers' business. What is
 //! left out of a sum is masked, never subtracted afterwards: in f32 "all minus diagonal" cancels.
 
+use crate::operators::Operators;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor};
 
 /// Stands for minus infinity in f32 without making NaN of what is subtracted from it.
@@ -12,7 +12,7 @@ const EXCLUDED: f64 = -1e30;
 
 /// Vectors along the last dimension over their Euclidean norm, or over 1e-12 where that is greater: zeros stay zeros, and their
 /// gradient is finite.
-pub fn l2_normalise<B: Backend, const D: usize>(values: Tensor<B, D>) -> Tensor<B, D> {
+pub fn l2_normalise<B: Operators, const D: usize>(values: Tensor<B, D>) -> Tensor<B, D> {
     crate::model::l2_normalise(values, D - 1)
 }
 
@@ -23,7 +23,7 @@ pub fn l2_normalise<B: Backend, const D: usize>(values: Tensor<B, D>) -> Tensor<
 /// - q: `[rows, dim]`, L2-normalised by the caller
 /// - k: `[keys, dim]`, of which row i is the positive of q's row i; at least as many as rows
 /// - excluded: `[rows, keys]`, true where a key is no negative of a row (itself); none excludes nothing
-pub fn contrast<B: Backend>(
+pub fn contrast<B: Operators>(
     q: Tensor<B, 2>,
     k: Tensor<B, 2>,
     excluded: Option<Tensor<B, 2, Bool>>,
@@ -43,12 +43,12 @@ pub fn contrast<B: Backend>(
 /// # Shapes
 /// - targets: `[rows, classes]`, each row sums to 1; no gradient is stopped here
 /// - logits: `[rows, classes]`, over their temperature
-pub fn soft_cross_entropy<B: Backend>(targets: Tensor<B, 2>, logits: Tensor<B, 2>) -> Tensor<B, 1> {
+pub fn soft_cross_entropy<B: Operators>(targets: Tensor<B, 2>, logits: Tensor<B, 2>) -> Tensor<B, 1> {
     (targets * log_softmax(logits, 1)).sum_dim(1).mean().neg()
 }
 
 /// The sum of the squares off the diagonal of a square matrix, shape `[1]`.
-pub fn off_diagonal_squares<B: Backend>(matrix: Tensor<B, 2>) -> Tensor<B, 1> {
+pub fn off_diagonal_squares<B: Operators>(matrix: Tensor<B, 2>) -> Tensor<B, 1> {
     let (shape, device) = (matrix.dims(), matrix.device());
     let off = Tensor::<B, 2, Bool>::diag_mask(shape, 0, &device);
     let off = matrix.mask_fill(off.bool_not(), 0.0);

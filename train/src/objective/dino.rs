@@ -5,9 +5,10 @@
 use super::targets::TeacherTargets;
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
 use crate::model::HostTensor;
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ pub struct Dino<B: Backend> {
     targets: TeacherTargets<B>,
 }
 
-impl<B: Backend> Dino<B> {
+impl<B: Operators> Dino<B> {
     /// The loss with a centre of zeros.
     pub fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
         let targets = TeacherTargets::new("dino.center", config, device);
@@ -36,7 +37,7 @@ impl<B: Backend> Dino<B> {
 /// - teacher: distributions, `[globals * batch, prototypes]`
 ///
 /// The mean over the batch and over all pairs of a teacher's view and another view of the student.
-pub(super) fn cross_entropy<B: Backend>(log_p: Tensor<B, 2>, teacher: Tensor<B, 2>, batch: usize) -> Tensor<B, 1> {
+pub(super) fn cross_entropy<B: Operators>(log_p: Tensor<B, 2>, teacher: Tensor<B, 2>, batch: usize) -> Tensor<B, 1> {
     let [rows, prototypes] = log_p.dims();
     let (views, globals) = (rows / batch, teacher.dims()[0] / batch);
     let log_p = log_p.reshape([views, batch, prototypes]);
@@ -48,7 +49,7 @@ pub(super) fn cross_entropy<B: Backend>(log_p: Tensor<B, 2>, teacher: Tensor<B, 
     (q * (all - own)).sum().neg() / (pairs * batch) as f64
 }
 
-impl<A: AutodiffBackend> Objective<A> for Dino<A::InnerBackend> {
+impl<A: TrainBackend> Objective<A> for Dino<A::InnerBackend> {
     fn name(&self) -> &'static str {
         "dino"
     }

@@ -12,8 +12,9 @@ use super::contrast::l2_normalise;
 use super::gram::{mean_over_globals, similarities};
 use super::{Loss, Needs, Objective, Pending, StepInput};
 use crate::model::{HostTensor, host_values};
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
 use std::collections::BTreeMap;
@@ -50,7 +51,7 @@ pub(super) struct Distillation<B: Backend> {
     queue: Tensor<B, 2>,
 }
 
-impl<B: Backend> Distillation<B> {
+impl<B: Operators> Distillation<B> {
     /// The loss with a queue of zeros.
     pub(super) fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
         Self {
@@ -61,7 +62,7 @@ impl<B: Backend> Distillation<B> {
     }
 }
 
-impl<A: AutodiffBackend> Objective<A> for Distillation<A::InnerBackend> {
+impl<A: TrainBackend> Objective<A> for Distillation<A::InnerBackend> {
     fn name(&self) -> &'static str {
         "distill"
     }
@@ -114,12 +115,12 @@ impl<A: AutodiffBackend> Objective<A> for Distillation<A::InnerBackend> {
 }
 
 /// The grid of square views' patches, `[rows, columns]`.
-fn side<B: Backend>(patches: &Tensor<B, 3>) -> [usize; 2] {
+fn side<B: Operators>(patches: &Tensor<B, 3>) -> [usize; 2] {
     [patches.dims()[1].isqrt(); 2]
 }
 
 /// Kullback and Leibler's divergence of the student's softmax from the teacher's, the mean over rows, shape `[1]`.
-fn divergence<B: Backend>(student: Tensor<B, 2>, teacher: Tensor<B, 2>) -> Tensor<B, 1> {
+fn divergence<B: Operators>(student: Tensor<B, 2>, teacher: Tensor<B, 2>) -> Tensor<B, 1> {
     let (log_s, log_t) = (log_softmax(student, 1), log_softmax(teacher, 1));
     (log_t.clone().exp() * (log_t - log_s)).sum_dim(1).mean()
 }
@@ -130,7 +131,7 @@ fn divergence<B: Backend>(student: Tensor<B, 2>, teacher: Tensor<B, 2>) -> Tenso
 /// - student: `[images, dim]`, mapped to the teacher's width
 /// - teacher: `[images, dim]`; its gradient is stopped by the caller
 /// - queue: `[rows, dim]`, L2-normalised or zeros, of [`pushed`] with this batch already in it
-pub fn distil_class<B: Backend>(
+pub fn distil_class<B: Operators>(
     student: Tensor<B, 2>,
     teacher: Tensor<B, 2>,
     queue: Tensor<B, 2>,
@@ -145,7 +146,7 @@ pub fn distil_class<B: Backend>(
 ///
 /// # Shapes
 /// - student, teacher: `[images, patches, any dim]`, on one grid (see [`resized`])
-pub fn distil_patches<B: Backend>(student: Tensor<B, 3>, teacher: Tensor<B, 3>, temperature: f64) -> Tensor<B, 1> {
+pub fn distil_patches<B: Operators>(student: Tensor<B, 3>, teacher: Tensor<B, 3>, temperature: f64) -> Tensor<B, 1> {
     let scores = |patches: Tensor<B, 3>| (similarities(patches) / temperature).flatten::<2>(0, 1);
     divergence(scores(student), scores(teacher))
 }
@@ -155,7 +156,7 @@ pub fn distil_patches<B: Backend>(student: Tensor<B, 3>, teacher: Tensor<B, 3>, 
 /// # Shapes
 /// - queue: `[rows, dim]`; zeros at first, which every feature is equally unlike
 /// - teacher: `[images, dim]`, normalised here; more than `rows` of them are cut off
-pub fn pushed<B: Backend>(queue: Tensor<B, 2>, teacher: Tensor<B, 2>) -> Tensor<B, 2> {
+pub fn pushed<B: Operators>(queue: Tensor<B, 2>, teacher: Tensor<B, 2>) -> Tensor<B, 2> {
     let [rows, dim] = queue.dims();
     let images = teacher.dims()[0].min(rows);
     let front = l2_normalise(teacher.detach()).slice([0..images, 0..dim]);
@@ -167,7 +168,7 @@ pub fn pushed<B: Backend>(queue: Tensor<B, 2>, teacher: Tensor<B, 2>) -> Tensor<
 /// # Shapes
 /// - patches: `[images, from[0] * from[1], dim]`, grids as `[rows, columns]`
 /// - output: `[images, to[0] * to[1], dim]`
-pub fn resized<B: Backend>(patches: Tensor<B, 3>, from: [usize; 2], to: [usize; 2]) -> Tensor<B, 3> {
+pub fn resized<B: Operators>(patches: Tensor<B, 3>, from: [usize; 2], to: [usize; 2]) -> Tensor<B, 3> {
     if from == to {
         return patches;
     }

@@ -7,8 +7,9 @@ use super::learning::{IMAGES, config, in_order, trainer};
 use crate::backbone::Backbone;
 use crate::checkpoint::Checkpoint;
 use crate::model::{Network, NetworkConfig, Seen, Vit, host_values, initialise, load, map_named, named_gradients};
+use crate::operators::Operators;
 use crate::trainer::Trainer;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::loader::{Batch, Pixels};
 use lapidary_schemas::config::{ModelConfig, ObjectiveKind};
@@ -52,7 +53,7 @@ fn fresh(config: &Config, steps: usize) -> Trainer<Cpu> {
     trainer(config, steps).distil_from(teacher(), &digest("a"))
 }
 
-fn global_pixels<B: Backend>(batch: &Batch) -> Tensor<B, 4> {
+fn global_pixels<B: Operators>(batch: &Batch) -> Tensor<B, 4> {
     let Pixels::Rendered(values) = &batch.groups[0].pixels else { unreachable!("rendered in learning") };
     Tensor::from_data(TensorData::new(values.clone(), [2 * IMAGES, 3, 16, 16]), &Default::default())
 }

@@ -1,7 +1,8 @@
 //! Features of a step's views, named by kind and size, as objectives read them.
 
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use lapidary_schemas::config::ViewKind;
 
 /// Features of the views of a kind and size.
@@ -23,7 +24,7 @@ pub struct Views<B: Backend> {
 
 /// Features of a step's views.
 #[derive(Debug)]
-pub struct Features<B: AutodiffBackend> {
+pub struct Features<B: TrainBackend> {
     /// Images in the batch.
     pub batch: usize,
     /// The student's, in the order of the plan.
@@ -36,7 +37,7 @@ pub struct Features<B: AutodiffBackend> {
     pub anchor: Vec<Views<B::InnerBackend>>,
 }
 
-impl<B: AutodiffBackend> Features<B> {
+impl<B: TrainBackend> Features<B> {
     /// The student's class features of these kinds, kind by kind, whatever their sizes: `[views * batch, dim]`.
     pub fn student_class(&self, kinds: &[ViewKind]) -> Tensor<B, 2> {
         joined_class(&self.student, kinds)
@@ -62,7 +63,7 @@ impl<B: AutodiffBackend> Features<B> {
     }
 }
 
-fn joined_class<B: Backend>(views: &[Views<B>], kinds: &[ViewKind]) -> Tensor<B, 2> {
+fn joined_class<B: Operators>(views: &[Views<B>], kinds: &[ViewKind]) -> Tensor<B, 2> {
     let classes = kinds.iter().flat_map(|kind| {
         let of_kind = views.iter().filter(move |views| views.kind == *kind);
         of_kind.map(|views| views.class.clone())

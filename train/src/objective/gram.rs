@@ -6,9 +6,9 @@
 
 use super::contrast::l2_normalise;
 use super::{Loss, Needs, Objective, Pending, StepInput, Views};
+use crate::operators::{Operators, TrainBackend};
 use crate::optimise::StepSchedule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct Gram;
 
-impl<A: AutodiffBackend> Objective<A> for Gram {
+impl<A: TrainBackend> Objective<A> for Gram {
     fn name(&self) -> &'static str {
         "gram"
     }
@@ -40,7 +40,7 @@ impl<A: AutodiffBackend> Objective<A> for Gram {
 
 /// A loss of the student's patches beside another network's, a mean over all global views whatever their sizes; none when there
 /// are none.
-pub(super) fn mean_over_globals<A: AutodiffBackend>(
+pub(super) fn mean_over_globals<A: TrainBackend>(
     step: &StepInput<'_, A>,
     other: &[Views<A::InnerBackend>],
     loss: impl Fn(Tensor<A, 3>, Tensor<A, 3>) -> Tensor<A, 1>,
@@ -62,13 +62,13 @@ pub(super) fn mean_over_globals<A: AutodiffBackend>(
 /// # Shapes
 /// - patches: `[images, patches, dim]`, after the final norm
 /// - anchor: `[images, patches, any dim]`, of the same grid; its gradient is stopped by the caller
-pub fn gram<B: Backend>(patches: Tensor<B, 3>, anchor: Tensor<B, 3>) -> Tensor<B, 1> {
+pub fn gram<B: Operators>(patches: Tensor<B, 3>, anchor: Tensor<B, 3>) -> Tensor<B, 1> {
     let gap = similarities(patches) - similarities(anchor);
     (gap.clone() * gap).mean()
 }
 
 /// Cosines of an image's patches, `[images, patches, patches]`.
-pub(super) fn similarities<B: Backend>(patches: Tensor<B, 3>) -> Tensor<B, 3> {
+pub(super) fn similarities<B: Operators>(patches: Tensor<B, 3>) -> Tensor<B, 3> {
     let unit = l2_normalise(patches);
     unit.clone().matmul(unit.swap_dims(1, 2))
 }

@@ -9,8 +9,9 @@ use super::masks::MaskAmount;
 use super::targets::TeacherTargets;
 use super::{Loss, Needs, Objective, Pending, StepInput, Views};
 use crate::model::HostTensor;
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ pub(super) struct Ibot<B: Backend> {
     amount: MaskAmount,
 }
 
-impl<B: Backend> Ibot<B> {
+impl<B: Operators> Ibot<B> {
     /// The loss with a centre of zeros.
     pub(super) fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
         Self {
@@ -39,20 +40,20 @@ impl<B: Backend> Ibot<B> {
 }
 
 /// The patches of the global views, view after view, whatever their sizes: `[patches of all views, dim]`.
-fn global_patches<B: Backend>(views: &[Views<B>]) -> Tensor<B, 2> {
+fn global_patches<B: Operators>(views: &[Views<B>]) -> Tensor<B, 2> {
     let globals = views.iter().filter(|views| views.kind == ViewKind::Global);
     let rows = globals.filter_map(|views| views.patches.clone()).map(|patches| patches.flatten(0, 1));
     Tensor::cat(rows.collect(), 0)
 }
 
 /// Which of them are masked.
-fn global_masks<B: Backend>(views: &[Views<B>]) -> MaskedPatches {
+fn global_masks<B: Operators>(views: &[Views<B>]) -> MaskedPatches {
     let globals = views.iter().filter(|views| views.kind == ViewKind::Global);
     let with_patches = globals.filter_map(|views| Some((&views.mask[..], views.patches.as_ref()?.dims()[1])));
     MaskedPatches::of_groups(&with_patches.collect::<Vec<_>>())
 }
 
-impl<A: AutodiffBackend> Objective<A> for Ibot<A::InnerBackend> {
+impl<A: TrainBackend> Objective<A> for Ibot<A::InnerBackend> {
     fn name(&self) -> &'static str {
         "ibot"
     }
@@ -151,7 +152,7 @@ impl MaskedPatches {
 
     /// The masked ones of the rows of all patches, view after view, `[patches of all views, any]`: `[masked, any]`; at least
     /// one is masked.
-    pub fn of<B: Backend>(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+    pub fn of<B: Operators>(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         let places = TensorData::new(self.places.clone(), [self.len()]);
         let places = Tensor::<B, 1, Int>::from_data(places, &rows.device());
         rows.select(0, places)
@@ -163,7 +164,7 @@ impl MaskedPatches {
 /// # Shapes
 /// - logits: the student's over its temperature, `[masked, prototypes]`, of [`MaskedPatches::of`]
 /// - targets: the teacher's distributions of the same patches, `[masked, prototypes]`
-pub fn ibot<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 2>, masked: &MaskedPatches) -> Tensor<B, 1> {
+pub fn ibot<B: Operators>(logits: Tensor<B, 2>, targets: Tensor<B, 2>, masked: &MaskedPatches) -> Tensor<B, 1> {
     let (device, dtype) = (logits.device(), logits.dtype());
     let weights = TensorData::new(masked.weights.clone(), [masked.len(), 1]);
     let weights = Tensor::<B, 2>::from_data(weights, (&device, dtype));

@@ -3,7 +3,7 @@
 
 use super::contrast::l2_normalise;
 use super::{Loss, Needs, Objective, Pending, StepInput};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::{Bool, Tensor};
 use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct KoLeo;
 
-impl<A: AutodiffBackend> Objective<A> for KoLeo {
+impl<A: TrainBackend> Objective<A> for KoLeo {
     fn name(&self) -> &'static str {
         "koleo"
     }
@@ -38,7 +38,7 @@ const DISTANCE_MIN: f64 = 1e-8;
 ///
 /// # Shapes
 /// - features: `[batch, dim]`, at least two images, not normalised
-pub fn koleo<B: Backend>(features: Tensor<B, 2>) -> Tensor<B, 1> {
+pub fn koleo<B: Operators>(features: Tensor<B, 2>) -> Tensor<B, 1> {
     let ([batch, _], device) = (features.dims(), features.device());
     let unit = l2_normalise(features);
     let fixed = unit.clone().detach();

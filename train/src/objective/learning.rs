@@ -15,7 +15,8 @@ pub(super) const IMAGES: usize = 12;
 /// The trainer tests' small network, with the objective changed.
 pub(super) fn config(change: impl Fn(&mut ObjectiveConfig)) -> Config {
     let mut config = crate::trainer::tests::config(ObjectiveKind::Dino, 2);
-    (config.pretrain.batch, config.objective.simclr_dim) = (IMAGES, 8);
+    config.pretrain.batch = IMAGES;
+    (config.objective.simclr_dim, config.objective.sscd_dim) = (8, 8);
     change(&mut config.objective);
     config
 }
@@ -67,8 +68,9 @@ fn first_metrics(change: impl Fn(&mut ObjectiveConfig)) -> BTreeMap<String, f64>
 
 #[test]
 fn two_view_objectives_overfit_a_batch() {
-    for (kind, share) in [(ObjectiveKind::Vicreg, 0.7), (ObjectiveKind::Simclr, 0.5)] {
-        let mut trainer = trainer(&config(|objective| objective.kind = kind), 160);
+    for (kind, share) in [(ObjectiveKind::Vicreg, 0.7), (ObjectiveKind::Simclr, 0.5), (ObjectiveKind::Sscd, 0.5)] {
+        let change = |objective: &mut ObjectiveConfig| (objective.kind, objective.sscd_entropy_weight) = (kind, 1.0);
+        let mut trainer = trainer(&config(change), 160);
         let losses: Vec<f64> = (0..160).map(|_| trainer.train(in_order()).loss).collect();
         assert!(losses[159] < share * losses[0], "{kind:?}: {} to {}", losses[0], losses[159]);
     }
@@ -102,10 +104,13 @@ fn every_objective_resumes_to_the_bit() {
         dinov2(objective);
         (objective.targets, objective.ibot_separate_head) = (Targets::Sinkhorn, false);
     };
-    let changes: [&dyn Fn(&mut ObjectiveConfig); 4] =
-        [&dinov2, &sinkhorn, &|objective| objective.kind = ObjectiveKind::Vicreg, &|objective| {
-            objective.kind = ObjectiveKind::Simclr
-        }];
+    let changes: [&dyn Fn(&mut ObjectiveConfig); 5] = [
+        &dinov2,
+        &sinkhorn,
+        &|objective| objective.kind = ObjectiveKind::Vicreg,
+        &|objective| objective.kind = ObjectiveKind::Simclr,
+        &|objective| objective.kind = ObjectiveKind::Sscd,
+    ];
     for change in changes {
         let config = config(change);
         let (mut straight, mut first) = (trainer(&config, 6), trainer(&config, 6));
@@ -120,10 +125,12 @@ fn every_objective_resumes_to_the_bit() {
 #[test]
 fn a_batch_in_another_order_loses_the_same() {
     let reversed: Vec<usize> = (0..IMAGES).rev().collect();
-    let changes: [&dyn Fn(&mut ObjectiveConfig); 3] =
-        [&dinov2, &|objective| objective.kind = ObjectiveKind::Vicreg, &|objective| {
-            objective.kind = ObjectiveKind::Simclr
-        }];
+    let changes: [&dyn Fn(&mut ObjectiveConfig); 4] = [
+        &dinov2,
+        &|objective| objective.kind = ObjectiveKind::Vicreg,
+        &|objective| objective.kind = ObjectiveKind::Simclr,
+        &|objective| objective.kind = ObjectiveKind::Sscd,
+    ];
     for change in changes {
         let config = config(change);
         let metrics = |batch| trainer(&config, 4).train(batch).metrics;

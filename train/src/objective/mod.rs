@@ -21,9 +21,11 @@ mod learning;
 pub mod masks;
 pub mod simclr;
 pub mod sinkhorn;
+pub mod sscd;
 mod targets;
 pub mod vicreg;
 
+use crate::operators::TrainBackend;
 pub use balance::Balance;
 pub use barlow::BarlowTwins;
 #[cfg(test)]
@@ -36,12 +38,12 @@ use ibot::Ibot;
 use koleo::KoLeo;
 use masks::MaskAmount;
 use simclr::SimClr;
+use sscd::Sscd;
 use vicreg::Vicreg;
 
 use crate::model::{HostTensor, Network};
 use crate::optimise::StepSchedule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
 use lapidary_schemas::config::{BarlowBalance, ObjectiveConfig, ObjectiveKind, ViewKind};
 use std::collections::BTreeMap;
 
@@ -90,7 +92,7 @@ impl Needs {
 
 /// What a step gives to an objective.
 #[derive(Debug)]
-pub struct StepInput<'a, B: AutodiffBackend> {
+pub struct StepInput<'a, B: TrainBackend> {
     /// Both networks' features.
     pub features: &'a Features<B>,
     /// The student, for its heads.
@@ -106,7 +108,7 @@ pub type Pending<B> = BTreeMap<&'static str, Tensor<B, 2>>;
 
 /// A loss and what is to be said of it.
 #[derive(Debug)]
-pub struct Loss<B: AutodiffBackend> {
+pub struct Loss<B: TrainBackend> {
     /// What is minimised, shape `[1]`.
     pub total: Tensor<B, 1>,
     /// Named scalars for the metrics, shape `[1]` each.
@@ -133,7 +135,7 @@ pub mod outputs {
 }
 
 /// What a step minimises.
-pub trait Objective<B: AutodiffBackend>: Send + Sync {
+pub trait Objective<B: TrainBackend>: Send + Sync {
     /// Its name in metrics: `loss_NAME`, `gradient_norm_NAME`.
     fn name(&self) -> &'static str;
     /// What it needs.
@@ -155,14 +157,14 @@ pub trait Objective<B: AutodiffBackend>: Send + Sync {
 }
 
 /// A weighted sum of objectives: L = sum of weight * part (the hybrid of Podsiadly and Lay 2025, eq. for L_total).
-pub struct Weighted<B: AutodiffBackend> {
+pub struct Weighted<B: TrainBackend> {
     /// Weights as configured, and their objectives.
     parts: Vec<(f64, Box<dyn Objective<B>>)>,
     /// Holds the first part's gradient norm to the second's.
     balance: Option<Balance>,
 }
 
-impl<B: AutodiffBackend> Weighted<B> {
+impl<B: TrainBackend> Weighted<B> {
     /// What all parts need.
     pub fn needs(&self) -> Needs {
         self.parts.iter().fold(Needs::default(), |needs, (_, part)| needs.and(part.needs()))
@@ -203,7 +205,7 @@ impl<B: AutodiffBackend> Weighted<B> {
 const PAPER_SCALE: f64 = (7.720 - 2.297) / 384.425;
 
 /// The objective of a configuration; `kinds` are those that the plan holds.
-pub fn build<B: AutodiffBackend>(config: &ObjectiveConfig, kinds: &[ViewKind], device: &B::Device) -> Weighted<B> {
+pub fn build<B: TrainBackend>(config: &ObjectiveConfig, kinds: &[ViewKind], device: &B::Device) -> Weighted<B> {
     let barlow_scale = match config.barlow_balance {
         _ if config.barlow_scale > 0.0 => config.barlow_scale,
         BarlowBalance::Paper => PAPER_SCALE,
@@ -219,6 +221,7 @@ pub fn build<B: AutodiffBackend>(config: &ObjectiveConfig, kinds: &[ViewKind], d
         ObjectiveKind::Hybrid => vec![(barlow_scale, barlow()), (config.dino_weight, dino())],
         ObjectiveKind::Vicreg => vec![(1.0, Box::new(Vicreg::new(config.vicreg_weights, compared)))],
         ObjectiveKind::Simclr => vec![(1.0, Box::new(SimClr::new(config.simclr_temperature, compared)))],
+        ObjectiveKind::Sscd => vec![(1.0, Box::new(Sscd::new(config)))],
         ObjectiveKind::Distillation => vec![(1.0, Box::new(Distillation::<B::InnerBackend>::new(config, device)))],
     };
     if config.ibot_weight > 0.0 {

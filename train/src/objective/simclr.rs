@@ -5,7 +5,7 @@
 
 use super::contrast::{contrast, l2_normalise};
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::{Bool, Tensor};
 use lapidary_schemas::config::ViewKind;
 
@@ -22,7 +22,7 @@ impl SimClr {
     }
 }
 
-impl<A: AutodiffBackend> Objective<A> for SimClr {
+impl<A: TrainBackend> Objective<A> for SimClr {
     fn name(&self) -> &'static str {
         "simclr"
     }
@@ -47,7 +47,7 @@ impl<A: AutodiffBackend> Objective<A> for SimClr {
 ///
 /// # Shapes
 /// - embeddings: `[2 * batch, width]`, the first view's rows first, not normalised
-pub fn ntxent<B: Backend>(embeddings: Tensor<B, 2>, temperature: f64) -> Tensor<B, 1> {
+pub fn ntxent<B: Operators>(embeddings: Tensor<B, 2>, temperature: f64) -> Tensor<B, 1> {
     let [rows, width] = embeddings.dims();
     let (batch, device) = (rows / 2, embeddings.device());
     let q = l2_normalise(embeddings);

@@ -4,9 +4,9 @@
 //! The reference multiplies exponentials and overflows on large logits. Here the rounds are done on logarithms, which is the
 //! same in exact arithmetic and neither overflows nor divides by a sum that underflowed.
 
+use crate::operators::Operators;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::backend::Backend;
 
 /// Rounds of SwAV, DINOv2 and DINOv3.
 pub const ROUNDS: usize = 3;
@@ -19,7 +19,7 @@ pub const ROUNDS: usize = 3;
 ///
 /// # Shapes
 /// - logits: `[samples, prototypes]`, before the temperature, of the whole batch
-pub fn sinkhorn<B: Backend>(logits: Tensor<B, 2>, temperature: f64, rounds: usize) -> Tensor<B, 2> {
+pub fn sinkhorn<B: Operators>(logits: Tensor<B, 2>, temperature: f64, rounds: usize) -> Tensor<B, 2> {
     let logarithms = logits.detach() / temperature;
     let Some(last) = rounds.checked_sub(1) else { return softmax(logarithms, 1) };
     let logarithms = (0..last).fold(logarithms, |now, _| log_softmax(log_softmax(now, 0), 1));

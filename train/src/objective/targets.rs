@@ -4,6 +4,7 @@
 use super::Pending;
 use super::sinkhorn::{ROUNDS, sinkhorn};
 use crate::model::{HostTensor, host_values};
+use crate::operators::Operators;
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -21,7 +22,7 @@ pub(super) struct TeacherTargets<B: Backend> {
     center: Tensor<B, 2>,
 }
 
-impl<B: Backend> TeacherTargets<B> {
+impl<B: Operators> TeacherTargets<B> {
     /// Targets with a centre of zeros, which checkpoints call `name`.
     pub(super) fn new(name: &'static str, config: &ObjectiveConfig, device: &B::Device) -> Self {
         let center = Tensor::zeros([1, config.prototypes], device);

@@ -6,9 +6,10 @@
 
 use super::contrast::off_diagonal_squares;
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use lapidary_schemas::config::ViewKind;
 
 /// Added to a variance before its root.
@@ -27,7 +28,7 @@ impl Vicreg {
     }
 }
 
-impl<A: AutodiffBackend> Objective<A> for Vicreg {
+impl<A: TrainBackend> Objective<A> for Vicreg {
     fn name(&self) -> &'static str {
         "vicreg"
     }
@@ -68,7 +69,7 @@ pub struct VicregTerms<B: Backend> {
     pub covariance: Tensor<B, 1>,
 }
 
-impl<B: Backend> VicregTerms<B> {
+impl<B: Operators> VicregTerms<B> {
     /// The sum under weights of invariance, variance and covariance (the paper: 25, 25, 1), shape `[1]`.
     pub fn weighted(self, [invariance, variance, covariance]: [f64; 3]) -> Tensor<B, 1> {
         self.invariance * invariance + self.variance * variance + self.covariance * covariance
@@ -79,7 +80,7 @@ impl<B: Backend> VicregTerms<B> {
 ///
 /// # Shapes
 /// - first, second: `[batch, width]`, at least two images
-pub fn vicreg<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> VicregTerms<B> {
+pub fn vicreg<B: Operators>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> VicregTerms<B> {
     let gap = first.clone() - second.clone();
     let ((first_short, first_joint), (second_short, second_joint)) = (spread(first), spread(second));
     VicregTerms {
@@ -90,7 +91,7 @@ pub fn vicreg<B: Backend>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> VicregTe
 }
 
 /// How far a view's standard deviations fall short of 1, and its covariances' squares over the width.
-fn spread<B: Backend>(view: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
+fn spread<B: Operators>(view: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
     let [batch, width] = view.dims();
     let degrees = batch.saturating_sub(1).max(1) as f64;
     let centred = view.clone() - view.mean_dim(0);

@@ -2,6 +2,7 @@
 //! keeps no state and counts no step.
 
 use super::optimiser::Update;
+use crate::operators::{AdamwStep, Operators, adamw};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ struct Moments<B: Backend> {
     steps: i32,
 }
 
-impl<B: Backend> AdamW<B> {
+impl<B: Operators> AdamW<B> {
     /// No state yet.
     pub fn new() -> Self {
         Self { moments: BTreeMap::new() }
@@ -31,23 +32,23 @@ impl<B: Backend> AdamW<B> {
 
     /// A parameter's values after a step.
     pub(crate) fn update(&mut self, update: Update<'_, B>) -> Tensor<B, 1> {
-        let Update { name, value, gradient, rate, decay, scaled: _ } = update;
-        let square = gradient.clone() * gradient.clone();
-        let moments = match self.moments.remove(name) {
-            Some(old) => Moments {
-                mean: old.mean * BETA_1 + gradient * (1.0 - BETA_1),
-                square: old.square * BETA_2 + square * (1.0 - BETA_2),
-                steps: old.steps + 1,
-            },
-            None => Moments { mean: gradient * (1.0 - BETA_1), square: square * (1.0 - BETA_2), steps: 1 },
+        let Update { name, value, gradient, divisor, rate, decay, scaled: _ } = update;
+        let moments = self.moments.remove(name).unwrap_or_else(|| {
+            let zeros = || Tensor::zeros(value.dims(), &value.device());
+            Moments { mean: zeros(), square: zeros(), steps: 0 }
+        });
+        let steps = moments.steps + 1;
+        let step = AdamwStep {
+            beta_1: BETA_1,
+            beta_2: BETA_2,
+            keep: 1.0 - rate * decay,
+            rate: rate / (1.0 - BETA_1.powi(steps)),
+            inverse_deviation: (1.0 - BETA_2.powi(steps)).powf(-0.5),
+            epsilon: EPSILON,
         };
-        // The corrections of both means are scalars: folded into the rate and into epsilon's place.
-        let correction_1 = 1.0 - BETA_1.powi(moments.steps);
-        let correction_2 = 1.0 - BETA_2.powi(moments.steps);
-        let denominator = moments.square.clone().sqrt() / correction_2.sqrt() + EPSILON;
-        let updated = value * (1.0 - rate * decay) - moments.mean.clone() / denominator * (rate / correction_1);
-        self.moments.insert(name.to_owned(), moments);
-        updated
+        let [value, mean, square] = adamw(value, (gradient, divisor), [moments.mean, moments.square], &step);
+        self.moments.insert(name.to_owned(), Moments { mean, square, steps });
+        value
     }
 
     /// The state, flat: `mean.NAME`, `square.NAME`, `steps.NAME`.

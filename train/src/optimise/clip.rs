@@ -3,6 +3,7 @@
 //! a frozen last layer too, as in the reference, which clips before it cancels.
 
 use super::gradients::{Gradient, Gradients};
+use crate::operators::Operators;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{ClipBy, PretrainConfig};
@@ -25,7 +26,7 @@ fn part_of(name: &str, by: ClipBy) -> &str {
     }
 }
 
-impl<B: Backend> Clip<B> {
+impl<B: Operators> Clip<B> {
     /// How a step's gradients are clipped.
     pub(crate) fn new(config: &PretrainConfig, gradients: &Gradients<B>) -> Self {
         let (norm_max, by) = (config.clip_norm, config.clip_by);
@@ -41,18 +42,15 @@ impl<B: Backend> Clip<B> {
         Self { norm_max, by, divisors }
     }
 
-    /// A parameter's gradient, clipped.
-    pub(crate) fn apply(&self, name: &str, Gradient { gradient, square }: Gradient<B>) -> Tensor<B, 1> {
-        if self.norm_max <= 0.0 {
-            return gradient;
-        }
-        match self.by {
-            ClipBy::Tensor => gradient / divisor(square, self.norm_max),
-            by => gradient / self.divisors[part_of(name, by)].clone(),
-        }
+    /// What a parameter's gradient is divided by, shape `[1]`; none when nothing is clipped.
+    pub(crate) fn divisor(&self, name: &str, gradient: &Gradient<B>) -> Option<Tensor<B, 1>> {
+        (self.norm_max > 0.0).then(|| match self.by {
+            ClipBy::Tensor => divisor(gradient.square.clone(), self.norm_max),
+            by => self.divisors[part_of(name, by)].clone(),
+        })
     }
 }
 
-fn divisor<B: Backend>(square: Tensor<B, 1>, norm_max: f64) -> Tensor<B, 1> {
+fn divisor<B: Operators>(square: Tensor<B, 1>, norm_max: f64) -> Tensor<B, 1> {
     ((square.sqrt() + 1e-6) / norm_max).clamp_min(1.0)
 }

@@ -1,9 +1,10 @@
 //! A step's gradients with their norms, to be looked at before anything is changed by them.
 
 use crate::model::{host_values, names};
+use crate::operators::{Operators, TrainBackend, sum_of_squares};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use std::collections::BTreeMap;
 
 /// A parameter's gradient.
@@ -22,11 +23,11 @@ pub struct Gradients<B: Backend> {
     norm: Option<Tensor<B, 1>>,
 }
 
-impl<B: Backend> Gradients<B> {
+impl<B: Operators> Gradients<B> {
     /// The gradients of those of a network's parameters that have one.
     pub fn of<A, M>(network: &M, mut gradients: BTreeMap<String, Tensor<B, 1>>) -> Self
     where
-        A: AutodiffBackend<InnerBackend = B>,
+        A: TrainBackend<InnerBackend = B>,
         M: AutodiffModule<A>,
     {
         let mut by_name = BTreeMap::new();
@@ -34,7 +35,7 @@ impl<B: Backend> Gradients<B> {
         let mut squares: Option<Tensor<B, 1>> = None;
         for name in names::<A, M>(network) {
             let Some(gradient) = gradients.remove(&name) else { continue };
-            let square = (gradient.clone() * gradient.clone()).sum();
+            let square = sum_of_squares(gradient.clone());
             squares = Some(squares.map_or(square.clone(), |sum| sum + square.clone()));
             by_name.insert(name, Gradient { gradient, square });
         }

@@ -9,7 +9,7 @@
 //! - Under LARS, what is not decayed is not scaled by its trust ratio either, and has `lars_bias_rate` besides.
 
 use crate::model::{Network, NetworkConfig, disk_shape, parameter_shapes};
-use burn::tensor::backend::Backend;
+use crate::operators::Operators;
 use lapidary_schemas::Config;
 use lapidary_schemas::config::{OptimiserKind, PretrainConfig};
 use serde::Serialize;
@@ -88,7 +88,7 @@ impl Groups {
 }
 
 /// The groups of all parameters of a run's student, by name; nothing is drawn.
-pub fn describe<B: Backend>(config: &Config, device: &B::Device) -> Vec<GroupRow> {
+pub fn describe<B: Operators>(config: &Config, device: &B::Device) -> Vec<GroupRow> {
     let network = NetworkConfig::of(&config.model.resolved(), &config.objective);
     let groups = Groups::new(&config.pretrain, network.model.depth);
     let student = Network::<B>::undrawn(&network, device);

@@ -8,6 +8,7 @@
 //! Then `m = 0.9 m + g; p -= lr m`. Where either norm is 0 the ratio is 1 (solo-learn: and nothing is decayed).
 
 use super::optimiser::Update;
+use crate::operators::Operators;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_schemas::config::PretrainConfig;
@@ -24,7 +25,7 @@ pub struct Lars<B: Backend> {
     momentum: BTreeMap<String, Tensor<B, 1>>,
 }
 
-impl<B: Backend> Lars<B> {
+impl<B: Operators> Lars<B> {
     /// No state yet.
     pub fn new(config: &PretrainConfig) -> Self {
         Self { trust: config.lars_trust, clips_rate: config.lars_clip_rate, momentum: BTreeMap::new() }
@@ -32,7 +33,11 @@ impl<B: Backend> Lars<B> {
 
     /// A parameter's values after a step.
     pub(crate) fn update(&mut self, update: Update<'_, B>) -> Tensor<B, 1> {
-        let Update { name, value, gradient, rate, decay, scaled } = update;
+        let Update { name, value, gradient, divisor, rate, decay, scaled } = update;
+        let gradient = match divisor {
+            Some(divisor) => gradient / divisor,
+            None => gradient,
+        };
         let gradient = if scaled { self.scale(&value, gradient, rate, decay) } else { gradient };
         let momentum = match self.momentum.remove(name) {
             Some(old) => old * MOMENTUM + gradient,

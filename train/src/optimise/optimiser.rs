@@ -7,9 +7,10 @@ use super::groups::Groups;
 use super::lars::Lars;
 use super::schedule::StepSchedule;
 use crate::model::{Seen, map_named};
+use crate::operators::{Operators, TrainBackend};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{OptimiserKind, PretrainConfig};
 use std::collections::BTreeMap;
 
@@ -31,8 +32,9 @@ enum Rule<B: Backend> {
 pub(crate) struct Update<'a, B: Backend> {
     pub(crate) name: &'a str,
     pub(crate) value: Tensor<B, 1>,
-    /// Clipped.
     pub(crate) gradient: Tensor<B, 1>,
+    /// What clipping divides the gradient by, shape `[1]`.
+    pub(crate) divisor: Option<Tensor<B, 1>>,
     /// Its own learning rate.
     pub(crate) rate: f64,
     /// Its own weight decay.
@@ -41,7 +43,7 @@ pub(crate) struct Update<'a, B: Backend> {
     pub(crate) scaled: bool,
 }
 
-impl<B: Backend> Optimiser<B> {
+impl<B: Operators> Optimiser<B> {
     /// Without state yet, for a network whose backbone has so many blocks.
     pub fn new(config: &PretrainConfig, blocks: usize) -> Self {
         let rule = match config.optimiser {
@@ -54,7 +56,7 @@ impl<B: Backend> Optimiser<B> {
     /// Changes a network by its gradients.
     pub fn step<A, M>(&mut self, network: M, mut gradients: Gradients<B>, schedule: &StepSchedule) -> M
     where
-        A: AutodiffBackend<InnerBackend = B>,
+        A: TrainBackend<InnerBackend = B>,
         M: AutodiffModule<A>,
     {
         let clip = Clip::new(&self.config, &gradients);
@@ -65,7 +67,8 @@ impl<B: Backend> Optimiser<B> {
             let update = Update {
                 name,
                 value: value.inner(),
-                gradient: clip.apply(name, gradient),
+                divisor: clip.divisor(name, &gradient),
+                gradient: gradient.gradient,
                 rate: schedule.learning_rate * group.rate,
                 decay: if group.decayed { schedule.weight_decay } else { 0.0 },
                 scaled: group.decayed,

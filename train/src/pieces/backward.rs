@@ -3,8 +3,9 @@
 use super::forward::{Inputs, Piece, Size};
 use crate::model::{Tokens, named_gradients};
 use crate::objective::Features;
+use crate::operators::{Operators, TrainBackend};
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use std::collections::BTreeMap;
 
 /// The gradient of a group's features: of its class tokens and of its patches, where there are such.
@@ -20,9 +21,9 @@ pub(crate) struct FeatureGradients<B: Backend> {
     pub(crate) groups: Vec<Gradient<B>>,
 }
 
-impl<B: Backend> FeatureGradients<B> {
+impl<B: Operators> FeatureGradients<B> {
     /// Takes what a loss's backward pass has left at the features.
-    pub(crate) fn take<A: AutodiffBackend<InnerBackend = B>>(
+    pub(crate) fn take<A: TrainBackend<InnerBackend = B>>(
         features: &Features<A>,
         gradients: &mut A::Gradients,
     ) -> Self {
@@ -44,7 +45,7 @@ impl<B: Backend> FeatureGradients<B> {
 
     /// The sum of two losses' gradients.
     pub(crate) fn plus(self, other: Self) -> Self {
-        fn sum<B: Backend, const D: usize>(a: Option<Tensor<B, D>>, b: Option<Tensor<B, D>>) -> Option<Tensor<B, D>> {
+        fn sum<B: Operators, const D: usize>(a: Option<Tensor<B, D>>, b: Option<Tensor<B, D>>) -> Option<Tensor<B, D>> {
             match (a, b) {
                 (Some(a), Some(b)) => Some(a + b),
                 (a, b) => a.or(b),
@@ -60,7 +61,7 @@ impl<B: Backend> FeatureGradients<B> {
 type Named<B> = BTreeMap<String, Tensor<B, 1>>;
 
 /// Adds gradients to others.
-pub(crate) fn add_to<B: Backend>(sums: &mut Named<B>, more: Named<B>) {
+pub(crate) fn add_to<B: Operators>(sums: &mut Named<B>, more: Named<B>) {
     for (name, gradient) in more {
         let sum = match sums.remove(&name) {
             Some(sum) => sum + gradient,
@@ -70,7 +71,7 @@ pub(crate) fn add_to<B: Backend>(sums: &mut Named<B>, more: Named<B>) {
     }
 }
 
-impl<B: AutodiffBackend> Piece<B> {
+impl<B: TrainBackend> Piece<B> {
     /// The backbone's gradients, given those of the whole batch's features.
     pub(crate) fn backward(
         &self,
@@ -187,7 +188,7 @@ impl<B: AutodiffBackend> Piece<B> {
 }
 
 /// The sum of the products of tokens and their gradient, whose gradient is that of the loss; none when there is none.
-fn dot<B: AutodiffBackend>(tokens: Tokens<B>, gradient: Gradient<B::InnerBackend>) -> Option<Tensor<B, 1>> {
+fn dot<B: TrainBackend>(tokens: Tokens<B>, gradient: Gradient<B::InnerBackend>) -> Option<Tensor<B, 1>> {
     let class = gradient.class.map(|gradient| (tokens.class * Tensor::from_inner(gradient)).sum());
     let patches = tokens.patches.zip(gradient.patches);
     let patches = patches.map(|(patches, gradient)| (patches * Tensor::from_inner(gradient)).sum());

@@ -4,8 +4,9 @@ use crate::augment::finish;
 use crate::draws::StepDraws;
 use crate::model::{Seen, Tokens, Vit, map_named};
 use crate::objective::{Features, Needs, Views};
+use crate::operators::{Operators, TrainBackend};
 use burn::module::AutodiffModule;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
 use lapidary_pipeline::plan::View;
@@ -41,7 +42,7 @@ impl Inputs<'_> {
     }
 
     /// The views of some images of some groups of one size, shape `[views * images, 3, size_px, size_px]`, group by group.
-    pub(super) fn pixels<B: Backend>(
+    pub(super) fn pixels<B: Operators>(
         &self,
         places: &[usize],
         images: &Range<usize>,
@@ -61,7 +62,7 @@ pub(crate) struct Teachers<'a, B: Backend> {
     pub(crate) anchor: Option<&'a Vit<B>>,
 }
 
-impl<B: Backend> Teachers<'_, B> {
+impl<B: Operators> Teachers<'_, B> {
     /// None of them: when the student alone is computed again.
     pub(crate) const NONE: Self = Self { teacher: None, frozen: None, anchor: None };
 }
@@ -78,7 +79,7 @@ pub(crate) enum Remembered {
 }
 
 /// Some of a batch's images on their way through the backbone.
-pub(crate) struct Piece<B: AutodiffBackend> {
+pub(crate) struct Piece<B: TrainBackend> {
     pub(super) images: Range<usize>,
     /// The student with leaves of its own, so that pieces share no graph.
     pub(super) student: Vit<B>,
@@ -93,7 +94,7 @@ pub(crate) struct Piece<B: AutodiffBackend> {
 type OfGroup<B> = (usize, Tokens<B>);
 
 /// What the student made of the views of one size.
-pub(super) struct Size<B: AutodiffBackend> {
+pub(super) struct Size<B: TrainBackend> {
     /// Groups, as places in the batch's list.
     pub(super) places: Vec<usize>,
     /// Tokens of all their views, in that order.
@@ -102,7 +103,7 @@ pub(super) struct Size<B: AutodiffBackend> {
     pub(super) block_inputs: Vec<Tensor<B::InnerBackend, 3>>,
 }
 
-impl<B: AutodiffBackend> Piece<B> {
+impl<B: TrainBackend> Piece<B> {
     /// Shows the student, and those of its teachers that are given, their views.
     pub(crate) fn forward(
         student: &Vit<B>,
@@ -132,7 +133,7 @@ impl<B: AutodiffBackend> Piece<B> {
     }
 }
 
-impl<B: AutodiffBackend> Size<B> {
+impl<B: TrainBackend> Size<B> {
     fn see(
         student: &Vit<B>,
         inputs: Inputs<'_>,
@@ -172,7 +173,7 @@ impl<B: AutodiffBackend> Size<B> {
 }
 
 /// Tokens of several groups, group by group.
-fn split<B: Backend>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, images: usize) -> Vec<OfGroup<B>> {
+fn split<B: Operators>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, images: usize) -> Vec<OfGroup<B>> {
     let mut first = 0;
     let of_group = |place: &usize| {
         let rows = first..first + batch.groups[*place].views * images;
@@ -184,7 +185,7 @@ fn split<B: Backend>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, images
 }
 
 /// The views of some images of a group, shape `[views * images, 3, size_px, size_px]`.
-fn pixels<B: Backend>(group: &ViewGroup, images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
+fn pixels<B: Operators>(group: &ViewGroup, images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
     let plane = 3 * group.size_px * group.size_px;
     let shape = [group.views * images.len(), 3, group.size_px, group.size_px];
     match &group.pixels {
@@ -211,7 +212,7 @@ fn of_images<'a, T: Copy>(
 }
 
 /// The features of all pieces, in the order of the batch; the student's as leaves that gradients are asked for.
-pub(crate) fn join<B: AutodiffBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) -> Features<B> {
+pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) -> Features<B> {
     let batch = inputs.batch.ids.len();
     let student: Vec<Vec<OfGroup<B::InnerBackend>>> = pieces
         .iter()
@@ -248,7 +249,7 @@ pub(crate) fn join<B: AutodiffBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) 
 }
 
 /// Each group's tokens of all pieces, in the order of the plan.
-fn joined<A: AutodiffBackend>(
+fn joined<A: TrainBackend>(
     mut of_pieces: Vec<Vec<OfGroup<A::InnerBackend>>>,
     pieces: &[Piece<A>],
     inputs: Inputs<'_>,
@@ -274,7 +275,7 @@ fn joined<A: AutodiffBackend>(
 }
 
 /// Rows of pieces, `[views * images, dim]` each, as `[views * batch, dim]`.
-fn join_rows<B: Backend>(parts: impl Iterator<Item = Tensor<B, 2>>, counts: &[usize], views: usize) -> Tensor<B, 2> {
+fn join_rows<B: Operators>(parts: impl Iterator<Item = Tensor<B, 2>>, counts: &[usize], views: usize) -> Tensor<B, 2> {
     let split = |(rows, images): (Tensor<B, 2>, &usize)| {
         let dim = rows.dims()[1];
         rows.reshape([views, *images, dim])
@@ -285,7 +286,7 @@ fn join_rows<B: Backend>(parts: impl Iterator<Item = Tensor<B, 2>>, counts: &[us
 }
 
 /// The same for patch tokens, `[views * images, patches, dim]` each.
-fn join_tokens<B: Backend>(parts: Vec<Tensor<B, 3>>, counts: &[usize], views: usize) -> Tensor<B, 3> {
+fn join_tokens<B: Operators>(parts: Vec<Tensor<B, 3>>, counts: &[usize], views: usize) -> Tensor<B, 3> {
     let [_, patches, dim] = parts[0].dims();
     let rows = parts.into_iter().map(|part| {
         let rows = part.dims()[0];

@@ -3,7 +3,7 @@
 use super::Labelled;
 use crate::Result;
 use crate::frozen::FrozenVit;
-use burn::tensor::backend::Backend;
+use crate::operators::Operators;
 use lapidary_pipeline::{ImageStore, PipelineError, decode, interrupt};
 use rayon::prelude::*;
 
@@ -57,7 +57,7 @@ impl Features {
 ///
 /// # Errors
 /// When an image is gone, the user interrupts, or the device fails.
-pub fn compute<B: Backend>(
+pub fn compute<B: Operators>(
     store: &ImageStore,
     labelled: &[Labelled],
     network: &FrozenVit<B>,

@@ -4,7 +4,7 @@
 //! min(5, k) classes).
 
 use super::{Accuracy, Features};
-use burn::tensor::backend::Backend;
+use crate::operators::Operators;
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 const QUERIES: usize = 256;
 
 /// Top-1 and top-5 of the probe; features must be of unit length.
-pub fn probe<B: Backend>(
+pub fn probe<B: Operators>(
     train: &Features,
     test: &Features,
     classes: usize,

@@ -6,6 +6,7 @@
 use super::state::parameter_entries;
 use crate::checkpoint::{Checkpoint, Entry};
 use crate::model::{Vit, load};
+use crate::operators::Operators;
 use crate::optimise::Schedule;
 use burn::tensor::backend::Backend;
 use lapidary_schemas::Digest;
@@ -19,13 +20,13 @@ pub(super) struct FixedNetworks<B: Backend> {
     anchor: Option<Vit<B>>,
 }
 
-impl<B: Backend> Default for FixedNetworks<B> {
+impl<B: Operators> Default for FixedNetworks<B> {
     fn default() -> Self {
         Self { frozen: None, anchor: None }
     }
 }
 
-impl<B: Backend> FixedNetworks<B> {
+impl<B: Operators> FixedNetworks<B> {
     pub(super) fn set_frozen(&mut self, teacher: Vit<B>, digest: &Digest) {
         self.frozen = Some((teacher, digest.clone()));
     }

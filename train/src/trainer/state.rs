@@ -3,14 +3,14 @@
 use super::Trainer;
 use crate::checkpoint::{Checkpoint, Entry, Networks, Snapshot};
 use crate::model::{HostTensor, disk_shape, from_disk, host_values, load, named_tensors, shapes, to_disk};
+use crate::operators::{Operators, TrainBackend};
 use crate::{Result, TrainError};
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-impl<B: AutodiffBackend> Trainer<B> {
+impl<B: TrainBackend> Trainer<B> {
     /// All state that makes the run, to be written while training goes on.
     pub fn snapshot(&self) -> Snapshot {
         let student = self.student.valid();
@@ -74,7 +74,7 @@ impl<B: AutodiffBackend> Trainer<B> {
 }
 
 /// A network's parameters as they are written.
-pub(super) fn parameter_entries<B: Backend, M: Module<B>>(prefix: &str, network: &M) -> Vec<Entry> {
+pub(super) fn parameter_entries<B: Operators, M: Module<B>>(prefix: &str, network: &M) -> Vec<Entry> {
     let mut shapes = shapes(network);
     named_tensors(network)
         .into_iter()
@@ -86,7 +86,7 @@ pub(super) fn parameter_entries<B: Backend, M: Module<B>>(prefix: &str, network:
 }
 
 /// A flat tensor of the layout of parameter `name`, whose shape in memory is `shape`.
-fn entry<B: Backend>(key: String, name: &str, shape: Vec<usize>, tensor: Tensor<B, 1>) -> Entry {
+fn entry<B: Operators>(key: String, name: &str, shape: Vec<usize>, tensor: Tensor<B, 1>) -> Entry {
     let name = name.to_owned();
     Entry::new(key, disk_shape(&name, &shape), move || to_disk(&name, &shape, host_values(tensor.clone())).values)
 }

@@ -1,0 +1,143 @@
+"""The steps of tests/bench/train.rs in PyTorch: timm's ViT, DINO's and Barlow Twins' heads and losses, AdamW, clipping by
+tensor, the moving average; multi-crop, one forward pass a resolution. `train_twin.py CASE STEPS` prints the same JSON object."""
+
+import json
+import math
+import resource
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+CASES = {
+    "cifar-vitti4": dict(image=32, patch=4, dim=96, depth=4, heads=3, prototypes=1024, hidden=512, bottleneck=128,
+                         barlow=1024, batch=64, local=(16, 4)),
+    "vitti16": dict(image=224, patch=16, dim=192, depth=12, heads=3, prototypes=16384, hidden=2048, bottleneck=256,
+                    barlow=8192, batch=4, local=(96, 6)),
+    "vits16": dict(image=224, patch=16, dim=384, depth=12, heads=6, prototypes=16384, hidden=2048, bottleneck=256,
+                   barlow=8192, batch=4, local=(96, 6)),
+}
+case, steps = CASES[sys.argv[1]], int(sys.argv[2])
+torch.set_num_threads(2)
+torch.manual_seed(0)
+
+
+def backbone():
+    return VisionTransformer(img_size=case["image"], patch_size=case["patch"], embed_dim=case["dim"], depth=case["depth"],
+                             num_heads=case["heads"], num_classes=0, dynamic_img_size=True, global_pool="token")
+
+
+class Head(nn.Module):
+    """DINO's: three layers, L2 normalisation, prototypes with weight normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        hidden, bottleneck = case["hidden"], case["bottleneck"]
+        self.mlp = nn.Sequential(nn.Linear(case["dim"], hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),
+                                 nn.Linear(hidden, bottleneck))
+        self.last = nn.utils.parametrizations.weight_norm(nn.Linear(bottleneck, case["prototypes"], bias=False))
+
+    def forward(self, x):
+        return self.last(F.normalize(self.mlp(x), dim=-1))
+
+
+class Student(nn.Module):
+    def __init__(self):
+        super().__init__()
+        width = case["barlow"]
+        self.backbone, self.head = backbone(), Head()
+        self.projector = nn.Sequential(
+            nn.Linear(case["dim"], width, bias=False), nn.BatchNorm1d(width), nn.ReLU(),
+            nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width, bias=False))
+
+
+class Teacher(nn.Module):
+    def __init__(self, student):
+        super().__init__()
+        self.backbone, self.head = backbone(), Head()
+        self.backbone.load_state_dict(student.backbone.state_dict())
+        self.head.load_state_dict(student.head.state_dict())
+        for parameter in self.parameters():
+            parameter.requires_grad = False
+
+
+student = Student()
+teacher = Teacher(student)
+batch, views = case["batch"], 2 + case["local"][1]
+decayed = [p for p in student.parameters() if p.ndim > 1]
+others = [p for p in student.parameters() if p.ndim <= 1]
+optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.04}, {"params": others, "weight_decay": 0.0}], lr=1e-5)
+center = torch.zeros(1, case["prototypes"])
+standardise = nn.BatchNorm1d(case["barlow"], affine=False)
+
+
+def barlow(a, b):
+    correlation = standardise(a).T @ standardise(b) / batch
+    on = (torch.diagonal(correlation) - 1).pow(2).sum()
+    off = correlation.flatten()[:-1].view(case["barlow"] - 1, case["barlow"] + 1)[:, 1:].pow(2).sum()
+    return (on + 0.0051 * off) / case["barlow"]
+
+
+def dino(student_logits, teacher_logits):
+    students = F.log_softmax(student_logits / 0.1, dim=-1).chunk(views)
+    teachers = F.softmax((teacher_logits - center) / 0.04, dim=-1).chunk(2)
+    pairs = [(t, s) for t in range(2) for s in range(views) if s != t]
+    return sum((-teachers[t] * students[s]).sum(-1).mean() for t, s in pairs) / len(pairs)
+
+
+def step(globals_, locals_):
+    parts, began = {}, time.perf_counter()
+
+    def done(name):
+        nonlocal began
+        now = time.perf_counter()
+        parts[name], began = now - began, now
+
+    with torch.no_grad():
+        teacher_logits = teacher.head(teacher.backbone(globals_))
+    of_globals = student.backbone(globals_)
+    features = torch.cat([of_globals, student.backbone(locals_)])
+    done("forward")
+    embeddings = student.projector(of_globals)
+    loss = dino(student.head(features), teacher_logits) + barlow(*embeddings.chunk(2))
+    done("losses")
+    optimiser.zero_grad()
+    loss.backward()
+    done("backward")
+    with torch.no_grad():
+        for parameter in student.parameters():
+            norm = parameter.grad.norm()
+            clip = 3.0 / (norm + 1e-6)
+            if clip < 1:
+                parameter.grad.mul_(clip)
+    optimiser.step()
+    done("optimiser")
+    with torch.no_grad():
+        for old, new in zip(teacher.parameters(), [*student.backbone.parameters(), *student.head.parameters()]):
+            old.mul_(0.996).add_(new, alpha=0.004)
+        center.mul_(0.9).add_(teacher_logits.mean(0, keepdim=True), alpha=0.1)
+    done("teacher")
+    return float(loss), parts
+
+
+def noise(count, size, seed):
+    values = torch.arange(count * 3 * size * size, dtype=torch.float32) + 7919 * seed
+    return torch.sin(values * 0.731).view(count, 3, size, size)
+
+
+secs, processor, parts, losses = [], [], [], []
+for index in range(steps):
+    globals_ = noise(2 * batch, case["image"], index)
+    locals_ = noise(case["local"][1] * batch, case["local"][0], index)
+    began, used = time.perf_counter(), time.process_time()
+    loss, of_step = step(globals_, locals_)
+    secs.append(time.perf_counter() - began)
+    processor.append(time.process_time() - used)
+    parts.append(of_step)
+    losses.append(loss)
+assert all(math.isfinite(loss) for loss in losses)
+print(json.dumps({"secs": secs, "processor_secs": processor, "parts": parts, "loss": losses,
+                  "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))

@@ -1,0 +1,145 @@
+//! The operators with gradients: forward and backward are those of the backend below. The optimiser's have none, and are called
+//! below alone.
+
+use super::{Float, Operators};
+use burn::backend::Autodiff;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::tensor::backend::AutodiffBackend;
+
+#[derive(Debug)]
+struct Linear;
+
+impl<B: Operators> Backward<B, 3> for Linear {
+    /// x and the weight.
+    type State = [Float<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [x, weight] = ops.state;
+        let wanted = [0, 1, 2].map(|index| ops.parents[index].is_some());
+        let found = B::linear_map_backward(x, weight, gradient, wanted);
+        for (parent, gradient) in ops.parents.into_iter().zip(found) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                gradients.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// A linear map that has no bias.
+#[derive(Debug)]
+struct Product;
+
+impl<B: Operators> Backward<B, 2> for Product {
+    type State = [Float<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [x, weight] = ops.state;
+        let wanted = [ops.parents[0].is_some(), ops.parents[1].is_some(), false];
+        let [of_x, of_weight, _] = B::linear_map_backward(x, weight, gradient, wanted);
+        for (parent, gradient) in ops.parents.into_iter().zip([of_x, of_weight]) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                gradients.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Gelu;
+
+impl<B: Operators> Backward<B, 1> for Gelu {
+    type State = Float<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let x = ops.state;
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| B::exact_gelu_backward(x, gradient));
+    }
+}
+
+#[derive(Debug)]
+struct LayerNorm;
+
+impl<B: Operators> Backward<B, 3> for LayerNorm {
+    /// x, the scale and the statistics.
+    type State = [Float<B>; 3];
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [x, scale, statistics] = ops.state;
+        let found = B::normalise_rows_backward(x, scale, statistics, gradient);
+        for (parent, gradient) in ops.parents.into_iter().zip(found) {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention;
+
+impl<B: Operators> Backward<B, 1> for Attention {
+    /// Queries, keys and values; what came out; the logs of the softmaxes' sums; and the heads.
+    type State = ([Float<B>; 3], usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let ([qkv, output, log_sums], heads) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::self_attention_backward(qkv, heads, output, log_sums, gradient)
+        });
+    }
+}
+
+impl<B: Operators, C: CheckpointStrategy> Operators for Autodiff<B, C> {
+    fn linear_map(x: Float<Self>, weight: Float<Self>, bias: Option<Float<Self>>) -> Float<Self> {
+        let Some(bias) = bias else {
+            return match Product.prepare::<C>([x.node, weight.node]).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => {
+                    let mapped = B::linear_map(x.primitive.clone(), weight.primitive.clone(), None);
+                    prep.finish([x.primitive, weight.primitive], mapped)
+                }
+                OpsKind::UnTracked(prep) => prep.finish(B::linear_map(x.primitive, weight.primitive, None)),
+            };
+        };
+        match Linear.prepare::<C>([x.node, weight.node, bias.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let mapped = B::linear_map(x.primitive.clone(), weight.primitive.clone(), Some(bias.primitive));
+                prep.finish([x.primitive, weight.primitive], mapped)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::linear_map(x.primitive, weight.primitive, Some(bias.primitive))),
+        }
+    }
+
+    fn exact_gelu(x: Float<Self>) -> Float<Self> {
+        match Gelu.prepare::<C>([x.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(x.primitive.clone(), B::exact_gelu(x.primitive)),
+            OpsKind::UnTracked(prep) => prep.finish(B::exact_gelu(x.primitive)),
+        }
+    }
+
+    fn normalise_rows(x: Float<Self>, scale: Float<Self>, shift: Float<Self>, epsilon: f64) -> [Float<Self>; 2] {
+        let [normalised, statistics] =
+            B::normalise_rows(x.primitive.clone(), scale.primitive.clone(), shift.primitive, epsilon);
+        let constant = <Self as AutodiffBackend>::from_inner(statistics.clone());
+        let normalised = match LayerNorm.prepare::<C>([x.node, scale.node, shift.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([x.primitive, scale.primitive, statistics], normalised),
+            OpsKind::UnTracked(prep) => prep.finish(normalised),
+        };
+        [normalised, constant]
+    }
+
+    fn self_attention(qkv: Float<Self>, heads: usize) -> [Float<Self>; 2] {
+        let [mixed, log_sums] = B::self_attention(qkv.primitive.clone(), heads);
+        let constant = <Self as AutodiffBackend>::from_inner(log_sums.clone());
+        let mixed = match Attention.prepare::<C>([qkv.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([qkv.primitive, mixed.clone(), log_sums], heads), mixed),
+            OpsKind::UnTracked(prep) => prep.finish(mixed),
+        };
+        [mixed, constant]
+    }
+}

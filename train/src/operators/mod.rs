@@ -1,0 +1,218 @@
+//! Operators of a Vision Transformer and its optimiser that are worth more than a chain of a backend's own: one trait that
+//! extends a backend, each with an explicit backward.
+//!
+//! [`reference`] states each one plainly in burn's operations; that is what a backend has that brings nothing of its own, and
+//! what tests hold the others to. [`flex`] has them for the CPU, [`autodiff`] gives them gradients. Shapes are `[rows, width]`
+//! unless said otherwise; any layout is taken, what comes out is contiguous.
+
+mod autodiff;
+mod flex;
+pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+pub(crate) use threads::on_one_thread;
+
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Tensor, TensorPrimitive};
+
+/// A tensor as a backend has it.
+type Float<B> = FloatTensor<B>;
+
+/// A backend with these operators. The methods are of primitives; the functions of this module are of tensors.
+pub trait Operators: Backend {
+    /// `x w + b`; see [`linear`].
+    fn linear_map(x: Float<Self>, weight: Float<Self>, bias: Option<Float<Self>>) -> Float<Self> {
+        reference::linear::<Self>(x, weight, bias)
+    }
+
+    /// The gradients of x, of the weight and of the bias.
+    fn linear_map_backward(
+        x: Float<Self>,
+        weight: Float<Self>,
+        gradient: Float<Self>,
+        wanted: [bool; 3],
+    ) -> [Option<Float<Self>>; 3] {
+        reference::linear_backward::<Self>(x, weight, gradient, wanted)
+    }
+
+    /// See [`gelu`].
+    fn exact_gelu(x: Float<Self>) -> Float<Self> {
+        reference::gelu::<Self>(x)
+    }
+
+    /// The gradient of x.
+    fn exact_gelu_backward(x: Float<Self>, gradient: Float<Self>) -> Float<Self> {
+        reference::gelu_backward::<Self>(x, gradient)
+    }
+
+    /// Normalised rows, and each row's mean and inverse deviation `[rows, 2]`; see [`layer_norm`].
+    fn normalise_rows(x: Float<Self>, scale: Float<Self>, shift: Float<Self>, epsilon: f64) -> [Float<Self>; 2] {
+        reference::layer_norm::<Self>(x, scale, shift, epsilon)
+    }
+
+    /// The gradients of x, of the scale and of the shift.
+    fn normalise_rows_backward(
+        x: Float<Self>,
+        scale: Float<Self>,
+        statistics: Float<Self>,
+        gradient: Float<Self>,
+    ) -> [Float<Self>; 3] {
+        reference::layer_norm_backward::<Self>(x, scale, statistics, gradient)
+    }
+
+    /// What each token attends to, `[batch, tokens, dim]`, and the log of each softmax's sum, `[batch, heads, tokens]`; see
+    /// [`attention`].
+    fn self_attention(qkv: Float<Self>, heads: usize) -> [Float<Self>; 2] {
+        reference::attention::<Self>(qkv, heads)
+    }
+
+    /// The gradient of queries, keys and values.
+    fn self_attention_backward(
+        qkv: Float<Self>,
+        heads: usize,
+        output: Float<Self>,
+        log_sums: Float<Self>,
+        gradient: Float<Self>,
+    ) -> Float<Self> {
+        reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient)
+    }
+
+    /// The parameter and its moving means after a step; see [`AdamwStep`].
+    fn adamw(values: AdamwValues<Self>, step: &AdamwStep) -> [Float<Self>; 3] {
+        reference::adamw::<Self>(values, step)
+    }
+
+    /// The sum of the squares of all values, shape `[1]`.
+    fn sum_of_squares(x: Float<Self>) -> Float<Self> {
+        reference::sum_of_squares::<Self>(x)
+    }
+
+    /// `old * momentum + new * (1 - momentum)`.
+    fn moving_average(old: Float<Self>, new: Float<Self>, momentum: f64) -> Float<Self> {
+        reference::moving_average::<Self>(old, new, momentum)
+    }
+}
+
+/// A backend with gradients and these operators, below them too.
+pub trait TrainBackend: AutodiffBackend<InnerBackend: Operators> + Operators {}
+
+impl<B: AutodiffBackend<InnerBackend: Operators> + Operators> TrainBackend for B {}
+
+/// A parameter with AdamW's state of it, all of one shape.
+#[derive(Debug)]
+pub struct AdamwValues<B: Backend> {
+    /// The parameter.
+    pub value: Float<B>,
+    /// Its gradient.
+    pub gradient: Float<B>,
+    /// What the gradient is divided by, shape `[1]`; none means 1.
+    pub divisor: Option<Float<B>>,
+    /// The moving mean of the gradients.
+    pub mean: Float<B>,
+    /// The moving mean of their squares.
+    pub square: Float<B>,
+}
+
+/// A step of AdamW (Loshchilov and Hutter 2019), with scalars folded:
+/// mean = beta_1 mean + (1 - beta_1) g, square = beta_2 square + (1 - beta_2) g^2, where g is the gradient over its divisor;
+/// value = value * `keep` - `rate` * mean / (sqrt(square) * `inverse_deviation` + `epsilon`).
+#[derive(Debug, Clone, Copy)]
+pub struct AdamwStep {
+    /// What the mean keeps.
+    pub beta_1: f64,
+    /// What the squares' mean keeps.
+    pub beta_2: f64,
+    /// 1 less the learning rate times the weight decay.
+    pub keep: f64,
+    /// The learning rate over 1 - beta_1^t.
+    pub rate: f64,
+    /// 1 over the root of 1 - beta_2^t.
+    pub inverse_deviation: f64,
+    /// Added to the root of the squares.
+    pub epsilon: f64,
+}
+
+fn float<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Float<B> {
+    tensor.into_primitive().tensor()
+}
+
+fn tensor<B: Backend, const D: usize>(primitive: Float<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// A linear map of the last dimension: `x w + b`.
+///
+/// # Shapes
+/// - x: `[..., inputs]`; weight: `[inputs, outputs]`; bias: `[outputs]`
+/// - returns: `[..., outputs]`
+pub fn linear<B: Operators, const D: usize>(
+    x: Tensor<B, D>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, D> {
+    let mut shape = x.dims();
+    let (inputs, rows) = (shape[D - 1], shape[..D - 1].iter().product::<usize>());
+    shape[D - 1] = weight.dims()[1];
+    let mapped = B::linear_map(float(x.reshape([rows, inputs])), float(weight), bias.map(float));
+    tensor::<B, 2>(mapped).reshape(shape)
+}
+
+/// GELU (Hendrycks and Gimpel 2016) by the normal distribution itself, not its tanh form.
+pub fn gelu<B: Operators, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    tensor(B::exact_gelu(float(x)))
+}
+
+/// LayerNorm (Ba et al. 2016) over the last dimension.
+///
+/// # Shapes
+/// - x: `[..., width]`; scale, shift: `[width]`
+/// - returns: as x
+pub fn layer_norm<B: Operators, const D: usize>(
+    x: Tensor<B, D>,
+    scale: Tensor<B, 1>,
+    shift: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, D> {
+    let shape = x.dims();
+    let (width, rows) = (shape[D - 1], shape[..D - 1].iter().product::<usize>());
+    let [normalised, _] = B::normalise_rows(float(x.reshape([rows, width])), float(scale), float(shift), epsilon);
+    tensor::<B, 2>(normalised).reshape(shape)
+}
+
+/// Self-attention (Vaswani et al. 2017, eq. 1): softmax(q k' / sqrt(head width)) v in each head. The scores of all tokens are
+/// never in memory at once.
+///
+/// # Shapes
+/// - qkv: `[batch, tokens, 3 * dim]`, queries, keys and values side by side, each head by head
+/// - returns: `[batch, tokens, dim]`, head by head
+pub fn attention<B: Operators>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
+    let [mixed, _] = B::self_attention(float(qkv), heads);
+    tensor(mixed)
+}
+
+/// A parameter and AdamW's moving means of it after a step.
+///
+/// # Shapes
+/// - value, gradient, both means: `[count]`; divisor: `[1]`
+pub(crate) fn adamw<B: Operators>(
+    value: Tensor<B, 1>,
+    (gradient, divisor): (Tensor<B, 1>, Option<Tensor<B, 1>>),
+    [mean, square]: [Tensor<B, 1>; 2],
+    step: &AdamwStep,
+) -> [Tensor<B, 1>; 3] {
+    let [value, gradient, mean, square] = [value, gradient, mean, square].map(float);
+    B::adamw(AdamwValues { value, gradient, divisor: divisor.map(float), mean, square }, step).map(tensor)
+}
+
+/// The moving average of a parameter: `old * momentum + new * (1 - momentum)`.
+pub(crate) fn moving_average<B: Operators>(old: Tensor<B, 1>, new: Tensor<B, 1>, momentum: f64) -> Tensor<B, 1> {
+    tensor(B::moving_average(float(old), float(new), momentum))
+}
+
+/// The sum of the squares of all values, shape `[1]`.
+pub(crate) fn sum_of_squares<B: Operators>(values: Tensor<B, 1>) -> Tensor<B, 1> {
+    tensor(B::sum_of_squares(float(values)))
+}

@@ -1,0 +1,156 @@
+//! Each operator in burn's own operations: what backends without one of their own use, and what tests compare with.
+
+use super::{AdamwStep, AdamwValues, Float, float, tensor};
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+use burn::tensor::backend::Backend;
+use std::f64::consts::{SQRT_2, TAU};
+
+pub(crate) fn linear<B: Backend>(x: Float<B>, weight: Float<B>, bias: Option<Float<B>>) -> Float<B> {
+    let mapped = tensor::<B, 2>(x).matmul(tensor(weight));
+    float(match bias {
+        Some(bias) => mapped + tensor::<B, 1>(bias).unsqueeze(),
+        None => mapped,
+    })
+}
+
+pub(crate) fn linear_backward<B: Backend>(
+    x: Float<B>,
+    weight: Float<B>,
+    gradient: Float<B>,
+    wanted: [bool; 3],
+) -> [Option<Float<B>>; 3] {
+    let (x, weight, gradient) = (tensor::<B, 2>(x), tensor::<B, 2>(weight), tensor::<B, 2>(gradient));
+    let outputs = gradient.dims()[1];
+    [
+        wanted[0].then(|| float(gradient.clone().matmul(weight.transpose()))),
+        wanted[1].then(|| float(x.transpose().matmul(gradient.clone()))),
+        wanted[2].then(|| float(gradient.sum_dim(0).reshape([outputs]))),
+    ]
+}
+
+/// The normal distribution's probability below each value.
+fn probability_below<B: Backend>(x: Tensor<B, 1>) -> Tensor<B, 1> {
+    ((x / SQRT_2).erf() + 1.0) * 0.5
+}
+
+fn flat<B: Backend>(x: Float<B>) -> (Tensor<B, 1>, burn::tensor::Shape) {
+    use burn::tensor::TensorMetadata;
+    let shape = x.shape();
+    let count = shape.num_elements();
+    (tensor(B::float_reshape(x, [count].into())), shape)
+}
+
+pub(crate) fn gelu<B: Backend>(x: Float<B>) -> Float<B> {
+    let (x, shape) = flat::<B>(x);
+    B::float_reshape(float(x.clone() * probability_below(x)), shape)
+}
+
+/// x Phi(x) has the derivative Phi(x) + x phi(x).
+pub(crate) fn gelu_backward<B: Backend>(x: Float<B>, gradient: Float<B>) -> Float<B> {
+    let ((x, shape), (gradient, _)) = (flat::<B>(x), flat::<B>(gradient));
+    let density = (x.clone() * x.clone() * -0.5).exp() / TAU.sqrt();
+    let slope = probability_below(x.clone()) + x * density;
+    B::float_reshape(float(gradient * slope), shape)
+}
+
+pub(crate) fn layer_norm<B: Backend>(x: Float<B>, scale: Float<B>, shift: Float<B>, epsilon: f64) -> [Float<B>; 2] {
+    let x = tensor::<B, 2>(x);
+    let mean = x.clone().mean_dim(1);
+    let centred = x - mean.clone();
+    let inverse = ((centred.clone() * centred.clone()).mean_dim(1) + epsilon).sqrt().recip();
+    let normalised = centred * inverse.clone();
+    let scaled = normalised * tensor::<B, 1>(scale).unsqueeze() + tensor::<B, 1>(shift).unsqueeze();
+    [float(scaled), float(Tensor::cat(vec![mean, inverse], 1))]
+}
+
+pub(crate) fn layer_norm_backward<B: Backend>(
+    x: Float<B>,
+    scale: Float<B>,
+    statistics: Float<B>,
+    gradient: Float<B>,
+) -> [Float<B>; 3] {
+    let (x, gradient, statistics) = (tensor::<B, 2>(x), tensor::<B, 2>(gradient), tensor::<B, 2>(statistics));
+    let [rows, width] = x.dims();
+    let part = |index: usize| statistics.clone().slice([0..rows, index..index + 1]);
+    let normalised = (x - part(0)) * part(1);
+    let of_scale = (gradient.clone() * normalised.clone()).sum_dim(0).reshape([width]);
+    let of_shift = gradient.clone().sum_dim(0).reshape([width]);
+    let scaled = gradient * tensor::<B, 1>(scale).unsqueeze();
+    let along = normalised.clone() * (scaled.clone() * normalised).mean_dim(1);
+    let of_x = (scaled.clone() - scaled.mean_dim(1) - along) * part(1);
+    [float(of_x), float(of_scale), float(of_shift)]
+}
+
+/// Queries, keys and values, `[batch, heads, tokens, head width]` each; the queries over the root of that width.
+fn split<B: Backend>(qkv: Float<B>, heads: usize) -> [Tensor<B, 4>; 3] {
+    let qkv = tensor::<B, 3>(qkv);
+    let [batch, tokens, all] = qkv.dims();
+    let dim = all / 3;
+    let part = |index: usize| {
+        let part = qkv.clone().slice([0..batch, 0..tokens, index * dim..(index + 1) * dim]);
+        part.reshape([batch, tokens, heads, dim / heads]).swap_dims(1, 2)
+    };
+    [part(0) * (dim as f64 / heads as f64).powf(-0.5), part(1), part(2)]
+}
+
+/// Heads side by side again: `[batch, heads, tokens, width]` to `[batch, tokens, heads * width]`.
+fn joined<B: Backend>(heads: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, count, tokens, width] = heads.dims();
+    heads.swap_dims(1, 2).reshape([batch, tokens, count * width])
+}
+
+pub(crate) fn attention<B: Backend>(qkv: Float<B>, heads: usize) -> [Float<B>; 2] {
+    let [q, k, v] = split::<B>(qkv, heads);
+    let scores = q.matmul(k.swap_dims(2, 3));
+    let [batch, _, tokens, _] = scores.dims();
+    let most = scores.clone().max_dim(3);
+    let log_sums = (scores.clone() - most.clone()).exp().sum_dim(3).log() + most;
+    let mixed = joined(softmax(scores, 3).matmul(v));
+    [float(mixed), float(log_sums.reshape([batch, heads, tokens]))]
+}
+
+pub(crate) fn attention_backward<B: Backend>(
+    qkv: Float<B>,
+    heads: usize,
+    output: Float<B>,
+    log_sums: Float<B>,
+    gradient: Float<B>,
+) -> Float<B> {
+    let [q, k, v] = split::<B>(qkv, heads);
+    let [batch, _, tokens, width] = q.dims();
+    let heads_of = |values: Float<B>| tensor::<B, 3>(values).reshape([batch, tokens, heads, width]).swap_dims(1, 2);
+    let (output, gradient) = (heads_of(output), heads_of(gradient));
+    let log_sums = tensor::<B, 3>(log_sums).reshape([batch, heads, tokens, 1]);
+    let weights = (q.clone().matmul(k.clone().swap_dims(2, 3)) - log_sums).exp();
+    let of_v = weights.clone().swap_dims(2, 3).matmul(gradient.clone());
+    let own = (gradient.clone() * output).sum_dim(3);
+    let of_scores = weights * (gradient.matmul(v.swap_dims(2, 3)) - own);
+    let of_q = of_scores.clone().matmul(k) * (width as f64).powf(-0.5);
+    let of_k = of_scores.swap_dims(2, 3).matmul(q);
+    float(Tensor::cat(vec![joined(of_q), joined(of_k), joined(of_v)], 2))
+}
+
+pub(crate) fn adamw<B: Backend>(values: AdamwValues<B>, step: &AdamwStep) -> [Float<B>; 3] {
+    let AdamwStep { beta_1, beta_2, keep, rate, inverse_deviation, epsilon } = *step;
+    let [value, gradient, mean, square] =
+        [values.value, values.gradient, values.mean, values.square].map(tensor::<B, 1>);
+    let gradient = match values.divisor {
+        Some(divisor) => gradient / tensor::<B, 1>(divisor),
+        None => gradient,
+    };
+    let square = square * beta_2 + gradient.clone() * gradient.clone() * (1.0 - beta_2);
+    let mean = mean * beta_1 + gradient * (1.0 - beta_1);
+    let denominator = square.clone().sqrt() * inverse_deviation + epsilon;
+    let value = value * keep - mean.clone() / denominator * rate;
+    [value, mean, square].map(float)
+}
+
+pub(crate) fn sum_of_squares<B: Backend>(x: Float<B>) -> Float<B> {
+    let x = tensor::<B, 1>(x);
+    float((x.clone() * x).sum())
+}
+
+pub(crate) fn moving_average<B: Backend>(old: Float<B>, new: Float<B>, momentum: f64) -> Float<B> {
+    float(tensor::<B, 1>(old) * momentum + tensor::<B, 1>(new) * (1.0 - momentum))
+}

@@ -1,0 +1,285 @@
+//! Every operator against burn's own operations and their own derivatives: values and gradients, at odd sizes, of tensors as
+//! they lie, of none; and the same bits on any number of threads.
+
+use super::{
+    AdamwStep, TrainBackend, adamw, attention, gelu, layer_norm, linear, moving_average, reference, sum_of_squares,
+};
+use super::{float, tensor};
+use crate::backend::Cpu;
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor, TensorData};
+use burn_flex::Flex;
+
+/// Values of no pattern, some large.
+fn drawn(count: usize, seed: usize) -> Vec<f64> {
+    (0..count).map(|at| ((at * at + 7 * at + 31 * seed) as f64 * 0.37).sin() * (1.0 + (at % 5) as f64)).collect()
+}
+
+fn leaves(shapes: &[&[usize]], dtype: DType) -> Vec<Tensor<Cpu, 1>> {
+    let leaf = |(seed, shape): (usize, &&[usize])| {
+        let count = shape.iter().product();
+        let data = TensorData::new(drawn(count, seed), [count]);
+        Tensor::<Cpu, 1>::from_data(data, (&Default::default(), DType::F64)).cast(dtype).detach().require_grad()
+    };
+    shapes.iter().enumerate().map(leaf).collect()
+}
+
+fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
+    tensor.into_data().convert::<f64>().to_vec().expect("converted to f64")
+}
+
+/// Asserts that values differ by at most a part of the largest.
+fn close(name: &str, found: &[f64], expected: &[f64], part: f64) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let largest = expected.iter().fold(1e-3f64, |most, value| most.max(value.abs()));
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= part * largest, "{name}[{at}]: {found}, expected {expected}");
+    }
+}
+
+/// The output of a function, and the gradients of its inputs under fixed gradients of the output.
+fn differentiated<const D: usize>(
+    inputs: &[Tensor<Cpu, 1>],
+    f: impl Fn(&[Tensor<Cpu, 1>]) -> Tensor<Cpu, D>,
+) -> Vec<Vec<f64>> {
+    let output = f(inputs);
+    let shape = output.dims();
+    let weights = TensorData::new(drawn(shape.iter().product(), 99), shape);
+    let weights = Tensor::<Cpu, D>::from_data(weights, (&Default::default(), DType::F64)).cast(output.dtype());
+    let gradients = (output.clone() * weights).sum().backward();
+    let of_inputs = inputs.iter().map(|input| host(input.grad(&gradients).expect("a leaf has its gradient")));
+    std::iter::once(host(output)).chain(of_inputs).collect()
+}
+
+/// Asserts that an operator has the values and gradients of plain operations, whose own derivatives burn takes: in f32 to
+/// rounding, in f64, where the operator's stated backward is used, closer.
+fn holds<const D: usize>(
+    name: &str,
+    shapes: &[&[usize]],
+    operator: impl Fn(&[Tensor<Cpu, 1>]) -> Tensor<Cpu, D>,
+    plain: impl Fn(&[Tensor<Cpu, 1>]) -> Tensor<Cpu, D>,
+) {
+    let expected = differentiated(&leaves(shapes, DType::F64), &plain);
+    for (dtype, part) in [(DType::F32, 3e-6), (DType::F64, 1e-6)] {
+        let found = differentiated(&leaves(shapes, dtype), &operator);
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            close(&format!("{name} {shapes:?} in {dtype:?}, {index}"), found, expected, part);
+        }
+    }
+}
+
+fn plain<B: Backend, const D: usize>(
+    f: impl Fn(super::Float<B>) -> super::Float<B>,
+) -> impl Fn(Tensor<B, D>) -> Tensor<B, D> {
+    move |x| tensor(f(float(x)))
+}
+
+#[test]
+fn gelu_is_burn_s_and_its_slope_that_of_the_error_function() {
+    for count in [1, 7, 64, 1000, 33_000] {
+        holds("gelu", &[&[count]], |x| gelu(x[0].clone()), |x| plain(reference::gelu::<Cpu>)(x[0].clone()));
+    }
+}
+
+#[test]
+fn linear_maps_are_products_with_a_bias_added() {
+    for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (37, 96, 33), (197, 64, 300), (130, 1, 513)] {
+        let shapes: [&[usize]; 3] = [&[rows, inputs], &[inputs, outputs], &[outputs]];
+        let parts =
+            |x: &[Tensor<Cpu, 1>]| (x[0].clone().reshape([rows, inputs]), x[1].clone().reshape([inputs, outputs]));
+        holds(
+            "linear",
+            &shapes,
+            |x| linear(parts(x).0, parts(x).1, Some(x[2].clone())),
+            |x| parts(x).0.matmul(parts(x).1) + x[2].clone().unsqueeze(),
+        );
+        holds(
+            "linear without a bias",
+            &shapes[..2],
+            |x| linear(parts(x).0, parts(x).1, None),
+            |x| parts(x).0.matmul(parts(x).1),
+        );
+    }
+}
+
+#[test]
+fn matrices_that_lie_transposed_or_cut_out_are_multiplied_as_they_are() {
+    holds(
+        "linear of a transposed weight and of some rows",
+        &[&[9, 12], &[8, 12], &[8]],
+        |x| {
+            let rows = x[0].clone().reshape([9, 12]).slice([2..7, 0..12]);
+            linear(rows, x[1].clone().reshape([8, 12]).transpose(), Some(x[2].clone()))
+        },
+        |x| {
+            let rows = x[0].clone().reshape([9, 12]).slice([2..7, 0..12]);
+            rows.matmul(x[1].clone().reshape([8, 12]).transpose()) + x[2].clone().unsqueeze()
+        },
+    );
+    holds(
+        "gelu of a transposed matrix",
+        &[&[6, 11]],
+        |x| gelu(x[0].clone().reshape([6, 11]).transpose()),
+        |x| plain(reference::gelu::<Cpu>)(x[0].clone().reshape([6, 11]).transpose()),
+    );
+    holds(
+        "layer norm of columns that were swapped",
+        &[&[5, 4, 6], &[5], &[5]],
+        |x| layer_norm(x[0].clone().reshape([5, 4, 6]).swap_dims(0, 2), x[1].clone(), x[2].clone(), 1e-6),
+        |x| plain_layer_norm(x[0].clone().reshape([5, 4, 6]).swap_dims(0, 2), x[1].clone(), x[2].clone(), 1e-6),
+    );
+    holds(
+        "attention of an image among others",
+        &[&[3, 5, 24]],
+        |x| attention(x[0].clone().reshape([3, 5, 24]).slice([1..2, 0..5, 0..24]), 2),
+        |x| plain_attention(x[0].clone().reshape([3, 5, 24]).slice([1..2, 0..5, 0..24]), 2),
+    );
+}
+
+fn plain_layer_norm<B: Backend, const D: usize>(
+    x: Tensor<B, D>,
+    scale: Tensor<B, 1>,
+    shift: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, D> {
+    let centred = x.clone() - x.mean_dim(D - 1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
+    centred / (variance + epsilon).sqrt() * scale.unsqueeze() + shift.unsqueeze()
+}
+
+#[test]
+fn layer_norm_is_over_the_last_dimension() {
+    for (rows, width) in [(1, 1), (2, 3), (37, 96), (300, 17), (5, 384)] {
+        holds(
+            "layer norm",
+            &[&[rows, width], &[width], &[width]],
+            |x| layer_norm(x[0].clone().reshape([rows, width]), x[1].clone(), x[2].clone(), 1e-2),
+            |x| plain_layer_norm(x[0].clone().reshape([rows, width]), x[1].clone(), x[2].clone(), 1e-2),
+        );
+    }
+}
+
+/// Softmax of scores times values, head by head.
+fn plain_attention<B: Backend>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
+    let [mixed, _] = reference::attention::<B>(float(qkv), heads);
+    tensor(mixed)
+}
+
+#[test]
+fn attention_is_softmax_of_all_scores_at_any_number_of_tokens() {
+    for (batch, tokens, heads, width) in
+        [(1, 1, 1, 4), (2, 5, 3, 2), (2, 37, 2, 32), (1, 65, 3, 32), (2, 197, 2, 16), (1, 130, 1, 64)]
+    {
+        let shape = [batch, tokens, 3 * heads * width];
+        holds(
+            "attention",
+            &[&shape],
+            |x| attention(x[0].clone().reshape(shape), heads),
+            |x| plain_attention(x[0].clone().reshape(shape), heads),
+        );
+    }
+}
+
+#[test]
+fn attention_of_a_thousand_tokens_agrees() {
+    let shape = [1, 1025, 3 * 32];
+    let found = differentiated(&leaves(&[&shape], DType::F32), |x| attention(x[0].clone().reshape(shape), 2));
+    let expected = differentiated(&leaves(&[&shape], DType::F32), |x| plain_attention(x[0].clone().reshape(shape), 2));
+    for (found, expected) in found.iter().zip(&expected) {
+        close("attention", found, expected, 1e-5);
+    }
+}
+
+#[test]
+fn large_scores_overflow_nowhere() {
+    let qkv = Tensor::<Cpu, 3>::full([1, 3, 12], 1e4, &Default::default()).require_grad();
+    let mixed = attention(qkv.clone(), 2);
+    let gradients = mixed.clone().sum().backward();
+    assert!(host(mixed).iter().all(|value| (value - 1e4).abs() < 1.0));
+    assert!(host(qkv.grad(&gradients).expect("a leaf")).iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn nothing_comes_of_nothing() {
+    let device = Default::default();
+    let empty = |shape: [usize; 2]| Tensor::<Flex, 2>::zeros(shape, &device);
+    let ones = |count: usize| Tensor::<Flex, 1>::ones([count], &device);
+    assert_eq!(linear(empty([0, 3]), empty([3, 2]), Some(ones(2))).dims(), [0, 2]);
+    assert_eq!(host(linear(empty([2, 0]), empty([0, 3]), None)), [0.0; 6]);
+    assert_eq!(host(linear(empty([2, 0]), empty([0, 3]), Some(ones(3)))), [1.0; 6]);
+    assert_eq!(gelu(empty([0, 3])).dims(), [0, 3]);
+    assert_eq!(layer_norm(empty([0, 3]), ones(3), ones(3), 1e-6).dims(), [0, 3]);
+    assert_eq!(attention(Tensor::<Flex, 3>::zeros([0, 5, 12], &device), 2).dims(), [0, 5, 4]);
+    assert_eq!(host(sum_of_squares(Tensor::<Flex, 1>::zeros([0], &device))), [0.0]);
+}
+
+/// What all operators make of the same inputs, bit by bit.
+fn bits() -> Vec<u32> {
+    fn of<B: TrainBackend>() -> Vec<u32> {
+        let device = Default::default();
+        let values = |count: usize, seed| {
+            let values: Vec<f32> = drawn(count, seed).into_iter().map(|value| value as f32).collect();
+            Tensor::<B, 1>::from_data(TensorData::new(values, [count]), &device).require_grad()
+        };
+        let (x, weight, bias) = (values(300 * 288, 1), values(288 * 288, 2), values(288, 3));
+        let mapped = linear(x.clone().reshape([300, 288]), weight.clone().reshape([288, 288]), Some(bias.clone()));
+        let normed = layer_norm(mapped, bias.clone(), bias.clone(), 1e-6);
+        let output = gelu(attention(normed.reshape([4, 75, 288]), 3));
+        let gradients = output.clone().sum().backward();
+        let inner = [x, weight, bias].map(|leaf| leaf.grad(&gradients).expect("a leaf"));
+        let squares = sum_of_squares(inner[0].clone());
+        let values = |tensor: Tensor<B::InnerBackend, 1>| tensor.into_data().to_vec::<f32>().expect("f32");
+        let count = output.dims().iter().product::<usize>();
+        let output = output.inner().reshape([count]);
+        let all = inner.into_iter().chain([squares, output]).flat_map(values);
+        all.map(f32::to_bits).collect()
+    }
+    of::<Cpu>()
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(bits)
+    };
+    let one = on(1);
+    assert_eq!(one, on(2));
+    assert_eq!(one, on(3));
+    assert_eq!(one, super::on_one_thread(bits));
+}
+
+#[test]
+fn a_step_of_adamw_is_that_of_plain_operations_and_leaves_shared_tensors_alone() {
+    for count in [1, 33, 70_000] {
+        let values = |seed| {
+            let values: Vec<f32> = drawn(count, seed).into_iter().map(|value| value as f32).collect();
+            Tensor::<Flex, 1>::from_data(TensorData::new(values, [count]), &Default::default())
+        };
+        let square = values(4) * values(4);
+        let divisor = Tensor::<Flex, 1>::full([1], 1.7, &Default::default());
+        let step =
+            AdamwStep { beta_1: 0.9, beta_2: 0.999, keep: 0.99, rate: 0.1, inverse_deviation: 3.0, epsilon: 1e-8 };
+        let (value, mean) = (values(1), values(3));
+        let before = host(value.clone());
+        let found = adamw(value.clone(), (values(2), Some(divisor.clone())), [mean.clone(), square.clone()], &step);
+        assert_eq!(host(value.clone()), before);
+        let all = super::AdamwValues::<Flex> {
+            value: float(value),
+            gradient: float(values(2)),
+            divisor: Some(float(divisor)),
+            mean: float(mean),
+            square: float(square),
+        };
+        let expected = reference::adamw::<Flex>(all, &step).map(tensor::<Flex, 1>);
+        for (found, expected) in found.into_iter().zip(expected) {
+            close("adamw", &host(found), &host(expected), 3e-6);
+        }
+        let (old, new) = (values(5), values(6));
+        let expected = host(old.clone() * 0.996 + new.clone() * (1.0 - 0.996));
+        close("moving average", &host(moving_average(old.clone(), new, 0.996)), &expected, 1e-6);
+        assert_eq!(host(old), host(values(5)));
+        let expected: f64 = host(values(7)).iter().map(|value| value * value).sum();
+        close("sum of squares", &host(sum_of_squares(values(7))), &[expected], 1e-6);
+    }
+}
