@@ -2,7 +2,8 @@
 # Copy detection beside fastdup and imagededup on planted copies of the COCO images of LAPIDARY_DATA, their speed, curation
 # at a million embeddings, and balance; harder copies; images that only look alike. Its last line is a JSON object. EACH copies of
 # each kind (20), LOOKALIKES of each (30), SEED (0). PARTS chooses: copies, hard, lookalikes, time, increments, scale, balance; and
-# `real`, which is not among the usual ones, as it takes an hour: the whole chain on 10,000, 100,000 and IMAGES (1,000,000) images.
+# two that take long and are not among the usual ones: `real`, the whole chain on 10,000, 100,000 and IMAGES (1,000,000) images, and
+# `sscd`, the descriptor of preset sscd trained and held beside the built-in evidence.
 set -euo pipefail
 lapidary=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
@@ -200,6 +201,45 @@ import json, sys
 ten_thousand, before, most = (json.loads(line) for line in open(sys.argv[1]))
 print(json.dumps({"real_images": most["images"], "real_secs": round(most["secs"]), "real_peak_mib": round(most["peak"]), "real_growth": round(most["secs"] / before["secs"], 2), "real_growth_of_peak": round(most["peak"] / before["peak"], 2)}))
 PY
+fi
+
+if has sscd; then
+  echo "sscd: the preset trained on COCO's photographs; copies by the cosine of its descriptors alone, and by all evidence"
+  "$plain" "$here/plant_copies.py" "$data/coco" "$work/planted" --each "${EACH:-20}" --seed "${SEED:-7}"
+  rm -rf "$work/out"
+  say() { "$lapidary" "$@" --out "$work/out" --quiet 2> "$work/log" || { cat "$work/log"; exit 1; }; }
+  say ingest --data "$data/coco" --name photos > /dev/null
+  for verb in fingerprint embed curate "cut --size 100%"; do say $verb --source photos > /dev/null; done
+  say plan --source photos --preset sscd --set plan.epochs=70 > /dev/null
+  say pretrain --source photos --preset sscd --run sscd --device cpu
+  say ingest --data "$work/planted/images" --name planted > /dev/null
+  say fingerprint --source planted > /dev/null
+  say embed --source planted > /dev/null
+  say embed --source planted --encoder photos/sscd --device cpu > /dev/null
+  alone=(--set 'curate.evidence=["embedding"]' --set curate.correlation_min=-1 --set curate.neighbours=11)
+  by_cosine() { # by_cosine NAME SETTING...
+    name=$1; shift
+    say curate --source planted "${alone[@]}" "$@" > /dev/null
+    "$plain" - "$work" <<'PY'
+import csv, sys
+import pyarrow.parquet
+work = sys.argv[1]
+table = pyarrow.parquet.read_table(f"{work}/out/planted/curation/pairs/pairs.parquet", columns=["path_a", "path_b", "similarity"])
+with open(f"{work}/cosine.csv", "w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow(["path_a", "path_b", "score"])
+    writer.writerows(row.values() for row in table.to_pylist() if row["similarity"] is not None)
+PY
+    "$lapidary" score "$work/cosine.csv" --truth "$work/planted/truth.csv" --json > "$work/score"
+    printf '  %-36s micro-AP %.4f, recall at 99 %% precision %.4f\n' "$name" "$(field micro_ap < "$work/score")" "$(field recall_at_99 < "$work/score")"
+  }
+  by_cosine "built-in descriptor" --set curate.copy_similarity_min=0.2
+  by_cosine "built-in, whitened to 128" --set curate.copy_similarity_min=0.05 --set curate.whiten_dim=128
+  by_cosine "sscd" --set curate.copy_similarity_min=0.2 --set embed.encoder=sscd
+  by_cosine "sscd, whitened to 256" --set curate.copy_similarity_min=0.05 --set embed.encoder=sscd --set curate.whiten_dim=256
+  fact micro_ap_sscd "$(field micro_ap < "$work/score")"
+  say curate --source planted --set embed.encoder=sscd --set "curate.truth=$work/planted/truth.csv" --json > "$work/ours"
+  fact micro_ap_all_with_sscd "$(field facts.truth.pairs.micro_ap < "$work/ours")"
 fi
 
 if has balance; then

@@ -1,4 +1,5 @@
-//! A backbone by what names it: a file of weights, a folder that holds one, or a finished run of the source. What a run starts
+//! A backbone by what names it: a file of weights, a folder that holds one, a finished run of the source, or of another one as
+//! `SOURCE/RUN`. What a run starts
 //! from, what images are embedded with, what is exported.
 
 use crate::finished_run::{FinishedRun, Tensors};
@@ -36,17 +37,19 @@ impl Backbone {
     /// When nothing has that name, both a file and a run have it, or it cannot be read.
     pub fn open(layout: &Layout, source: &str, named: &str) -> Result<Self> {
         let path = Path::new(named);
-        let is_run = !named.contains('/') && layout.run(source, named).is_dir();
+        let of_other = named.split_once('/').filter(|(source, run)| layout.run(source, run).is_dir());
+        let (source, run) = of_other.unwrap_or((source, named));
+        let is_run = !run.contains('/') && layout.run(source, run).is_dir();
         match (path.exists(), is_run) {
             (true, true) => Err(PipelineError::Usage(format!(
-                "`{named}` is a run of `{source}` and a file or folder\nhint: `./{named}` is the latter"
+                "`{run}` is a run of `{source}` and a file or folder\nhint: `./{named}` is the latter"
             ))
             .into()),
             (true, false) => Self::of_file(path),
             (false, false) if looks_like_a_file(path) => {
                 Err(TrainError::Weights { path: path.to_owned(), detail: "there is no such file or folder".to_owned() })
             }
-            (false, _) => Self::of_run(layout, FinishedRun::open(layout, source, named)?),
+            (false, _) => Self::of_run(layout, FinishedRun::open(layout, source, run)?),
         }
     }
 

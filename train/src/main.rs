@@ -45,7 +45,7 @@ enum Verb {
     Doctor,
     /// Embed all images of the source with a run's checkpoint or a file of weights
     Embed {
-        /// The run's name, or a file or folder of weights
+        /// The run's name (of another source: SOURCE/RUN), or a file or folder of weights
         #[arg(long)]
         encoder: String,
         /// cpu, cuda, cuda:N or auto

@@ -197,7 +197,9 @@ impl<B: TrainBackend> Trainer<B> {
         self.skipped = self.skipped.and(skipped);
         let Computed { schedule, loss, mut metrics, gradients, outputs, pending, feature_norms, mut clock } = computed;
         if is_look {
-            for (name, value) in look(&outputs, images, metrics.get("loss_dino").copied()) {
+            for (name, value) in
+                look(&outputs, images, self.config.objective.student_temperature, metrics.get("loss_dino").copied())
+            {
                 metrics.entry(name.to_owned()).or_insert(value);
             }
         }

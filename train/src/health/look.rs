@@ -4,12 +4,14 @@ use super::{Rows, Seen, measure};
 use crate::objective::outputs;
 use crate::operators::Operators;
 use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
 use std::collections::BTreeMap;
 
 /// Measures what a step's losses gave, by the names of [`outputs`].
 pub(crate) fn look<B: Operators>(
     given: &BTreeMap<&'static str, Tensor<B, 2>>,
     batch: usize,
+    student_temperature: f64,
     loss_dino: Option<f64>,
 ) -> BTreeMap<&'static str, f64> {
     let rows_of = |name: &str| given.get(name).cloned().map(on_host);
@@ -19,7 +21,7 @@ pub(crate) fn look<B: Operators>(
     let student = given.get(outputs::STUDENT).filter(|student| globals > 0 && student.dims()[0] >= globals);
     let student = student.map(|student| {
         let width = student.dims()[1];
-        on_host(student.clone().slice([0..globals, 0..width]))
+        on_host(log_softmax(student.clone().slice([0..globals, 0..width]) / student_temperature, 1))
     });
     measure(&Seen {
         batch,

@@ -116,24 +116,24 @@ impl<B: Operators> Block<B> {
     }
 
     fn after_attention(&self, tokens: Tensor<B, 3>, attended: Tensor<B, 3>, keep: Option<&Keep<B>>) -> Tensor<B, 3> {
-        let tokens = tokens + branch(attended, self.ls1.as_ref(), keep.and_then(|keep| keep[0].as_ref()));
+        let keep = |index: usize| keep.and_then(|keep| keep[index].clone());
+        let tokens = add_branch(tokens, attended, self.ls1.as_ref(), keep(0));
         let hidden = self.mlp.forward(self.norm2.forward(tokens.clone()), self.precision);
-        tokens + branch(hidden, self.ls2.as_ref(), keep.and_then(|keep| keep[1].as_ref()))
+        add_branch(tokens, hidden, self.ls2.as_ref(), keep(1))
     }
 }
 
-fn branch<B: Operators>(
-    mut values: Tensor<B, 3>,
+fn add_branch<B: Operators>(
+    tokens: Tensor<B, 3>,
+    branch: Tensor<B, 3>,
     scale: Option<&LayerScale<B>>,
-    keep: Option<&Tensor<B, 3>>,
+    keep: Option<Tensor<B, 3>>,
 ) -> Tensor<B, 3> {
-    if let Some(scale) = scale {
-        values = values * scale.gamma.val().unsqueeze();
-    }
-    match keep {
-        Some(keep) => values * keep.clone(),
-        None => values,
-    }
+    let keep = keep.map(|keep| {
+        let batch = keep.dims()[0];
+        keep.reshape([batch])
+    });
+    operators::residual(tokens, branch, scale.map(|scale| scale.gamma.val()), keep)
 }
 
 impl<B: Operators> Attention<B> {

@@ -1,4 +1,4 @@
-//! What losses share: cross-entropies over similarities and over distributions, L2 normalisation, off-diagonal squares.
+//! What losses share: cross-entropies over similarities, L2 normalisation, off-diagonal squares.
 //!
 //! Pure functions of tensors that keep their inputs' precision; heads, views and weights are their callers' business. What is
 //! left out of a sum is masked, never subtracted afterwards: in f32 "all minus diagonal" cancels.
@@ -38,15 +38,6 @@ pub fn contrast<B: Operators>(
     log_softmax(logits, 1).gather(1, own).mean().neg()
 }
 
-/// Cross-entropy of logits to distributions, shape `[1]`: the mean over rows of -sum of target * log softmax(logits).
-///
-/// # Shapes
-/// - targets: `[rows, classes]`, each row sums to 1; no gradient is stopped here
-/// - logits: `[rows, classes]`, over their temperature
-pub fn soft_cross_entropy<B: Operators>(targets: Tensor<B, 2>, logits: Tensor<B, 2>) -> Tensor<B, 1> {
-    (targets * log_softmax(logits, 1)).sum_dim(1).mean().neg()
-}
-
 /// The sum of the squares off the diagonal of a square matrix, shape `[1]`.
 pub fn off_diagonal_squares<B: Operators>(matrix: Tensor<B, 2>) -> Tensor<B, 1> {
     let (shape, device) = (matrix.dims(), matrix.device());
@@ -59,6 +50,7 @@ pub fn off_diagonal_squares<B: Operators>(matrix: Tensor<B, 2>) -> Tensor<B, 1> 
 mod tests {
     use super::super::comparison::{Cpu, Golden, close, f64_tensor, host};
     use super::*;
+    use crate::operators::soft_cross_entropy;
 
     #[test]
     fn contrast_across_two_sides_is_pytorch_s() {
@@ -72,7 +64,7 @@ mod tests {
         let golden = Golden::load();
         let targets: Tensor<Cpu, 2> = golden.tensor("soft.targets");
         golden.holds("soft", &["logits"], |inputs| {
-            soft_cross_entropy(targets.clone().cast(inputs[0].dtype()), inputs[0].clone())
+            soft_cross_entropy(inputs[0].clone(), targets.clone().cast(inputs[0].dtype()), 1.0).mean()
         });
     }
 

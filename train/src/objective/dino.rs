@@ -5,9 +5,8 @@
 use super::targets::TeacherTargets;
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
 use crate::model::HostTensor;
-use crate::operators::{Operators, TrainBackend};
+use crate::operators::{Operators, TrainBackend, soft_cross_entropy};
 use burn::tensor::Tensor;
-use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
 use std::collections::BTreeMap;
@@ -33,20 +32,37 @@ impl<B: Operators> Dino<B> {
 /// The student's cross-entropy to the teacher's distributions, shape `[1]`.
 ///
 /// # Shapes
-/// - log_p: the student's log-distributions, `[views * batch, prototypes]`, the global views first
+/// - logits: the student's, `[views * batch, prototypes]`, the global views first
 /// - teacher: distributions, `[globals * batch, prototypes]`
 ///
 /// The mean over the batch and over all pairs of a teacher's view and another view of the student.
-pub(super) fn cross_entropy<B: Operators>(log_p: Tensor<B, 2>, teacher: Tensor<B, 2>, batch: usize) -> Tensor<B, 1> {
-    let [rows, prototypes] = log_p.dims();
+pub(super) fn cross_entropy<B: Operators>(
+    logits: Tensor<B, 2>,
+    teacher: Tensor<B, 2>,
+    batch: usize,
+    temperature: f64,
+) -> Tensor<B, 1> {
+    let rows = logits.dims()[0];
     let (views, globals) = (rows / batch, teacher.dims()[0] / batch);
-    let log_p = log_p.reshape([views, batch, prototypes]);
-    let q = teacher.reshape([globals, batch, prototypes]);
-    // A teacher's view is compared with all views but itself: with their sum, less its own.
-    let all = log_p.clone().sum_dim(0);
-    let own = log_p.slice([0..globals, 0..batch, 0..prototypes]);
+    let of_view = |view: usize| teacher.clone().slice([view * batch..(view + 1) * batch]);
+    // What a view is held to: the sum of the teacher's, but for its own.
+    let target = |but: Option<usize>| {
+        let others = (0..globals).filter(|view| Some(*view) != but);
+        others.map(of_view).reduce(|sum, view| sum + view)
+    };
+    let mut losses = Vec::new();
+    for view in 0..globals.min(views) {
+        if let Some(target) = target(Some(view)) {
+            let own = logits.clone().slice([view * batch..(view + 1) * batch]);
+            losses.push(soft_cross_entropy(own, target, temperature).sum());
+        }
+    }
+    if let Some(target) = target(None).filter(|_| views > globals) {
+        losses.push(soft_cross_entropy(logits.slice([globals * batch..rows]), target, temperature).sum());
+    }
     let pairs = globals * views - globals;
-    (q * (all - own)).sum().neg() / (pairs * batch) as f64
+    let total = losses.into_iter().reduce(|sum, loss| sum + loss).expect("two views at least: see limits");
+    total / (pairs * batch) as f64
 }
 
 impl<A: TrainBackend> Objective<A> for Dino<A::InnerBackend> {
@@ -62,14 +78,15 @@ impl<A: TrainBackend> Objective<A> for Dino<A::InnerBackend> {
         let head = step.student.head.as_ref().expect("a student of DINO has its head: made in Network::student");
         let teacher_head = step.teacher.head.as_ref().expect("the teacher is a copy of the student");
         let class = step.features.student_class(&[ViewKind::Global, ViewKind::Local]);
-        let log_p = log_softmax(head.forward(class) / self.student_temperature, 1);
+        let logits = head.forward(class);
         let teacher_logits = teacher_head.forward(step.features.teacher_class(&[ViewKind::Global]));
 
         let q = self.targets.of(teacher_logits.clone(), step.schedule.teacher_temperature);
         // Of what underflowed to 0 the product is 0.
         let entropy = (q.clone() * q.clone().clamp_min(LOG_MIN).log()).sum_dim(1).mean().neg();
         let confidence = q.clone().mean_dim(0).max();
-        let total = cross_entropy(log_p.clone(), Tensor::from_inner(q.clone()), step.features.batch);
+        let targets = Tensor::from_inner(q.clone());
+        let total = cross_entropy(logits.clone(), targets, step.features.batch, self.student_temperature);
         let mut metrics = vec![
             ("loss_dino", total.clone().inner()),
             ("teacher_entropy", entropy),
@@ -82,7 +99,7 @@ impl<A: TrainBackend> Objective<A> for Dino<A::InnerBackend> {
             pending.extend(self.targets.pending(center));
         }
         let outputs =
-            [(outputs::TEACHER, q), (outputs::STUDENT, log_p.inner()), (outputs::CENTER, self.targets.center())];
+            [(outputs::TEACHER, q), (outputs::STUDENT, logits.inner()), (outputs::CENTER, self.targets.center())];
         Loss { total, metrics, pending, outputs: outputs.into() }
     }
 
@@ -139,7 +156,7 @@ mod tests {
         let teacher = softmax(logits(2 * batch, k, 1.1), 1);
         let host = |t: &Tensor<Flex, 2>| t.to_data().to_vec::<f32>().expect("f32");
         let expected = cross_entropy_reference(&host(&student), &host(&teacher), batch, k);
-        let loss = f64::from(cross_entropy(log_softmax(student, 1), teacher, batch).into_scalar());
+        let loss = f64::from(cross_entropy(student, teacher, batch, 1.0).into_scalar());
         assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");
     }
 
@@ -147,7 +164,7 @@ mod tests {
     fn constant_logits_lose_exactly_ln_k() {
         let device = Default::default();
         let uniform = Tensor::<Flex, 2>::ones([4, 7], &device) / 7.0;
-        let loss = cross_entropy(log_softmax(Tensor::ones([8, 7], &device), 1), uniform, 2).into_scalar();
+        let loss = cross_entropy(Tensor::ones([8, 7], &device), uniform, 2, 1.0).into_scalar();
         assert!((loss - 7f32.ln()).abs() < 1e-6);
     }
 
@@ -157,7 +174,7 @@ mod tests {
         let teacher = softmax(f64_tensor::<2>(&values(1.1, 2 * 3 * 5), [6, 5]) * 3.0, 1);
         let student = f64_tensor::<2>(&values(0.2, 4 * 3 * 5), [12, 5]);
         is_differentiated("cross_entropy", &[student], |inputs| {
-            cross_entropy(log_softmax(inputs[0].clone() / 0.1, 1), teacher.clone(), 3)
+            cross_entropy(inputs[0].clone(), teacher.clone(), 3, 0.1)
         });
     }
 }

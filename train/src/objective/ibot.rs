@@ -9,8 +9,7 @@ use super::masks::MaskAmount;
 use super::targets::TeacherTargets;
 use super::{Loss, Needs, Objective, Pending, StepInput, Views};
 use crate::model::HostTensor;
-use crate::operators::{Operators, TrainBackend};
-use burn::tensor::activation::log_softmax;
+use crate::operators::{Operators, TrainBackend, soft_cross_entropy};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 use lapidary_schemas::config::{ObjectiveConfig, ViewKind};
@@ -166,9 +165,9 @@ impl MaskedPatches {
 /// - targets: the teacher's distributions of the same patches, `[masked, prototypes]`
 pub fn ibot<B: Operators>(logits: Tensor<B, 2>, targets: Tensor<B, 2>, masked: &MaskedPatches) -> Tensor<B, 1> {
     let (device, dtype) = (logits.device(), logits.dtype());
-    let weights = TensorData::new(masked.weights.clone(), [masked.len(), 1]);
-    let weights = Tensor::<B, 2>::from_data(weights, (&device, dtype));
-    ((targets * log_softmax(logits, 1)).sum_dim(1) * weights).sum().neg()
+    let weights = TensorData::new(masked.weights.clone(), [masked.len()]);
+    let weights = Tensor::<B, 1>::from_data(weights, (&device, dtype));
+    (soft_cross_entropy(logits, targets, 1.0) * weights).sum()
 }
 
 #[cfg(test)]

@@ -123,8 +123,8 @@ pub struct Loss<B: TrainBackend> {
 pub mod outputs {
     /// The teacher's distributions over prototypes, `[globals * batch, K]`.
     pub const TEACHER: &str = "teacher_distributions";
-    /// The student's log-distributions, `[views * batch, K]`, the global views first.
-    pub const STUDENT: &str = "student_log_distributions";
+    /// The student's logits, `[views * batch, K]`, the global views first.
+    pub const STUDENT: &str = "student_logits";
     /// The running centre, `[1, K]`.
     pub const CENTER: &str = "center";
     /// The student's class features of its global views, else of its Barlow Twins views, `[views * batch, dim]`; from the

@@ -95,6 +95,62 @@ impl<B: Operators> Backward<B, 1> for Attention {
     }
 }
 
+/// A branch added without a scale.
+#[derive(Debug)]
+struct KeptResidual;
+
+impl<B: Operators> Backward<B, 2> for KeptResidual {
+    /// What each image keeps.
+    type State = Option<Float<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [tokens, branch] = ops.parents;
+        if let Some(parent) = branch {
+            let (of_branch, _) = B::scaled_residual_backward(None, None, ops.state, gradient.clone());
+            gradients.register::<B>(parent.id, of_branch);
+        }
+        if let Some(parent) = tokens {
+            gradients.register::<B>(parent.id, gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ScaledResidual;
+
+impl<B: Operators> Backward<B, 3> for ScaledResidual {
+    /// The branch, the scale, and what each image keeps.
+    type State = ([Float<B>; 2], Option<Float<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let ([branch, scale], keep) = ops.state;
+        let [of_tokens, of_branch, of_scale] = ops.parents;
+        let found = B::scaled_residual_backward(Some(branch), Some(scale), keep, gradient.clone());
+        for (parent, gradient) in [(of_tokens, Some(gradient)), (of_branch, Some(found.0)), (of_scale, found.1)] {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                gradients.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CrossEntropy;
+
+impl<B: Operators> Backward<B, 1> for CrossEntropy {
+    /// Logits, targets, the logs of the softmaxes' sums; and the temperature.
+    type State = ([Float<B>; 3], f64);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let ([logits, targets, log_sums], temperature) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::row_cross_entropy_backward(logits, targets, log_sums, gradient, temperature)
+        });
+    }
+}
+
 impl<B: Operators, C: CheckpointStrategy> Operators for Autodiff<B, C> {
     fn linear_map(x: Float<Self>, weight: Float<Self>, bias: Option<Float<Self>>) -> Float<Self> {
         let Some(bias) = bias else {
@@ -141,5 +197,40 @@ impl<B: Operators, C: CheckpointStrategy> Operators for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(mixed),
         };
         [mixed, constant]
+    }
+
+    fn scaled_residual(
+        tokens: Float<Self>,
+        branch: Float<Self>,
+        scale: Option<Float<Self>>,
+        keep: Option<Float<Self>>,
+    ) -> Float<Self> {
+        let keep = keep.map(|keep| keep.primitive);
+        let Some(scale) = scale else {
+            let added = B::scaled_residual(tokens.primitive, branch.primitive, None, keep.clone());
+            return match KeptResidual.prepare::<C>([tokens.node, branch.node]).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => prep.finish(keep, added),
+                OpsKind::UnTracked(prep) => prep.finish(added),
+            };
+        };
+        let added =
+            B::scaled_residual(tokens.primitive, branch.primitive.clone(), Some(scale.primitive.clone()), keep.clone());
+        let nodes = [tokens.node, branch.node, scale.node];
+        match ScaledResidual.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([branch.primitive, scale.primitive], keep), added),
+            OpsKind::UnTracked(prep) => prep.finish(added),
+        }
+    }
+
+    fn row_cross_entropy(logits: Float<Self>, targets: Float<Self>, temperature: f64) -> [Float<Self>; 2] {
+        let [losses, log_sums] = B::row_cross_entropy(logits.primitive.clone(), targets.primitive.clone(), temperature);
+        let constant = <Self as AutodiffBackend>::from_inner(log_sums.clone());
+        let losses = match CrossEntropy.prepare::<C>([logits.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                prep.finish(([logits.primitive, targets.primitive, log_sums], temperature), losses)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(losses),
+        };
+        [losses, constant]
     }
 }

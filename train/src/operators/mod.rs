@@ -80,6 +80,42 @@ pub trait Operators: Backend {
         reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient)
     }
 
+    /// `tokens + branch * scale * keep`; see [`residual`].
+    fn scaled_residual(
+        tokens: Float<Self>,
+        branch: Float<Self>,
+        scale: Option<Float<Self>>,
+        keep: Option<Float<Self>>,
+    ) -> Float<Self> {
+        reference::residual::<Self>(tokens, branch, scale, keep)
+    }
+
+    /// The gradients of the branch and of the scale, where there is one; that of the tokens is the output's.
+    fn scaled_residual_backward(
+        branch: Option<Float<Self>>,
+        scale: Option<Float<Self>>,
+        keep: Option<Float<Self>>,
+        gradient: Float<Self>,
+    ) -> (Float<Self>, Option<Float<Self>>) {
+        reference::residual_backward::<Self>(branch, scale, keep, gradient)
+    }
+
+    /// The cross-entropy of each row, `[rows]`, and the log of each softmax's sum, `[rows]`; see [`soft_cross_entropy`].
+    fn row_cross_entropy(logits: Float<Self>, targets: Float<Self>, temperature: f64) -> [Float<Self>; 2] {
+        reference::cross_entropy::<Self>(logits, targets, temperature)
+    }
+
+    /// The gradient of the logits.
+    fn row_cross_entropy_backward(
+        logits: Float<Self>,
+        targets: Float<Self>,
+        log_sums: Float<Self>,
+        gradient: Float<Self>,
+        temperature: f64,
+    ) -> Float<Self> {
+        reference::cross_entropy_backward::<Self>(logits, targets, log_sums, gradient, temperature)
+    }
+
     /// The parameter and its moving means after a step; see [`AdamwStep`].
     fn adamw(values: AdamwValues<Self>, step: &AdamwStep) -> [Float<Self>; 3] {
         reference::adamw::<Self>(values, step)
@@ -191,6 +227,34 @@ pub fn layer_norm<B: Operators, const D: usize>(
 pub fn attention<B: Operators>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
     let [mixed, _] = B::self_attention(float(qkv), heads);
     tensor(mixed)
+}
+
+/// A branch added to the tokens, scaled by channel (LayerScale) and by image (stochastic depth).
+///
+/// # Shapes
+/// - tokens, branch: `[batch, tokens, dim]`; scale: `[dim]`; keep: `[batch]`, of which no gradient is taken
+/// - returns: as tokens
+pub(crate) fn residual<B: Operators>(
+    tokens: Tensor<B, 3>,
+    branch: Tensor<B, 3>,
+    scale: Option<Tensor<B, 1>>,
+    keep: Option<Tensor<B, 1>>,
+) -> Tensor<B, 3> {
+    if scale.is_none() && keep.is_none() {
+        return tokens + branch;
+    }
+    tensor(B::scaled_residual(float(tokens), float(branch), scale.map(float), keep.map(float)))
+}
+
+/// The cross-entropy of each row to its distribution: -sum of target * log softmax(logits / temperature).
+///
+/// # Shapes
+/// - logits: `[rows, classes]`
+/// - targets: `[targets, classes]`, of which row r of the logits has row r modulo their number; no gradient is taken of them
+/// - returns: `[rows]`
+pub fn soft_cross_entropy<B: Operators>(logits: Tensor<B, 2>, targets: Tensor<B, 2>, temperature: f64) -> Tensor<B, 1> {
+    let [losses, _] = B::row_cross_entropy(float(logits), float(targets), temperature);
+    tensor(losses)
 }
 
 /// A parameter and AdamW's moving means of it after a step.

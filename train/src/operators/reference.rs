@@ -131,6 +131,88 @@ pub(crate) fn attention_backward<B: Backend>(
     float(Tensor::cat(vec![joined(of_q), joined(of_k), joined(of_v)], 2))
 }
 
+/// What a branch is multiplied by, `[batch or 1, 1, dim or 1]`.
+fn factor<B: Backend>(scale: Option<Float<B>>, keep: Option<Float<B>>) -> Option<Tensor<B, 3>> {
+    let scale = scale.map(|scale| tensor::<B, 1>(scale).unsqueeze::<3>());
+    let keep = keep.map(|keep| {
+        let keep = tensor::<B, 1>(keep);
+        let batch = keep.dims()[0];
+        keep.reshape([batch, 1, 1])
+    });
+    match (scale, keep) {
+        (Some(scale), Some(keep)) => Some(scale * keep),
+        (scale, keep) => scale.or(keep),
+    }
+}
+
+pub(crate) fn residual<B: Backend>(
+    tokens: Float<B>,
+    branch: Float<B>,
+    scale: Option<Float<B>>,
+    keep: Option<Float<B>>,
+) -> Float<B> {
+    let (tokens, branch) = (tensor::<B, 3>(tokens), tensor::<B, 3>(branch));
+    float(match factor::<B>(scale, keep) {
+        Some(factor) => tokens + branch * factor,
+        None => tokens + branch,
+    })
+}
+
+pub(crate) fn residual_backward<B: Backend>(
+    branch: Option<Float<B>>,
+    scale: Option<Float<B>>,
+    keep: Option<Float<B>>,
+    gradient: Float<B>,
+) -> (Float<B>, Option<Float<B>>) {
+    let gradient = tensor::<B, 3>(gradient);
+    let of_scale = branch.filter(|_| scale.is_some()).map(|branch| {
+        let kept = match factor::<B>(None, keep.clone()) {
+            Some(keep) => tensor::<B, 3>(branch) * keep,
+            None => tensor::<B, 3>(branch),
+        };
+        let dim = kept.dims()[2];
+        float::<B, 1>((kept * gradient.clone()).sum_dim(0).sum_dim(1).reshape([dim]))
+    });
+    let of_branch = match factor::<B>(scale, keep) {
+        Some(factor) => gradient * factor,
+        None => gradient,
+    };
+    (float(of_branch), of_scale)
+}
+
+/// Targets for as many rows as there are logits.
+fn for_rows<B: Backend>(targets: Float<B>, rows: usize) -> Tensor<B, 2> {
+    let targets = tensor::<B, 2>(targets);
+    let times = rows / targets.dims()[0].max(1);
+    targets.repeat_dim(0, times)
+}
+
+pub(crate) fn cross_entropy<B: Backend>(logits: Float<B>, targets: Float<B>, temperature: f64) -> [Float<B>; 2] {
+    let logits = tensor::<B, 2>(logits) / temperature;
+    let rows = logits.dims()[0];
+    let targets = for_rows::<B>(targets, rows);
+    let most = logits.clone().max_dim(1);
+    let log_sums = (logits.clone() - most.clone()).exp().sum_dim(1).log() + most;
+    let losses = (targets * (logits - log_sums.clone())).sum_dim(1).neg();
+    [float(losses.reshape([rows])), float(log_sums.reshape([rows]))]
+}
+
+pub(crate) fn cross_entropy_backward<B: Backend>(
+    logits: Float<B>,
+    targets: Float<B>,
+    log_sums: Float<B>,
+    gradient: Float<B>,
+    temperature: f64,
+) -> Float<B> {
+    let logits = tensor::<B, 2>(logits) / temperature;
+    let rows = logits.dims()[0];
+    let targets = for_rows::<B>(targets, rows);
+    let column = |values: Float<B>| tensor::<B, 1>(values).reshape([rows, 1]);
+    let shares = (logits - column(log_sums)).exp();
+    let slope = shares * targets.clone().sum_dim(1) - targets;
+    float(slope * (column(gradient) / temperature))
+}
+
 pub(crate) fn adamw<B: Backend>(values: AdamwValues<B>, step: &AdamwStep) -> [Float<B>; 3] {
     let AdamwStep { beta_1, beta_2, keep, rate, inverse_deviation, epsilon } = *step;
     let [value, gradient, mean, square] =

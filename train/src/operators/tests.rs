@@ -2,10 +2,12 @@
 //! they lie, of none; and the same bits on any number of threads.
 
 use super::{
-    AdamwStep, TrainBackend, adamw, attention, gelu, layer_norm, linear, moving_average, reference, sum_of_squares,
+    AdamwStep, TrainBackend, adamw, attention, gelu, layer_norm, linear, moving_average, reference, residual,
+    soft_cross_entropy, sum_of_squares,
 };
 use super::{float, tensor};
 use crate::backend::Cpu;
+use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::Flex;
@@ -187,6 +189,62 @@ fn attention_of_a_thousand_tokens_agrees() {
     let expected = differentiated(&leaves(&[&shape], DType::F32), |x| plain_attention(x[0].clone().reshape(shape), 2));
     for (found, expected) in found.iter().zip(&expected) {
         close("attention", found, expected, 1e-5);
+    }
+}
+
+#[test]
+fn a_branch_is_scaled_by_channel_and_by_image() {
+    let plain =
+        |tokens: Tensor<Cpu, 3>, branch: Tensor<Cpu, 3>, scale: Option<Tensor<Cpu, 1>>, keep: Tensor<Cpu, 3>| {
+            let branch = scale.map_or(branch.clone(), |scale| branch * scale.unsqueeze());
+            tokens + branch * keep
+        };
+    for [batch, tokens, dim] in [[1, 1, 1], [3, 5, 7], [2, 37, 96]] {
+        let shape = [batch, tokens, dim];
+        let keep = |dtype| {
+            let data = TensorData::new(drawn(batch, 5), [batch]);
+            Tensor::<Cpu, 1>::from_data(data, (&Default::default(), DType::F64)).cast(dtype)
+        };
+        let both = |x: &[Tensor<Cpu, 1>]| (x[0].clone().reshape(shape), x[1].clone().reshape(shape));
+        holds(
+            "residual with a scale",
+            &[&shape, &shape, &[dim]],
+            |x| residual(both(x).0, both(x).1, Some(x[2].clone()), Some(keep(x[0].dtype()))),
+            |x| plain(both(x).0, both(x).1, Some(x[2].clone()), keep(x[0].dtype()).reshape([batch, 1, 1])),
+        );
+        holds(
+            "residual with a scale alone",
+            &[&shape, &shape, &[dim]],
+            |x| residual(both(x).0, both(x).1, Some(x[2].clone()), None),
+            |x| both(x).0 + both(x).1 * x[2].clone().unsqueeze(),
+        );
+        holds(
+            "residual of images that are kept",
+            &[&shape, &shape],
+            |x| residual(both(x).0, both(x).1, None, Some(keep(x[0].dtype()))),
+            |x| plain(both(x).0, both(x).1, None, keep(x[0].dtype()).reshape([batch, 1, 1])),
+        );
+    }
+}
+
+#[test]
+fn cross_entropy_is_that_of_the_log_softmax_with_targets_for_several_rows_each() {
+    for (rows, of_targets, classes) in [(1, 1, 1), (6, 2, 5), (4, 4, 33), (9, 3, 1000)] {
+        let targets = |dtype| {
+            let data = TensorData::new(drawn(of_targets * classes, 8), [of_targets, classes]);
+            let targets = Tensor::<Cpu, 2>::from_data(data, (&Default::default(), DType::F64));
+            (softmax(targets, 1) * 1.5).cast(dtype)
+        };
+        holds(
+            "cross-entropy",
+            &[&[rows, classes]],
+            |x| soft_cross_entropy(x[0].clone().reshape([rows, classes]), targets(x[0].dtype()), 0.3),
+            |x| {
+                let targets = targets(x[0].dtype()).repeat_dim(0, rows / of_targets);
+                let log_shares = log_softmax(x[0].clone().reshape([rows, classes]) / 0.3, 1);
+                (targets * log_shares).sum_dim(1).neg().reshape([rows])
+            },
+        );
     }
 }
 

@@ -2,11 +2,13 @@
 //! processors; sums run over blocks of a fixed size, so that bits do not depend on the number of threads.
 
 mod attention;
+mod cross_entropy;
 mod elementwise;
 mod linear;
 mod norm;
 mod numbers;
 mod optimiser;
+mod residual;
 
 use super::{AdamwStep, AdamwValues, Float, Operators, reference};
 use burn::tensor::{DType, TensorData};
@@ -82,6 +84,50 @@ impl Operators for Flex {
         match in_f32(&qkv) {
             true => attention::backward(qkv, heads, output, log_sums, gradient),
             false => reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient),
+        }
+    }
+
+    fn scaled_residual(
+        tokens: FlexTensor,
+        branch: FlexTensor,
+        scale: Option<FlexTensor>,
+        keep: Option<FlexTensor>,
+    ) -> FlexTensor {
+        match in_f32(&tokens) {
+            true => residual::forward(tokens, branch, scale, keep),
+            false => reference::residual::<Self>(tokens, branch, scale, keep),
+        }
+    }
+
+    fn scaled_residual_backward(
+        branch: Option<FlexTensor>,
+        scale: Option<FlexTensor>,
+        keep: Option<FlexTensor>,
+        gradient: FlexTensor,
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        match in_f32(&gradient) {
+            true => residual::backward(branch, scale, keep, gradient),
+            false => reference::residual_backward::<Self>(branch, scale, keep, gradient),
+        }
+    }
+
+    fn row_cross_entropy(logits: FlexTensor, targets: FlexTensor, temperature: f64) -> [FlexTensor; 2] {
+        match in_f32(&logits) {
+            true => cross_entropy::forward(logits, targets, temperature as f32),
+            false => reference::cross_entropy::<Self>(logits, targets, temperature),
+        }
+    }
+
+    fn row_cross_entropy_backward(
+        logits: FlexTensor,
+        targets: FlexTensor,
+        log_sums: FlexTensor,
+        gradient: FlexTensor,
+        temperature: f64,
+    ) -> FlexTensor {
+        match in_f32(&logits) {
+            true => cross_entropy::backward(logits, targets, log_sums, gradient, temperature as f32),
+            false => reference::cross_entropy_backward::<Self>(logits, targets, log_sums, gradient, temperature),
         }
     }
 
