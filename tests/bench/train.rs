@@ -1,13 +1,17 @@
 //! Steps of a hybrid run on the CPU, on pixels of noise: `train CASE STEPS` prints a JSON object with each step's seconds by
-//! the clock and by processor time, what its parts take, and the peak memory. tests/bench/train.sh runs it beside PyTorch.
+//! the clock and by processor time, what its parts take, and the peak memory. `train features BATCHES` prints how many images a
+//! second become features. tests/bench/train.sh runs both beside PyTorch.
 
+use burn_flex::Flex;
+use image::RgbImage;
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
 use lapidary_pipeline::stage::peak_memory_mib;
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ViewKind};
 use lapidary_schemas::{Config, ImageId};
-use lapidary_train::Trainer;
 use lapidary_train::backend::Cpu;
+use lapidary_train::model::{Vit, initialise};
 use lapidary_train::optimise::Schedule;
+use lapidary_train::{FrozenVit, Trainer};
 use serde_json::json;
 use std::time::Instant;
 
@@ -89,12 +93,30 @@ fn train(name: &str, steps: usize) {
     );
 }
 
+/// Images a second through ViT-S/16 at 224 px, from pixels of 256 x 256 to class features; the best of several batches.
+fn features(batches: usize) {
+    let model = ModelConfig { image_px: 224, patch_px: 16, dim: 384, depth: 12, heads: 6, ..ModelConfig::default() };
+    let vit = initialise(Vit::<Flex>::new(&model, false, &Default::default()), 0);
+    let network = FrozenVit::new(vit, &model, &Default::default());
+    let image =
+        |seed: u32| RgbImage::from_fn(256, 256, |x, y| image::Rgb([(x * seed) as u8, (y * 3) as u8, (x ^ y) as u8]));
+    let images: Vec<RgbImage> = (0..32).map(image).collect();
+    let secs = (0..batches).map(|_| {
+        let began = Instant::now();
+        network.class_features(&images).expect("images have pixels");
+        began.elapsed().as_secs_f64()
+    });
+    let best = secs.fold(f64::INFINITY, f64::min);
+    println!("{}", json!({"images_per_sec": images.len() as f64 / best, "peak_mib": peak_memory_mib()}));
+}
+
 fn main() {
     lapidary_pipeline::keep_pages();
     // cargo bench adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["features", batches] => features(batches.parse().expect("a number of batches")),
         [name, steps] => train(name, steps.parse().expect("a number of steps")),
-        _ => println!("train CASE STEPS"),
+        _ => println!("train CASE STEPS, or train features BATCHES"),
     }
 }

@@ -28,6 +28,10 @@ for round in $(seq "${ROUNDS:-3}"); do
     OMP_NUM_THREADS=2 "$venv/bin/python" "$here/train_twin.py" "$case" "$steps" >> "$work/$case.torch" 2>> "$work/log" || { cat "$work/log"; exit 1; }
   done
 done
+for round in $(seq "${ROUNDS:-3}"); do
+  RAYON_NUM_THREADS=2 "$ours" features 4 >> "$work/features.lapidary"
+  OMP_NUM_THREADS=2 "$venv/bin/python" "$here/train_twin.py" features 4 >> "$work/features.torch"
+done
 python3 - "$work" ${CASES:-cifar-vitti4 vitti16 vits16} <<'PY'
 import json, sys
 work, cases = sys.argv[1], sys.argv[2:]
@@ -47,6 +51,9 @@ for case in cases:
     (a, b, c), (d, e, f) = best["lapidary"], best["torch"]
     ratios[f"{names[case]}_vs_torch"], ratios[f"{names[case]}_processor_vs_torch"] = round(d / a, 3), round(e / b, 3)
     ratios[f"{names[case]}_memory_vs_torch"] = round(c / f, 3)
-ratios["memory_vs_torch"] = max(value for name, value in ratios.items() if "memory" in name)
+rate = {who: max(json.loads(line)["images_per_sec"] for line in open(f"{work}/features.{who}")) for who in ("lapidary", "torch")}
+print(f"features of ViT-S/16 at 224 px: {rate['lapidary']:.1f} images/s, timm {rate['torch']:.1f}")
+ratios["features_vs_timm"] = round(rate["lapidary"] / rate["torch"], 3)
+ratios["memory_vs_torch"] = max((value for name, value in ratios.items() if "memory" in name), default=0)
 print(json.dumps(ratios))
 PY

@@ -1,5 +1,6 @@
 """The steps of tests/bench/train.rs in PyTorch: timm's ViT, DINO's and Barlow Twins' heads and losses, AdamW, clipping by
-tensor, the moving average; multi-crop, one forward pass a resolution. `train_twin.py CASE STEPS` prints the same JSON object."""
+tensor, the moving average; multi-crop, one forward pass a resolution. `train_twin.py CASE STEPS` prints the same JSON object;
+`train_twin.py features BATCHES` the images a second that become features, from normalised pixels on."""
 
 import json
 import math
@@ -20,7 +21,8 @@ CASES = {
     "vits16": dict(image=224, patch=16, dim=384, depth=12, heads=6, prototypes=16384, hidden=2048, bottleneck=256,
                    barlow=8192, batch=4, local=(96, 6)),
 }
-case, steps = CASES[sys.argv[1]], int(sys.argv[2])
+features = sys.argv[1] == "features"
+case, steps = CASES["vits16" if features else sys.argv[1]], int(sys.argv[2])
 torch.set_num_threads(2)
 torch.manual_seed(0)
 
@@ -28,6 +30,17 @@ torch.manual_seed(0)
 def backbone():
     return VisionTransformer(img_size=case["image"], patch_size=case["patch"], embed_dim=case["dim"], depth=case["depth"],
                              num_heads=case["heads"], num_classes=0, dynamic_img_size=True, global_pool="token")
+
+
+if features:
+    network, images, best = backbone().eval(), torch.randn(32, 3, 224, 224), math.inf
+    with torch.inference_mode():
+        for _ in range(steps):
+            began = time.perf_counter()
+            network(images)
+            best = min(best, time.perf_counter() - began)
+    print(json.dumps({"images_per_sec": len(images) / best}))
+    sys.exit()
 
 
 class Head(nn.Module):
