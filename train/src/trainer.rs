@@ -14,7 +14,7 @@ use crate::model::{HostTensor, Network, NetworkConfig, Vit, host_values, load, n
 use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
 use crate::operators::{Operators, TrainBackend};
-use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule, ema_update};
+use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
@@ -60,7 +60,7 @@ pub struct StepReport {
     /// Loss or gradient norm was not finite, and nothing was changed by the step.
     pub skipped: bool,
     /// Seconds of the step's parts by the clock, as this thread saw them: `forward`, `losses` with their own backward passes,
-    /// `backward`, `optimiser`, `teacher`.
+    /// `backward`, `optimiser` with the moving average.
     pub secs: BTreeMap<&'static str, f64>,
 }
 
@@ -205,12 +205,13 @@ impl<B: TrainBackend> Trainer<B> {
         }
         if !skipped {
             self.objective.commit(&pending, &feature_norms);
-            self.student = self.optimiser.step(self.student.clone(), gradients, &schedule);
-            clock.done("optimiser");
-            if self.needs.has_teacher() {
-                self.teacher = ema_update(self.teacher.clone(), &self.student.valid(), schedule.momentum);
-                clock.done("teacher");
+            let teacher = self.needs.has_teacher().then(|| self.teacher.clone());
+            let (student, teacher) = self.optimiser.step(self.student.clone(), teacher, gradients, &schedule);
+            self.student = student;
+            if let Some(teacher) = teacher {
+                self.teacher = teacher;
             }
+            clock.done("optimiser");
         }
         StepReport { schedule, loss, metrics, skipped, secs: clock.secs }
     }

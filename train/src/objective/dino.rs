@@ -44,7 +44,7 @@ pub(super) fn cross_entropy<B: Operators>(
 ) -> Tensor<B, 1> {
     let rows = logits.dims()[0];
     let (views, globals) = (rows / batch, teacher.dims()[0] / batch);
-    let of_view = |view: usize| teacher.clone().slice([view * batch..(view + 1) * batch]);
+    let of_view = |view: usize| teacher.clone().slice(view * batch..(view + 1) * batch);
     // What a view is held to: the sum of the teacher's, but for its own.
     let target = |but: Option<usize>| {
         let others = (0..globals).filter(|view| Some(*view) != but);
@@ -53,12 +53,12 @@ pub(super) fn cross_entropy<B: Operators>(
     let mut losses = Vec::new();
     for view in 0..globals.min(views) {
         if let Some(target) = target(Some(view)) {
-            let own = logits.clone().slice([view * batch..(view + 1) * batch]);
+            let own = logits.clone().slice(view * batch..(view + 1) * batch);
             losses.push(soft_cross_entropy(own, target, temperature).sum());
         }
     }
     if let Some(target) = target(None).filter(|_| views > globals) {
-        losses.push(soft_cross_entropy(logits.slice([globals * batch..rows]), target, temperature).sum());
+        losses.push(soft_cross_entropy(logits.slice(globals * batch..rows), target, temperature).sum());
     }
     let pairs = globals * views - globals;
     let total = losses.into_iter().reduce(|sum, loss| sum + loss).expect("two views at least: see limits");

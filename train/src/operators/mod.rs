@@ -116,8 +116,8 @@ pub trait Operators: Backend {
         reference::cross_entropy_backward::<Self>(logits, targets, log_sums, gradient, temperature)
     }
 
-    /// The parameter and its moving means after a step; see [`AdamwStep`].
-    fn adamw(values: AdamwValues<Self>, step: &AdamwStep) -> [Float<Self>; 3] {
+    /// All of them after a step; see [`AdamwStep`].
+    fn adamw(values: AdamwValues<Self>, step: &AdamwStep) -> AdamwState<Self> {
         reference::adamw::<Self>(values, step)
     }
 
@@ -137,24 +137,34 @@ pub trait TrainBackend: AutodiffBackend<InnerBackend: Operators> + Operators {}
 
 impl<B: AutodiffBackend<InnerBackend: Operators> + Operators> TrainBackend for B {}
 
-/// A parameter with AdamW's state of it, all of one shape.
+/// A parameter with what follows it, all of one shape.
 #[derive(Debug)]
-pub struct AdamwValues<B: Backend> {
+pub struct AdamwState<B: Backend> {
     /// The parameter.
     pub value: Float<B>,
-    /// Its gradient.
-    pub gradient: Float<B>,
-    /// What the gradient is divided by, shape `[1]`; none means 1.
-    pub divisor: Option<Float<B>>,
     /// The moving mean of the gradients.
     pub mean: Float<B>,
     /// The moving mean of their squares.
     pub square: Float<B>,
+    /// The teacher's parameter, where there is a teacher that has it: the moving average of `value`.
+    pub average: Option<Float<B>>,
+}
+
+/// What a step of AdamW reads, all of one shape but for the divisor.
+#[derive(Debug)]
+pub struct AdamwValues<B: Backend> {
+    /// What is changed.
+    pub state: AdamwState<B>,
+    /// The parameter's gradient.
+    pub gradient: Float<B>,
+    /// What the gradient is divided by, shape `[1]`; none means 1.
+    pub divisor: Option<Float<B>>,
 }
 
 /// A step of AdamW (Loshchilov and Hutter 2019), with scalars folded:
 /// mean = beta_1 mean + (1 - beta_1) g, square = beta_2 square + (1 - beta_2) g^2, where g is the gradient over its divisor;
-/// value = value * `keep` - `rate` * mean / (sqrt(square) * `inverse_deviation` + `epsilon`).
+/// value = value * `keep` - `rate` * mean / (sqrt(square) * `inverse_deviation` + `epsilon`);
+/// then average = `momentum` average + (1 - `momentum`) value.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamwStep {
     /// What the mean keeps.
@@ -169,6 +179,8 @@ pub struct AdamwStep {
     pub inverse_deviation: f64,
     /// Added to the root of the squares.
     pub epsilon: f64,
+    /// What the average keeps.
+    pub momentum: f64,
 }
 
 fn float<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Float<B> {
@@ -257,18 +269,32 @@ pub fn soft_cross_entropy<B: Operators>(logits: Tensor<B, 2>, targets: Tensor<B,
     tensor(losses)
 }
 
-/// A parameter and AdamW's moving means of it after a step.
+/// A parameter, AdamW's moving means of it and its moving average, where it has one.
+#[derive(Debug)]
+pub(crate) struct Moving<B: Backend> {
+    pub(crate) value: Tensor<B, 1>,
+    pub(crate) mean: Tensor<B, 1>,
+    pub(crate) square: Tensor<B, 1>,
+    pub(crate) average: Option<Tensor<B, 1>>,
+}
+
+/// What a step of AdamW makes of them.
 ///
 /// # Shapes
-/// - value, gradient, both means: `[count]`; divisor: `[1]`
+/// - all: `[count]`; divisor: `[1]`
 pub(crate) fn adamw<B: Operators>(
-    value: Tensor<B, 1>,
-    (gradient, divisor): (Tensor<B, 1>, Option<Tensor<B, 1>>),
-    [mean, square]: [Tensor<B, 1>; 2],
+    moving: Moving<B>,
+    gradient: Tensor<B, 1>,
+    divisor: Option<Tensor<B, 1>>,
     step: &AdamwStep,
-) -> [Tensor<B, 1>; 3] {
-    let [value, gradient, mean, square] = [value, gradient, mean, square].map(float);
-    B::adamw(AdamwValues { value, gradient, divisor: divisor.map(float), mean, square }, step).map(tensor)
+) -> Moving<B> {
+    let Moving { value, mean, square, average } = moving;
+    let [value, mean, square] = [value, mean, square].map(float);
+    let state = AdamwState { value, mean, square, average: average.map(float) };
+    let values = AdamwValues { state, gradient: float(gradient), divisor: divisor.map(float) };
+    let AdamwState { value, mean, square, average } = B::adamw(values, step);
+    let [value, mean, square] = [value, mean, square].map(tensor);
+    Moving { value, mean, square, average: average.map(tensor) }
 }
 
 /// The moving average of a parameter: `old * momentum + new * (1 - momentum)`.

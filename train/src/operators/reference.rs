@@ -1,6 +1,6 @@
 //! Each operator in burn's own operations: what backends without one of their own use, and what tests compare with.
 
-use super::{AdamwStep, AdamwValues, Float, float, tensor};
+use super::{AdamwState, AdamwStep, AdamwValues, Float, float, tensor};
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
@@ -213,19 +213,20 @@ pub(crate) fn cross_entropy_backward<B: Backend>(
     float(slope * (column(gradient) / temperature))
 }
 
-pub(crate) fn adamw<B: Backend>(values: AdamwValues<B>, step: &AdamwStep) -> [Float<B>; 3] {
-    let AdamwStep { beta_1, beta_2, keep, rate, inverse_deviation, epsilon } = *step;
-    let [value, gradient, mean, square] =
-        [values.value, values.gradient, values.mean, values.square].map(tensor::<B, 1>);
-    let gradient = match values.divisor {
+pub(crate) fn adamw<B: Backend>(values: AdamwValues<B>, step: &AdamwStep) -> AdamwState<B> {
+    let AdamwStep { beta_1, beta_2, keep, rate, inverse_deviation, epsilon, momentum } = *step;
+    let AdamwValues { state, gradient, divisor } = values;
+    let [value, gradient, mean, square] = [state.value, gradient, state.mean, state.square].map(tensor::<B, 1>);
+    let gradient = match divisor {
         Some(divisor) => gradient / tensor::<B, 1>(divisor),
         None => gradient,
     };
     let square = square * beta_2 + gradient.clone() * gradient.clone() * (1.0 - beta_2);
     let mean = mean * beta_1 + gradient * (1.0 - beta_1);
     let denominator = square.clone().sqrt() * inverse_deviation + epsilon;
-    let value = value * keep - mean.clone() / denominator * rate;
-    [value, mean, square].map(float)
+    let value = float(value * keep - mean.clone() / denominator * rate);
+    let average = state.average.map(|old| moving_average::<B>(old, value.clone(), momentum));
+    AdamwState { value, mean: float(mean), square: float(square), average }
 }
 
 pub(crate) fn sum_of_squares<B: Backend>(x: Float<B>) -> Float<B> {

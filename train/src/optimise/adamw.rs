@@ -2,7 +2,7 @@
 //! keeps no state and counts no step.
 
 use super::optimiser::Update;
-use crate::operators::{AdamwStep, Operators, adamw};
+use crate::operators::{AdamwStep, Moving, Operators, adamw};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use std::collections::BTreeMap;
@@ -30,9 +30,9 @@ impl<B: Operators> AdamW<B> {
         Self { moments: BTreeMap::new() }
     }
 
-    /// A parameter's values after a step.
-    pub(crate) fn update(&mut self, update: Update<'_, B>) -> Tensor<B, 1> {
-        let Update { name, value, gradient, divisor, rate, decay, scaled: _ } = update;
+    /// A parameter's values after a step, and their moving average.
+    pub(crate) fn update(&mut self, update: Update<'_, B>) -> (Tensor<B, 1>, Option<Tensor<B, 1>>) {
+        let Update { name, value, gradient, divisor, rate, decay, scaled: _, average, momentum } = update;
         let moments = self.moments.remove(name).unwrap_or_else(|| {
             let zeros = || Tensor::zeros(value.dims(), &value.device());
             Moments { mean: zeros(), square: zeros(), steps: 0 }
@@ -45,10 +45,12 @@ impl<B: Operators> AdamW<B> {
             rate: rate / (1.0 - BETA_1.powi(steps)),
             inverse_deviation: (1.0 - BETA_2.powi(steps)).powf(-0.5),
             epsilon: EPSILON,
+            momentum,
         };
-        let [value, mean, square] = adamw(value, (gradient, divisor), [moments.mean, moments.square], &step);
+        let moving = Moving { value, mean: moments.mean, square: moments.square, average };
+        let Moving { value, mean, square, average } = adamw(moving, gradient, divisor, &step);
         self.moments.insert(name.to_owned(), Moments { mean, square, steps });
-        value
+        (value, average)
     }
 
     /// The state, flat: `mean.NAME`, `square.NAME`, `steps.NAME`.
@@ -109,7 +111,7 @@ mod tests {
             let loss = (network.weight.val() * network.weight.val()).sum() * 3.0 + network.bias.val().sum() * 2.0;
             let gradients = named_gradients::<Cpu, _>(&network, &loss.backward());
             let gradients = Gradients::of::<Cpu, _>(&network, gradients);
-            network = optimiser.step::<Cpu, _>(network, gradients, schedule);
+            network = optimiser.step::<Cpu, _, Two<Flex>>(network, None, gradients, schedule).0;
         }
         let host = |t: Tensor<Cpu, 1>| host_values(t);
         (host(network.weight.val().reshape([2])), host(network.bias.val()))

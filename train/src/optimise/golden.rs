@@ -1,7 +1,7 @@
 //! The optimisers, the schedules and the teacher's moving average against PyTorch and numpy in f64
 //! (tests/golden/optimisers.py, which says what is in its data).
 
-use super::{Gradients, Optimiser, Schedule, ema_update};
+use super::{Gradients, Optimiser, Schedule, StepSchedule};
 use crate::backend::Cpu;
 use crate::model::{
     HostTensor, Network, NetworkConfig, Seen, from_disk, host_values, load, map_named, shapes, snapshot,
@@ -111,8 +111,8 @@ fn train(config: PretrainConfig, mut student: Network<Cpu>) -> [BTreeMap<String,
         }
         let at = schedule.at(step);
         let gradients = gradients(&student, step);
-        student = optimiser.step(student, gradients, &at);
-        teacher = ema_update(teacher, &student.valid(), at.momentum);
+        let (next, of_next) = optimiser.step(student, Some(teacher), gradients, &at);
+        (student, teacher) = (next, of_next.expect("a teacher was given"));
     }
     [snapshot(&student.valid()), snapshot(&teacher)]
 }
@@ -188,10 +188,14 @@ fn lars_is_that_of_barlow_twins_and_of_solo_learn() {
 #[test]
 fn a_teacher_follows_a_moving_student_its_prototypes_norms_included() {
     let mut teacher = Network::teacher_of(&student().valid());
+    let schedule = Schedule::new(&ADAMW(), &ObjectiveConfig::default(), 50, 50);
+    let mut optimiser = Optimiser::<Flex>::new(&ADAMW(), 2);
     for step in 0..50 {
         let values = by_formula(|k, i| start(k, i) + 0.1 * (0.2 * f64::from(step) + i).sin());
-        let student = load(student().valid(), &values, &Default::default()).expect("all parameters");
-        teacher = ema_update(teacher, &student, 0.9);
+        let student = load(student(), &values, &Default::default()).expect("all parameters");
+        let schedule = StepSchedule { momentum: 0.9, ..schedule.at(0) };
+        let gradients = Gradients::of::<Cpu, _>(&student, BTreeMap::new());
+        teacher = optimiser.step(student, Some(teacher), gradients, &schedule).1.expect("a teacher was given");
     }
     let found = snapshot(&teacher);
     assert!(found.contains_key("head.last_layer.weight_g") && found.contains_key("head.last_layer.weight_v"));

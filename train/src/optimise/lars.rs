@@ -8,7 +8,7 @@
 //! Then `m = 0.9 m + g; p -= lr m`. Where either norm is 0 the ratio is 1 (solo-learn: and nothing is decayed).
 
 use super::optimiser::Update;
-use crate::operators::Operators;
+use crate::operators::{Operators, moving_average};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_schemas::config::PretrainConfig;
@@ -31,9 +31,9 @@ impl<B: Operators> Lars<B> {
         Self { trust: config.lars_trust, clips_rate: config.lars_clip_rate, momentum: BTreeMap::new() }
     }
 
-    /// A parameter's values after a step.
-    pub(crate) fn update(&mut self, update: Update<'_, B>) -> Tensor<B, 1> {
-        let Update { name, value, gradient, divisor, rate, decay, scaled } = update;
+    /// A parameter's values after a step, and their moving average.
+    pub(crate) fn update(&mut self, update: Update<'_, B>) -> (Tensor<B, 1>, Option<Tensor<B, 1>>) {
+        let Update { name, value, gradient, divisor, rate, decay, scaled, average, momentum: of_average } = update;
         let gradient = match divisor {
             Some(divisor) => gradient / divisor,
             None => gradient,
@@ -45,7 +45,8 @@ impl<B: Operators> Lars<B> {
         };
         let updated = value - momentum.clone() * rate;
         self.momentum.insert(name.to_owned(), momentum);
-        updated
+        let average = average.map(|old| moving_average(old, updated.clone(), of_average));
+        (updated, average)
     }
 
     /// A weight's gradient, decayed and scaled by its trust ratio; nothing is read back from the device.

@@ -2,7 +2,6 @@
 
 mod adamw;
 mod clip;
-mod ema;
 #[cfg(test)]
 mod golden;
 mod gradients;
@@ -12,7 +11,6 @@ mod optimiser;
 mod schedule;
 
 pub use adamw::AdamW;
-pub use ema::ema_update;
 pub use gradients::Gradients;
 pub use groups::{Group, GroupRow, Groups, describe};
 pub use lars::Lars;

@@ -1,4 +1,5 @@
-//! A run's optimiser: clips gradients, leaves out what is frozen, and changes each parameter by the rule of its group.
+//! A run's optimiser: clips gradients, leaves out what is frozen, and changes each parameter by the rule of its group; and the
+//! teacher, the student's moving average, with it.
 
 use super::adamw::AdamW;
 use super::clip::Clip;
@@ -6,9 +7,9 @@ use super::gradients::Gradients;
 use super::groups::Groups;
 use super::lars::Lars;
 use super::schedule::StepSchedule;
-use crate::model::{Seen, map_named};
-use crate::operators::{Operators, TrainBackend};
-use burn::module::AutodiffModule;
+use crate::model::{Seen, map_named, named_tensors};
+use crate::operators::{Operators, TrainBackend, moving_average};
+use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{OptimiserKind, PretrainConfig};
@@ -41,6 +42,10 @@ pub(crate) struct Update<'a, B: Backend> {
     pub(crate) decay: f64,
     /// LARS's trust ratio applies.
     pub(crate) scaled: bool,
+    /// The teacher's.
+    pub(crate) average: Option<Tensor<B, 1>>,
+    /// What the teacher's keeps.
+    pub(crate) momentum: f64,
 }
 
 impl<B: Operators> Optimiser<B> {
@@ -53,31 +58,56 @@ impl<B: Operators> Optimiser<B> {
         Self { config: config.clone(), groups: Groups::new(config, blocks), rule }
     }
 
-    /// Changes a network by its gradients.
-    pub fn step<A, M>(&mut self, network: M, mut gradients: Gradients<B>, schedule: &StepSchedule) -> M
+    /// Changes a network by its gradients, and its teacher, of each parameter that it has, by
+    /// `momentum * teacher + (1 - momentum) * student`.
+    pub fn step<A, M, T>(
+        &mut self,
+        network: M,
+        teacher: Option<T>,
+        mut gradients: Gradients<B>,
+        schedule: &StepSchedule,
+    ) -> (M, Option<T>)
     where
         A: TrainBackend<InnerBackend = B>,
         M: AutodiffModule<A>,
+        T: Module<B>,
     {
         let clip = Clip::new(&self.config, &gradients);
-        map_named(network, |(name, shape, value): Seen<'_, A>| {
+        let mut averages = teacher.as_ref().map(named_tensors::<B, T>).unwrap_or_default();
+        let network = map_named(network, |(name, shape, value): Seen<'_, A>| {
             let group = self.groups.of(name, shape.len());
             let is_frozen = schedule.freeze_last_layer && group.last_layer;
-            let Some(gradient) = gradients.take(name).filter(|_| !is_frozen) else { return value };
-            let update = Update {
-                name,
-                value: value.inner(),
-                divisor: clip.divisor(name, &gradient),
-                gradient: gradient.gradient,
-                rate: schedule.learning_rate * group.rate,
-                decay: if group.decayed { schedule.weight_decay } else { 0.0 },
-                scaled: group.decayed,
+            let (value, average) = (value.inner(), averages.remove(name));
+            let (value, average) = match gradients.take(name).filter(|_| !is_frozen) {
+                Some(gradient) => self.update(Update {
+                    name,
+                    value,
+                    divisor: clip.divisor(name, &gradient),
+                    gradient: gradient.gradient,
+                    rate: schedule.learning_rate * group.rate,
+                    decay: if group.decayed { schedule.weight_decay } else { 0.0 },
+                    scaled: group.decayed,
+                    average,
+                    momentum: schedule.momentum,
+                }),
+                None => {
+                    let average = average.map(|old| moving_average(old, value.clone(), schedule.momentum));
+                    (value, average)
+                }
             };
-            Tensor::from_inner(match &mut self.rule {
-                Rule::Adamw(adamw) => adamw.update(update),
-                Rule::Lars(lars) => lars.update(update),
-            })
-        })
+            averages.extend(average.map(|average| (name.to_owned(), average)));
+            Tensor::from_inner(value)
+        });
+        let teacher = teacher
+            .map(|teacher| map_named(teacher, |(name, _, old): Seen<'_, B>| averages.remove(name).unwrap_or(old)));
+        (network, teacher)
+    }
+
+    fn update(&mut self, update: Update<'_, B>) -> (Tensor<B, 1>, Option<Tensor<B, 1>>) {
+        match &mut self.rule {
+            Rule::Adamw(adamw) => adamw.update(update),
+            Rule::Lars(lars) => lars.update(update),
+        }
     }
 
     /// What its tensors are prefixed with in a checkpoint.

@@ -10,7 +10,7 @@ mod numbers;
 mod optimiser;
 mod residual;
 
-use super::{AdamwStep, AdamwValues, Float, Operators, reference};
+use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, reference};
 use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
@@ -131,8 +131,8 @@ impl Operators for Flex {
         }
     }
 
-    fn adamw(values: AdamwValues<Self>, step: &AdamwStep) -> [FlexTensor; 3] {
-        match in_f32(&values.value) {
+    fn adamw(values: AdamwValues<Self>, step: &AdamwStep) -> AdamwState<Self> {
+        match in_f32(&values.state.value) {
             true => optimiser::adamw(values, step),
             false => reference::adamw::<Self>(values, step),
         }

@@ -1,8 +1,8 @@
-//! AdamW and the moving average, each in one pass over a parameter.
+//! AdamW with clipping, weight decay and the moving average in one pass over a parameter; the moving average alone.
 
 use super::{contiguous, from_values, reused, values};
 use crate::operators::threads::for_chunks;
-use crate::operators::{AdamwStep, AdamwValues};
+use crate::operators::{AdamwState, AdamwStep, AdamwValues};
 use burn::tensor::TensorData;
 use burn_flex::{Flex, FlexTensor};
 use multiversion::multiversion;
@@ -26,27 +26,44 @@ struct Chunk<'a> {
     gradient: &'a [f32],
     mean: &'a mut [f32],
     square: &'a mut [f32],
+    average: Option<&'a mut [f32]>,
 }
 
-pub(super) fn adamw(all: AdamwValues<Flex>, step: &AdamwStep) -> [FlexTensor; 3] {
-    let AdamwValues { value, gradient, divisor, mean, square } = all;
+pub(super) fn adamw(all: AdamwValues<Flex>, step: &AdamwStep) -> AdamwState<Flex> {
+    let AdamwValues { state: AdamwState { value, mean, square, average }, gradient, divisor } = all;
     let [mut value, mut mean, mut square] = [value, mean, square].map(owned);
+    let mut average = average.map(owned);
     let gradient = contiguous(gradient);
     let clip = divisor.map_or(1.0, |divisor| 1.0 / values(&contiguous(divisor))[0]);
     let own = "it was made its own";
     let parts = [&mut value, &mut mean, &mut square].map(|tensor| reused(tensor).expect(own).chunks_mut(CHUNK));
     let [of_value, of_mean, of_square] = parts;
+    let mut of_average = average.as_mut().map(|average| reused(average).expect(own).chunks_mut(CHUNK));
     let chunks = of_value.zip(values(&gradient).chunks(CHUNK)).zip(of_mean.zip(of_square));
-    let mut chunks: Vec<Chunk<'_>> =
-        chunks.map(|((value, gradient), (mean, square))| Chunk { value, gradient, mean, square }).collect();
-    for_chunks(&mut chunks, 1, |_, chunks| chunks.iter_mut().for_each(|chunk| adamw_of(chunk, clip, step)));
+    let mut chunks: Vec<Chunk<'_>> = chunks
+        .map(|((value, gradient), (mean, square))| {
+            let average = of_average.as_mut().and_then(Iterator::next);
+            Chunk { value, gradient, mean, square, average }
+        })
+        .collect();
+    for_chunks(&mut chunks, 1, |_, chunks| chunks.iter_mut().for_each(|chunk| chunk.step(clip, step)));
     drop(chunks);
-    [value, mean, square]
+    AdamwState { value, mean, square, average }
+}
+
+impl Chunk<'_> {
+    /// While the values are in the cache they enter the average.
+    fn step(&mut self, clip: f32, step: &AdamwStep) {
+        adamw_of(self, clip, step);
+        if let Some(average) = &mut self.average {
+            average_of(average, self.value, step.momentum);
+        }
+    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq+fma", "x86_64+avx2+fma"))]
 fn adamw_of(chunk: &mut Chunk<'_>, clip: f32, step: &AdamwStep) {
-    let AdamwStep { beta_1, beta_2, keep, rate, inverse_deviation, epsilon } = *step;
+    let AdamwStep { beta_1, beta_2, keep, rate, inverse_deviation, epsilon, momentum: _ } = *step;
     let [old_mean, old_square] = [beta_1 as f32, beta_2 as f32];
     let [new_mean, new_square] = [(1.0 - beta_1) as f32, (1.0 - beta_2) as f32];
     let [keep, rate] = [keep as f32, rate as f32];
