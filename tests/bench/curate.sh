@@ -140,6 +140,8 @@ PY
   echo "time from a folder of files to groups, 2 threads, best of 3 rounds (CIFAR-10: of 1)"
   mkdir "$work/coco"; cp "$data"/coco/*2017/*.jpg "$work/coco"
   timed "" "$work/coco" "$(ls "$work/coco" | wc -l)" 3
+  "$plain" "$here/plant_copies.py" "$data/coco" "$work/many" --each 90 --seed "${SEED:-0}"
+  timed "_2500" "$work/many/images" "$(ls "$work/many/images" | wc -l)" 3
   cifar_files "$work/cifar"
   timed "_cifar" "$work/cifar" "$(ls "$work/cifar" | wc -l)" 1
 fi

@@ -15,6 +15,10 @@ pub type Cpu = Autodiff<burn_flex::Flex>;
 #[cfg(feature = "cuda")]
 pub type Gpu = Autodiff<burn_cuda::Cuda>;
 
+/// Its operators are burn's own, as the operators' reference states them.
+#[cfg(feature = "cuda")]
+impl crate::operators::Operators for burn_cuda::Cuda {}
+
 /// What [`device_name`] calls the CPU.
 pub const CPU: &str = "cpu";
 

@@ -1,8 +1,8 @@
 //! Operators of a Vision Transformer and its optimiser that are worth more than a chain of a backend's own: one trait that
 //! extends a backend, each with an explicit backward.
 //!
-//! [`reference`] states each one plainly in burn's operations; that is what a backend has that brings nothing of its own, and
-//! what tests hold the others to. [`flex`] has them for the CPU, [`autodiff`] gives them gradients. Shapes are `[rows, width]`
+//! `reference` states each one plainly in burn's operations; that is what a backend has that brings nothing of its own, and
+//! what tests hold the others to. `flex` has them for the CPU, `autodiff` gives them gradients. Shapes are `[rows, width]`
 //! unless said otherwise; any layout is taken, what comes out is contiguous.
 
 mod autodiff;
@@ -80,7 +80,7 @@ pub trait Operators: Backend {
         reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient)
     }
 
-    /// `tokens + branch * scale * keep`; see [`residual`].
+    /// `tokens + branch * scale * keep`; see `residual`.
     fn scaled_residual(
         tokens: Float<Self>,
         branch: Float<Self>,
