@@ -6,6 +6,7 @@
 mod accuracy;
 pub mod features;
 pub mod knn;
+mod neighbours;
 
 use crate::{Result, TrainError};
 pub use accuracy::Accuracy;
@@ -15,6 +16,7 @@ use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_pipeline::{Ranges, labels_by_split};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Digest, ImageId};
+pub use neighbours::Neighbours;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -51,7 +53,12 @@ const TEST_SPLITS: &[&str] = &["test", "val", "validation", "valid", "val2017"];
 /// The ranges of what features and the k-NN probe are computed with.
 pub fn check(config: &EvalConfig, ranges: &mut Ranges) {
     ranges.within("eval.batch", config.batch, 1..=1 << 20);
-    ranges.within("eval.knn_neighbours", config.knn_neighbours, 1..=usize::MAX);
+    if config.knn_neighbours.is_empty() {
+        ranges.refuse("eval.knn_neighbours = [] must name one number at least".to_owned());
+    }
+    for k in &config.knn_neighbours {
+        ranges.within("eval.knn_neighbours", *k, 1..=usize::MAX);
+    }
     ranges.at_least("eval.knn_temperature", config.knn_temperature, KNN_TEMPERATURE_MIN);
 }
 
@@ -147,10 +154,20 @@ fn split_off_a_fifth(labelled: Vec<Labelled>, seed: u64) -> (Vec<Labelled>, Vec<
     (learned.collect(), fifth)
 }
 
+/// At most `count` images of each class, sorted; the first `count` of any greater count.
+pub fn per_class(labelled: &[Labelled], count: usize, seed: u64) -> Vec<Labelled> {
+    first_of_classes(labelled, seed, |_| count)
+}
+
 /// A share of each class, and at most about `most` images in all (0: no bound), sorted; at least one of each class.
 pub fn stratified(labelled: &[Labelled], share: f64, most: usize, seed: u64) -> Vec<Labelled> {
     let bound = if most == 0 { 1.0 } else { most as f64 / labelled.len().max(1) as f64 };
     let share = share.min(bound).min(1.0);
+    first_of_classes(labelled, seed, |size| ((size as f64 * share).round() as usize).max(1))
+}
+
+/// Of each class the first images in an order that only seed and ids decide: how many, `count` says by the class's size.
+fn first_of_classes(labelled: &[Labelled], seed: u64, count: impl Fn(usize) -> usize) -> Vec<Labelled> {
     let mut by_class: BTreeMap<u32, Vec<(u64, Labelled)>> = BTreeMap::new();
     for one in labelled {
         let key = keyed(seed, Purpose::ProbeSample, one.id.0, 0).next_u64();
@@ -159,7 +176,7 @@ pub fn stratified(labelled: &[Labelled], share: f64, most: usize, seed: u64) -> 
     let mut chosen = Vec::new();
     for mut class in by_class.into_values() {
         class.sort_unstable();
-        let count = ((class.len() as f64 * share).round() as usize).max(1);
+        let count = count(class.len());
         chosen.extend(class.into_iter().take(count).map(|(_, one)| one));
     }
     chosen.sort_unstable();
@@ -183,6 +200,17 @@ mod tests {
         assert_ne!(tenth, stratified(&labelled, 0.1, 0, 2));
         assert_eq!(stratified(&labelled, 1.0, 50, 1).len(), 50);
     }
+
+    #[test]
+    fn so_many_a_class_are_taken_and_fewer_are_the_first_of_more() {
+        let labelled: Vec<Labelled> =
+            (0..100).map(|i| Labelled { id: ImageId(i * 7919), class: u32::from(i % 50 == 0) }).collect();
+        let (five, two) = (per_class(&labelled, 5, 1), per_class(&labelled, 2, 1));
+        assert_eq!((five.len(), two.len()), (7, 4), "a class of two gives both");
+        assert!(two.iter().all(|one| five.contains(one)));
+        assert_ne!(five, per_class(&labelled, 5, 2));
+    }
+
     #[test]
     fn a_label_that_no_class_has_is_none() {
         let classes = ["a".to_owned(), "b".to_owned()];
