@@ -118,7 +118,9 @@ impl Eval {
         write_json(&self.stage.path(SCORES_FILE), &scores)?;
         self.draw_attention(&trained)?;
         let count = (self.probe.train.len() + self.probe.test.len()) as u64;
-        let rows = Rows { input: count, output: count, rejected: 0 };
+        // Images without a label are the probe's rejects.
+        let rejected = self.probe.unlabelled;
+        let rows = Rows { input: count + rejected, output: count, rejected };
         Ok(self.stage.finish(rows, json!(scores), &[])?)
     }
 

@@ -94,7 +94,8 @@ mod tests {
             all.map(|(class, i)| Labelled { id: ImageId((u64::from(class) * 100 + i) * 7919), class }).collect();
         train.sort_unstable();
         let classes = ["ant", "bee, wild", "cat"].map(str::to_owned).to_vec();
-        Probe { name: "p".to_owned(), folder: "p".into(), digest: Digest("d".to_owned()), classes, train, test: vec![] }
+        let digest = Digest("d".to_owned());
+        Probe { name: "p".to_owned(), folder: "p".into(), digest, classes, train, test: vec![], unlabelled: 0 }
     }
 
     #[test]

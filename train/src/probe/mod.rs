@@ -44,6 +44,8 @@ pub struct Probe {
     pub train: Vec<Labelled>,
     /// What it is tested on, by id.
     pub test: Vec<Labelled>,
+    /// Images that have no label: they are set aside.
+    pub unlabelled: u64,
 }
 
 /// Below this, exp(similarity / temperature) passes the range of f64.
@@ -77,6 +79,11 @@ impl Probe {
             return Err(fault("it names fewer than two classes; a probe needs labels"));
         }
         let by_split = labels_by_split(&folder)?;
+        let unlabelled = unlabelled(manifest.rows.output, &by_split);
+        if unlabelled > 0 {
+            let images = manifest.rows.output;
+            tracing::warn!("{unlabelled} of {images} images of probe `{name}` have no label and are set aside");
+        }
         let by_split = labelled_by_split(by_split, &classes).map_err(|detail| fault(&detail))?;
         let test_split = TEST_SPLITS.iter().find(|split| by_split.contains_key(**split) && by_split.len() > 1);
         let (mut train, mut test) = (Vec::new(), Vec::new());
@@ -93,16 +100,7 @@ impl Probe {
         }
         train = stratified(&train, 1.0, config.max_train, seed);
         test = stratified(&test, 1.0, config.max_test, seed);
-        if train.is_empty() || test.is_empty() {
-            let (learn, tested) = (train.len(), test.len());
-            let why =
-                format!("it has {learn} labelled images to learn from and {tested} to test on; a class needs two");
-            return Err(fault(&why));
-        }
-        let learned: BTreeSet<u32> = train.iter().map(|labelled| labelled.class).collect();
-        if learned.len() < 2 {
-            return Err(fault("all images to learn from are of one class; a probe needs two"));
-        }
+        let learned = classes_to_learn(&train, &test).map_err(|why| fault(&why))?;
         let never_learned: BTreeSet<&str> = test
             .iter()
             .filter(|labelled| !learned.contains(&labelled.class))
@@ -114,8 +112,26 @@ impl Probe {
                 "probe `{name}`: no image to learn from has one of these classes, so none is recognised: {names}"
             );
         }
-        Ok(Self { name: name.to_owned(), folder, digest: manifest.digest, classes, train, test })
+        Ok(Self { name: name.to_owned(), folder, digest: manifest.digest, classes, train, test, unlabelled })
     }
+}
+
+/// How many of so many images have no label.
+fn unlabelled(images: u64, by_split: &BTreeMap<String, Vec<(ImageId, i64)>>) -> u64 {
+    images.saturating_sub(by_split.values().map(Vec::len).sum::<usize>() as u64)
+}
+
+/// The classes that can be learned; or why none can.
+fn classes_to_learn(train: &[Labelled], test: &[Labelled]) -> Result<BTreeSet<u32>, String> {
+    if train.is_empty() || test.is_empty() {
+        let (learn, tested) = (train.len(), test.len());
+        return Err(format!("it has {learn} labelled images to learn from and {tested} to test on; a class needs two"));
+    }
+    let learned: BTreeSet<u32> = train.iter().map(|labelled| labelled.class).collect();
+    if learned.len() < 2 {
+        return Err("all images to learn from are of one class; a probe needs two".to_owned());
+    }
+    Ok(learned)
 }
 
 /// The index of the class that a label means; none when no class has it.
@@ -224,6 +240,22 @@ mod tests {
         assert_eq!(of(1).expect("a class")["train"], [Labelled { id: ImageId(255), class: 1 }]);
         let told = of(7).expect_err("no class");
         assert!(told.contains("image 00000000000000ff has label 7, but 2 classes are named"), "{told}");
+    }
+
+    #[test]
+    fn images_without_labels_are_counted_and_one_class_or_no_label_is_refused() {
+        let labels = |count: u64| BTreeMap::from([("train".to_owned(), (0..count).map(|i| (ImageId(i), 0)).collect())]);
+        assert_eq!((unlabelled(10, &labels(7)), unlabelled(7, &labels(7)), unlabelled(3, &labels(0))), (3, 0, 3));
+        let of = |classes: &[u32]| -> Vec<Labelled> {
+            classes.iter().zip(0..).map(|(class, id)| Labelled { id: ImageId(id), class: *class }).collect()
+        };
+        assert_eq!(classes_to_learn(&of(&[0, 2, 2]), &of(&[1])), Ok(BTreeSet::from([0, 2])));
+        let why = classes_to_learn(&of(&[1, 1]), &of(&[0])).expect_err("one class");
+        assert!(why.contains("of one class"), "{why}");
+        for (train, test) in [(of(&[]), of(&[0])), (of(&[0, 1]), of(&[]))] {
+            let why = classes_to_learn(&train, &test).expect_err("nothing").to_string();
+            assert!(why.contains(&format!("{} labelled images to learn from", train.len())), "{why}");
+        }
     }
 
     #[test]
