@@ -4,6 +4,7 @@
 use super::held_out::held_out;
 use super::lbfgs::Stop;
 use super::logistic::Logistic;
+use lapidary_pipeline::interrupt;
 use lapidary_train::probe::Features;
 
 /// The greatest component of the mean loss's gradient that counts as zero: scikit-learn's default.
@@ -27,7 +28,16 @@ pub(super) struct ChosenC {
 
 impl ChosenC {
     /// Fits for each C from the smallest on, each from the one before; of equal ones the smallest C wins.
-    pub(super) fn fit(train: &Features, classes: usize, candidates: &[f64], stop: Stop, seed: u64) -> Self {
+    ///
+    /// # Errors
+    /// When the user interrupts.
+    pub(super) fn fit(
+        train: &Features,
+        classes: usize,
+        candidates: &[f64],
+        stop: Stop,
+        seed: u64,
+    ) -> crate::Result<Self> {
         let (held, rest) = held_out(&train.classes, HELD_OUT, seed);
         let (held, rest) = (train.select(&held), train.select(&rest));
         let mut ascending = candidates.to_vec();
@@ -36,6 +46,7 @@ impl ChosenC {
         let mut previous: Option<Logistic> = None;
         let mut unconverged = 0;
         for c in ascending.into_iter().filter(|_| !held.is_empty()) {
+            interrupt::check()?;
             let model = Logistic::fit(&rest, c, stop, previous.as_ref());
             unconverged += usize::from(!model.is_converged);
             let right = model.accuracy(&held, classes).first;
@@ -47,7 +58,7 @@ impl ChosenC {
         let c = best.map_or(C_UNCHOSEN, |(_, c)| c);
         let model = Logistic::fit(train, c, stop, None);
         unconverged += usize::from(!model.is_converged);
-        Self { model, c, held_out: held.len(), unconverged }
+        Ok(Self { model, c, held_out: held.len(), unconverged })
     }
 }
 
@@ -62,7 +73,7 @@ mod tests {
     fn the_best_c_on_the_held_out_labels_is_taken() {
         let train = features(400, 12, 4, 0.3, 0.3);
         let candidates = [1e-8, 1e-3, 1.0, 1e3];
-        let chosen = ChosenC::fit(&train, 4, &candidates, STOP, 1);
+        let chosen = ChosenC::fit(&train, 4, &candidates, STOP, 1).expect("not interrupted");
         assert_eq!((chosen.held_out, chosen.unconverged), (40, 0));
         let (held, rest) = held_out(&train.classes, HELD_OUT, 1);
         let (held, rest) = (train.select(&held), train.select(&rest));
@@ -71,7 +82,8 @@ mod tests {
         assert!(counts.iter().all(|count| *count <= right(chosen.c)), "{counts:?}, {}", chosen.c);
         assert!(counts[0] < right(chosen.c), "a C that is far too small is worse: {counts:?}");
         let reversed: Vec<f64> = candidates.into_iter().rev().collect();
-        assert_eq!(ChosenC::fit(&train, 4, &reversed, STOP, 1).c, chosen.c, "the order of the list does not count");
+        let again = ChosenC::fit(&train, 4, &reversed, STOP, 1).expect("not interrupted");
+        assert_eq!(again.c, chosen.c, "the order of the list does not count");
     }
 
     #[test]
@@ -79,7 +91,7 @@ mod tests {
         let train = features(5, 12, 4, 0.3, 2.0).select(&[0, 1, 2, 4]);
         let present: std::collections::BTreeSet<u32> = train.classes.iter().copied().collect();
         assert_eq!(present.len(), 4);
-        let chosen = ChosenC::fit(&train, 4, &[1e-3, 1e3], STOP, 1);
+        let chosen = ChosenC::fit(&train, 4, &[1e-3, 1e3], STOP, 1).expect("not interrupted");
         assert_eq!((chosen.held_out, chosen.c), (0, C_UNCHOSEN));
     }
 }

@@ -19,12 +19,12 @@ pub(crate) use label_list::{LABELS, LabelList};
 pub use score::ProbeScore;
 
 use chosen_c::ChosenC;
-use lapidary_pipeline::interrupt;
 use lapidary_schemas::config::EvalConfig;
 use lapidary_train::operators::Operators;
 use lapidary_train::probe::{Features, Neighbours, knn};
 use lbfgs::Stop;
 use ridge::Ridge;
+use std::borrow::Cow;
 
 const KNN: &str = "weighted k-NN, facebookresearch/dino eval_knn.py: comparable on the same images, whole train set, k and temperature";
 const LOGISTIC: &str = "logistic regression by L-BFGS, the best C on a held-out tenth of the train labels, facebookresearch/dinov2 \
@@ -84,9 +84,12 @@ impl Subject<'_> {
     pub(crate) fn by_labels(&self, lists: &[LabelList]) -> crate::Result<Vec<ProbeScore>> {
         let mut scores = Vec::new();
         for list in lists {
-            interrupt::check()?;
-            let train = self.train.select(&list.indices);
-            scores.push(self.logistic(list, &train));
+            // All images are not copied.
+            let train = match list.indices.len() == self.train.len() {
+                true => Cow::Borrowed(self.train),
+                false => Cow::Owned(self.train.select(&list.indices)),
+            };
+            scores.push(self.logistic(list, &train)?);
             let ridge = Ridge::fit(&train, self.classes, self.config.ridge_l2).accuracy(self.test);
             let score = ProbeScore::new(format!("ridge {}", list.name), RIDGE, train.len(), ridge);
             scores.push(score.with("l2", self.config.ridge_l2).noting(list.notes.iter().cloned()));
@@ -95,24 +98,20 @@ impl Subject<'_> {
         Ok(scores)
     }
 
-    fn logistic(&self, list: &LabelList, train: &Features) -> ProbeScore {
+    fn logistic(&self, list: &LabelList, train: &Features) -> crate::Result<ProbeScore> {
         let stop = Stop { iterations: self.config.logistic_iterations, gradient_max: chosen_c::GRADIENT_MAX };
         let ChosenC { model, c, held_out, unconverged } =
-            ChosenC::fit(train, self.classes, &self.config.logistic_c, stop, self.seed);
+            ChosenC::fit(train, self.classes, &self.config.logistic_c, stop, self.seed)?;
         let unchosen = (held_out == 0).then(|| format!("no class has two labels: C is not chosen but {c}"));
         let stopped = (unconverged > 0).then(|| {
             format!("{unconverged} fits used up `eval.logistic_iterations` = {}", self.config.logistic_iterations)
         });
-        ProbeScore::new(
-            format!("logistic {}", list.name),
-            LOGISTIC,
-            train.len(),
-            model.accuracy(self.test, self.classes),
-        )
-        .with("c", c)
-        .with("held_out", held_out as f64)
-        .with("iterations", model.iterations as f64)
-        .noting(list.notes.iter().cloned().chain(unchosen).chain(stopped))
+        let accuracy = model.accuracy(self.test, self.classes);
+        let score = ProbeScore::new(format!("logistic {}", list.name), LOGISTIC, train.len(), accuracy)
+            .with("c", c)
+            .with("held_out", held_out as f64)
+            .with("iterations", model.iterations as f64);
+        Ok(score.noting(list.notes.iter().cloned().chain(unchosen).chain(stopped)))
     }
 }
 

@@ -129,10 +129,27 @@ mod tests {
             let found = Neighbours::find_by::<Flex>(&bank, &queries, k, (7, 2), &Default::default());
             for (query, scale) in queries.values.iter().enumerate() {
                 let mut sorted: Vec<(f32, u32)> = (0..100).map(|i| (similarity(i) * scale, i as u32)).collect();
-                sorted.sort_by(nearer);
+                // A stable sort by similarity alone: of equal ones the earlier stays in front.
+                sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
                 sorted.truncate(k);
                 assert_eq!(found.of(query), sorted, "k = {k}, query {query}");
             }
         }
+    }
+
+    #[test]
+    fn neighbours_are_bit_for_bit_the_same_with_1_and_3_threads() {
+        // Large enough for products to be split over threads.
+        let features = |rows: usize, phase: f32| {
+            let values = (0..rows * 64).map(|i| (i as f32 * 0.37 + phase).sin()).collect();
+            Features { dim: 64, values, classes: vec![0; rows] }.normalised()
+        };
+        let (bank, queries) = (features(2000, 0.0), features(300, 0.5));
+        let find = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let found = pool.install(|| Neighbours::find::<Flex>(&bank, &queries, 20, &Default::default()));
+            (0..queries.len()).map(|query| found.of(query).to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(find(1), find(3));
     }
 }
