@@ -3,7 +3,7 @@
 
 use crate::attention;
 use crate::geometry::{Geometry, view_features};
-use crate::probes::{LABELS, LabelList, Subject, check_finite};
+use crate::probes::{FrozenFeatures, LABELS, LabelList, check_finite};
 use crate::scores::{NetworkScores, Scores};
 use crate::{Result, limits};
 use lapidary_pipeline::stage::{
@@ -147,10 +147,10 @@ impl Eval {
         };
         let (train, test) = (features(&probe.train)?, features(&probe.test)?);
         let classes = probe.classes.len();
-        let subject = Subject { train: &train, test: &test, classes, config, seed: self.seed };
-        let knn = subject.knn::<B>(device);
-        let quick = subject.quick::<B>(&lists.quick, device);
-        let by_labels = subject.by_labels(&lists.others)?;
+        let frozen = FrozenFeatures { train: &train, test: &test, classes, config, seed: self.seed };
+        let knn = frozen.knn::<B>(device);
+        let quick = frozen.quick::<B>(&lists.quick, device);
+        let by_labels = frozen.by_labels(&lists.others)?;
         let headline = knn.first().expect("one k at least: checked by limits::check");
         Ok(NetworkScores {
             knn_top1: headline.top1,

@@ -51,7 +51,8 @@ impl LabelList {
         } else {
             let shown = few.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
             let more = if few.len() > 10 { format!(" and {} more", few.len() - 10) } else { String::new() };
-            vec![format!("{} classes have fewer than {count} labels: {shown}{more}", few.len())]
+            let classes = if few.len() == 1 { "class has" } else { "classes have" };
+            vec![format!("{} {classes} fewer than {count} labels: {shown}{more}", few.len())]
         };
         let name = format!("{count} a class");
         Self { file: format!("{}.csv", name.replace(' ', "-")), name, indices: indices(probe, &list), notes }
@@ -110,7 +111,7 @@ mod tests {
         let (one, five) = (LabelList::per_class(&probe, 1, 3), LabelList::per_class(&probe, 5, 3));
         assert_eq!((one.indices.len(), five.indices.len()), (3, 13));
         assert!(one.indices.iter().all(|index| five.indices.contains(index)));
-        assert_eq!(five.notes, ["1 classes have fewer than 5 labels: cat 3"]);
+        assert_eq!(five.notes, ["1 class has fewer than 5 labels: cat 3"]);
         assert!(one.notes.is_empty());
         assert_eq!(five.indices, LabelList::per_class(&probe, 5, 3).indices);
         assert_ne!(five.indices, LabelList::per_class(&probe, 5, 4).indices);

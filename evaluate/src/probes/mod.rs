@@ -34,7 +34,7 @@ const RIDGE: &str = "ridge in closed form, google-research/big_vision fewshot_ls
 const QUICK: &str = "lapidary's own: gradient descent on standardised features; compare with itself only";
 
 /// What is probed: features of the train and of the test images.
-pub(crate) struct Subject<'a> {
+pub(crate) struct FrozenFeatures<'a> {
     pub(crate) train: &'a Features,
     pub(crate) test: &'a Features,
     /// Classes that are named.
@@ -43,7 +43,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) seed: u64,
 }
 
-impl Subject<'_> {
+impl FrozenFeatures<'_> {
     /// The k-NN probe for each k of the list, from one pass.
     pub(crate) fn knn<B: Operators>(&self, device: &B::Device) -> Vec<ProbeScore> {
         let (train, test) = (self.train.clone().normalised(), self.test.clone().normalised());

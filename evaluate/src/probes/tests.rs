@@ -15,8 +15,8 @@ fn config() -> EvalConfig {
 #[test]
 fn each_k_is_reported_and_one_above_the_images_is_clipped_and_said() {
     let (train, test, config) = (features(120, 12, 4, 0.3, 0.7), features(40, 12, 4, 1.1, 0.7), config());
-    let subject = Subject { train: &train, test: &test, classes: 4, config: &config, seed: 1 };
-    let scores = subject.knn::<Flex>(&Default::default());
+    let frozen = FrozenFeatures { train: &train, test: &test, classes: 4, config: &config, seed: 1 };
+    let scores = frozen.knn::<Flex>(&Default::default());
     assert_eq!(scores.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["knn 3", "knn 500"]);
     assert!(scores[0].notes.is_empty() && scores[0].settings["k"] == 3.0);
     assert_eq!(scores[1].notes, ["k = 500 is clipped to the 120 train images"]);
@@ -27,12 +27,12 @@ fn each_k_is_reported_and_one_above_the_images_is_clipped_and_said() {
 #[test]
 fn probes_by_labels_say_what_they_learned_from_and_do_not_depend_on_threads() {
     let (train, test, config) = (features(120, 12, 4, 0.3, 0.7), features(40, 12, 4, 1.1, 0.7), config());
-    let subject = Subject { train: &train, test: &test, classes: 4, config: &config, seed: 1 };
+    let frozen = FrozenFeatures { train: &train, test: &test, classes: 4, config: &config, seed: 1 };
     // Of each class one label, then all.
     let lists = [list(vec![0, 1, 2, 4]), list((0..120).collect())];
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| subject.by_labels(&lists)).expect("not interrupted")
+        pool.install(|| frozen.by_labels(&lists)).expect("not interrupted")
     };
     let scores = run(1);
     assert_eq!(scores, run(3));
