@@ -2,6 +2,7 @@
 
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::Failure;
+use lapidary_schemas::ImageId;
 use lapidary_train::TrainError;
 
 /// The result of an evaluation function.
@@ -16,6 +17,21 @@ pub enum EvaluateError {
     /// The run or its device cannot be used.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The network gives values that are no numbers.
+    #[error(
+        "features of the {network} network are not finite for {images} of {of} images, the first is {first}\n\
+         hint: the run diverged; see its health with `lapidary status` and train again with a lower `pretrain.base_learning_rate`"
+    )]
+    NotFinite {
+        /// Trained or untrained.
+        network: &'static str,
+        /// Images with such features.
+        images: usize,
+        /// Images in all.
+        of: usize,
+        /// The first such image.
+        first: ImageId,
+    },
     /// Polars refused.
     #[error("reading tables: {0}")]
     Polars(#[from] polars::prelude::PolarsError),

@@ -1,8 +1,11 @@
-//! The stage `eval`: a run and a probe in, scores and attention maps out, the untrained twin beside the trained network.
+//! The stage `eval`: a run and a probe in; scores, the lists of labels that they were learned from and attention maps out, the
+//! untrained twin beside the trained network.
 
 use crate::attention;
+use crate::geometry::{Geometry, view_features};
+use crate::probes::{FrozenFeatures, LABELS, LabelList, check_finite};
 use crate::scores::{NetworkScores, Scores};
-use crate::{Result, limits, linear};
+use crate::{Result, limits};
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, ancestor, write_json,
 };
@@ -11,11 +14,11 @@ use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
 use lapidary_train::operators::{Operators, TrainBackend};
-use lapidary_train::probe::{Features, Labelled, Probe, features, knn, stratified};
+use lapidary_train::probe::{Features, Labelled, Probe, features, stratified};
 use lapidary_train::{FinishedRun, FrozenVit, TrainError};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// The scores of a probe.
 pub const SCORES_FILE: &str = "scores.json";
@@ -42,7 +45,7 @@ pub fn eval(
     let folder = layout.eval(source, &run.name, &probe.name);
     let spec = StageSpec {
         stage: "eval",
-        version: 2,
+        version: 3,
         out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"seed": config.seed, "eval": config.eval}),
@@ -99,22 +102,25 @@ impl Program for Eval {
 impl Eval {
     fn run_on_backend<B: Operators>(self, device: &B::Device) -> Result<Manifest> {
         let (trained, untrained) = (self.run.trained::<B>(device)?, self.run.untrained::<B>(device));
-        let linear_list = stratified(&self.probe.train, self.config.label_share, 0, self.seed);
+        let lists = Lists::of(&self.probe, &self.config, self.seed);
         let scores = Scores {
             run: self.run.name.clone(),
             probe: self.probe.name.clone(),
             classes: self.probe.classes.len(),
             train_images: self.probe.train.len(),
-            linear_labels: linear_list.len(),
+            linear_labels: lists.quick.indices.len(),
             test_images: self.probe.test.len(),
             chance_top1: self.chance(),
-            trained: self.scores(&trained, device)?,
-            untrained: self.scores(&untrained, device)?,
+            trained: self.scores("trained", &trained, &lists, device)?,
+            untrained: self.scores("untrained", &untrained, &lists, device)?,
         };
+        lists.write(&self.probe, &self.stage.path(LABELS))?;
         write_json(&self.stage.path(SCORES_FILE), &scores)?;
         self.draw_attention(&trained)?;
         let count = (self.probe.train.len() + self.probe.test.len()) as u64;
-        let rows = Rows { input: count, output: count, rejected: 0 };
+        // Images without a label are the probe's rejects.
+        let rejected = self.probe.unlabelled;
+        let rows = Rows { input: count + rejected, output: count, rejected };
         Ok(self.stage.finish(rows, json!(scores), &[])?)
     }
 
@@ -125,28 +131,55 @@ impl Eval {
         counts.into_iter().max().unwrap_or(0) as f64 / self.probe.test.len() as f64
     }
 
-    fn scores<B: Operators>(&self, network: &FrozenVit<B>, device: &B::Device) -> Result<NetworkScores> {
+    fn scores<B: Operators>(
+        &self,
+        name: &'static str,
+        network: &FrozenVit<B>,
+        lists: &Lists,
+        device: &B::Device,
+    ) -> Result<NetworkScores> {
         let (probe, config) = (&self.probe, &self.config);
         let features = |list: &[Labelled]| -> Result<Features> {
             let progress = Progress::new("features", list.len() as u64, "images");
-            Ok(features::compute(&self.store, list, network, config.batch, |images| progress.add(images))?)
+            let features = features::compute(&self.store, list, network, config.batch, |images| progress.add(images))?;
+            check_finite(name, list, &features)?;
+            Ok(features)
         };
         let (train, test) = (features(&probe.train)?, features(&probe.test)?);
-        let chosen: BTreeSet<_> = stratified(&probe.train, config.label_share, 0, self.seed).into_iter().collect();
-        let labelled: Vec<usize> =
-            probe.train.iter().enumerate().filter(|(_, l)| chosen.contains(l)).map(|(index, _)| index).collect();
         let classes = probe.classes.len();
-        let rates = if config.linear_learning_rates.is_empty() { &[1.0][..] } else { &config.linear_learning_rates };
-        let linear = linear::probe::<B>(&train.select(&labelled), &test, classes, config.linear_steps, rates, device);
-        let (k, temperature) = (config.knn_neighbours, config.knn_temperature);
-        let knn = knn::probe::<B>(&train.normalised(), &test.normalised(), classes, k, temperature, device);
+        let frozen = FrozenFeatures { train: &train, test: &test, classes, config, seed: self.seed };
+        let knn = frozen.knn::<B>(device);
+        let quick = frozen.quick::<B>(&lists.quick, device);
+        let by_labels = frozen.by_labels(&lists.others)?;
+        let headline = knn.first().expect("one k at least: checked by limits::check");
         Ok(NetworkScores {
-            knn_top1: knn.top1(),
-            knn_top5: knn.top5(),
-            linear_top1: linear.accuracy.top1(),
-            linear_top5: linear.accuracy.top5(),
-            linear_learning_rate: linear.learning_rate,
+            knn_top1: headline.top1,
+            knn_top5: headline.top5,
+            linear_top1: quick.top1,
+            linear_top5: quick.top5,
+            linear_learning_rate: quick.settings["learning_rate"],
+            probes: knn.iter().cloned().chain([quick]).chain(by_labels).collect(),
+            geometry: Some(self.geometry(name, network, &test)?),
         })
+    }
+
+    /// The geometry of a sample of the test images' features.
+    fn geometry<B: Operators>(&self, name: &'static str, network: &FrozenVit<B>, test: &Features) -> Result<Geometry> {
+        let (probe, config) = (&self.probe, &self.config);
+        let sample = stratified(&probe.test, 1.0, config.geometry_images, self.seed);
+        let index = |one: &Labelled| probe.test.binary_search(one).expect("a sample is of the probe's images");
+        let features = test.select(&sample.iter().map(index).collect::<Vec<_>>());
+        let views = if config.view_images == 0 {
+            None
+        } else {
+            let list = stratified(&sample, 1.0, config.view_images, self.seed);
+            let progress = Progress::new("views", list.len() as u64, "images");
+            let views = view_features(&self.store, &list, network, config.batch, |images| progress.add(images))?;
+            // View by view, so that the list repeats.
+            check_finite(name, &list.repeat(views.len() / list.len()), &views)?;
+            Some(views)
+        };
+        Ok(Geometry::of(&features, views, self.seed))
     }
 
     /// Attention maps of test images, a class after the other.
@@ -174,5 +207,23 @@ impl Eval {
             strip.save(&path).map_err(|e| PipelineError::format(&path, e))?;
         }
         Ok(())
+    }
+}
+
+/// The lists of labels that probes learn from.
+struct Lists {
+    quick: LabelList,
+    others: Vec<LabelList>,
+}
+
+impl Lists {
+    fn of(probe: &Probe, config: &EvalConfig, seed: u64) -> Self {
+        let shares = config.label_shares.iter().map(|share| LabelList::share(probe, *share, seed));
+        let per_class = config.labels_per_class.iter().map(|count| LabelList::per_class(probe, *count, seed));
+        Self { quick: LabelList::share(probe, config.label_share, seed), others: shares.chain(per_class).collect() }
+    }
+
+    fn write(&self, probe: &Probe, folder: &Path) -> Result<()> {
+        std::iter::once(&self.quick).chain(&self.others).try_for_each(|list| list.write(probe, folder))
     }
 }

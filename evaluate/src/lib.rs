@@ -1,16 +1,25 @@
-//! What was learned: features of a frozen network, k-NN and linear probes, attention maps, and the report.
+//! What was learned: features of a frozen network, probes ([`ProbeScore`]), the geometry of features ([`Geometry`]), attention
+//! maps, and the report.
 //!
 //! Every score of a trained network stands beside that of the same network before its first step.
 
 mod attention;
 mod error;
 mod eval;
+mod geometry;
+#[cfg(test)]
+mod golden;
 mod limits;
-mod linear;
+mod matrix;
+mod probes;
 mod report;
+mod score_table;
 mod scores;
 
 pub use error::{EvaluateError, Result};
 pub use eval::{ATTENTION, SCORES_FILE, eval};
+pub use geometry::{Agreement, Geometry};
+pub use probes::ProbeScore;
 pub use report::{Subject, report};
+pub use score_table::said_of_scores;
 pub use scores::{Accuracy, NetworkScores, Scores};

@@ -14,6 +14,21 @@ pub(crate) fn check(config: &EvalConfig) -> Result<()> {
     probe::check(config, &mut ranges);
     ranges.positive("eval.label_share", config.label_share);
     ranges.within("eval.label_share", config.label_share.max(0.0), 0.0..=1.0);
+    for share in &config.label_shares {
+        ranges.positive("eval.label_shares", *share);
+        ranges.within("eval.label_shares", share.max(0.0), 0.0..=1.0);
+    }
+    for count in &config.labels_per_class {
+        ranges.within("eval.labels_per_class", *count, 1..=usize::MAX);
+    }
+    if config.logistic_c.is_empty() {
+        ranges.refuse("eval.logistic_c = [] must name one number at least".to_owned());
+    }
+    for c in &config.logistic_c {
+        ranges.positive("eval.logistic_c", *c);
+    }
+    ranges.within("eval.logistic_iterations", config.logistic_iterations, 1..=usize::MAX);
+    ranges.positive("eval.ridge_l2", config.ridge_l2);
     ranges.within("eval.linear_steps", config.linear_steps, 1..=usize::MAX);
     for rate in &config.linear_learning_rates {
         ranges.positive("eval.linear_learning_rates", *rate);
@@ -32,6 +47,15 @@ mod tests {
         for change in [
             "eval.batch=0",
             "eval.knn_neighbours=0",
+            "eval.knn_neighbours=[10, 0]",
+            "eval.knn_neighbours=[]",
+            "eval.label_shares=[0.1, 2.0]",
+            "eval.label_shares=[0.0]",
+            "eval.labels_per_class=[0]",
+            "eval.logistic_c=[]",
+            "eval.logistic_c=[1.0, -1.0]",
+            "eval.logistic_iterations=0",
+            "eval.ridge_l2=0.0",
             "eval.knn_temperature=0.0",
             "eval.knn_temperature=nan",
             "eval.label_share=0.0",

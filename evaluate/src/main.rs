@@ -1,7 +1,7 @@
 //! `lapidary-evaluate`: the verbs `eval` and `report`.
 
 use clap::Subcommand;
-use lapidary_evaluate::{Subject, eval, report};
+use lapidary_evaluate::{Scores, Subject, eval, report, said_of_scores};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::stage::Outcome;
@@ -88,22 +88,8 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
 }
 
 fn say_scores(manifest: &Manifest) {
-    let facts = &manifest.facts;
-    let percent = |value: &serde_json::Value| format!("{:5.1} %", value.as_f64().unwrap_or(0.0) * 100.0);
-    println!(
-        "{:>8}  {:<10} {:>10} {:>12} {:>13} {:>13}",
-        "", "", "k-NN top-1", "k-NN top-5", "linear top-1", "linear top-5"
-    );
-    for name in ["trained", "untrained"] {
-        let network = &facts[name];
-        println!(
-            "{:>8}  {name:<10} {:>10} {:>12} {:>13} {:>13}",
-            "",
-            percent(&network["knn_top1"]),
-            percent(&network["knn_top5"]),
-            percent(&network["linear_top1"]),
-            percent(&network["linear_top5"])
-        );
+    // An evaluation of another version is never up to date, so that these facts are of this one.
+    if let Ok(scores) = serde_json::from_value::<Scores>(manifest.facts.clone()) {
+        said_of_scores(&scores).iter().for_each(|line| println!("{:>8}  {line}", ""));
     }
-    println!("{:>8}  {:<10} {:>10}", "", "chance", percent(&facts["chance_top1"]));
 }

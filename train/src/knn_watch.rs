@@ -45,10 +45,11 @@ impl KnnWatch {
     /// # Errors
     /// When an image is gone or the user interrupts.
     pub(crate) fn top1<B: Operators>(&self, network: &FrozenVit<B>, device: &B::Device) -> Result<f64> {
-        let EvalConfig { batch, knn_neighbours, knn_temperature, .. } = self.eval;
+        let EvalConfig { batch, ref knn_neighbours, knn_temperature, .. } = self.eval;
         let features = |list: &[Labelled]| features::compute(&self.store, list, network, batch, |_| {});
         let (train, test) = (features(&self.probe.train)?.normalised(), features(&self.probe.test)?.normalised());
         let classes = self.probe.classes.len();
-        Ok(knn::probe::<B>(&train, &test, classes, knn_neighbours, knn_temperature, device).top1())
+        let k = *knn_neighbours.first().expect("one number at least: checked by probe::check");
+        Ok(knn::probe::<B>(&train, &test, classes, k, knn_temperature, device).top1())
     }
 }

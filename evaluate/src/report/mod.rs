@@ -2,6 +2,7 @@
 
 mod balance;
 mod curation;
+mod probes;
 mod training;
 
 use crate::Result;
@@ -87,7 +88,11 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
         sections.push(section("training", "Pretraining", training::curves(&folders[1], trained)?));
     }
     if let Some(measured) = &measured {
-        sections.push(section("probes", "Probes", training::probes(measured)));
+        sections.push(section(
+            "probes",
+            "Probes",
+            html! { (training::probes(measured)) (probes::all_probes(measured)) },
+        ));
         sections.push(section("attention", "Where the class token looks", training::attention(&folders[2])?));
     }
     sections.push(section("lineage", "Lineage", lineage(&manifests)));

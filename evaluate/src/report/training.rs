@@ -66,10 +66,10 @@ pub(super) fn probes(measured: &Manifest) -> Markup {
     html! {
         p.dim {
             "Probe " (scores["probe"].as_str().unwrap_or("?")) ": k-NN over " (scores["train_images"])
-            " train images, a linear probe on " (scores["linear_labels"]) " of their labels, tested on "
+            " train images, the linear probe `quick` on " (scores["linear_labels"]) " of their labels, tested on "
             (scores["test_images"]) " images of " (scores["classes"]) " classes."
         }
-        (table(&["network", "k-NN top-1", "k-NN top-5", "linear top-1", "linear top-5"], &rows))
+        (table(&["network", "k-NN top-1", "k-NN top-5", "quick top-1", "quick top-5"], &rows))
     }
 }
 

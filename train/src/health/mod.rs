@@ -15,4 +15,5 @@ pub(crate) use monitor::Monitor;
 
 pub use measures::{Rows, Seen, measure};
 pub use monitor::OnCollapse;
+pub use ranks::{lidar, rankme};
 pub use verdict::{Symptom, Verdict, Watch};

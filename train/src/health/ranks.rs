@@ -32,7 +32,7 @@ fn gram_eigenvalues(rows: &DMatrix<f64>) -> Vec<f64> {
 }
 
 /// RankMe (Garrido et al. 2023, eq. 1 and 2): exp of the entropy of the normalised singular values.
-pub(crate) fn rankme(rows: &DMatrix<f64>) -> f64 {
+pub fn rankme(rows: &DMatrix<f64>) -> f64 {
     let eigenvalues = gram_eigenvalues(rows);
     effective_rank(eigenvalues.iter().map(|value| value.sqrt()))
 }
@@ -52,7 +52,7 @@ fn centred(rows: &DMatrix<f64>) -> DMatrix<f64> {
 ///
 /// # Shapes
 /// - rows: `[views * images, width]`, view by view
-pub(crate) fn lidar(rows: &DMatrix<f64>, views: usize) -> f64 {
+pub fn lidar(rows: &DMatrix<f64>, views: usize) -> f64 {
     let (images, width) = (rows.nrows() / views, rows.ncols());
     let means = DMatrix::from_fn(images, width, |image, column| {
         (0..views).map(|view| rows[(view * images + image, column)]).sum::<f64>() / views as f64

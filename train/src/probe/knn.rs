@@ -1,15 +1,16 @@
 //! The weighted k-NN probe (Wu et al. 2018; facebookresearch/dino eval_knn.py): cosine similarity, votes
-//! exp(similarity / temperature) of the k nearest train images. Ties between neighbours go to the earlier image, ties
-//! between classes to the lower index. Only classes with a vote are answers, for top-5 too (the reference counts the first
-//! min(5, k) classes).
+//! exp(similarity / temperature) of the k nearest train images, the class of most votes is the answer.
+//!
+//! Predictions are the reference's (tests/golden/probes.py). What differs or is left out:
+//! - ties: between neighbours the earlier image is nearer, between classes the lower index wins; `topk` and `sort` of PyTorch
+//!   promise neither;
+//! - classes: as many as the probe names; the reference has 1000 written in, and fails on a label above;
+//! - test images: any number; the reference works in a hundred chunks and fails on fewer than 100 images;
+//! - k above the number of train images is clipped to it (the caller says so); the reference fails;
+//! - top-5: only classes with a vote are answers; the reference counts the first min(5, k) classes, without votes too.
 
-use super::{Accuracy, Features};
+use super::{Accuracy, Features, Neighbours};
 use crate::operators::Operators;
-use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
-
-/// Test images a matrix product.
-const QUERIES: usize = 256;
 
 /// Top-1 and top-5 of the probe; features must be of unit length.
 pub fn probe<B: Operators>(
@@ -20,35 +21,33 @@ pub fn probe<B: Operators>(
     temperature: f64,
     device: &B::Device,
 ) -> Accuracy {
-    let bank: Tensor<B, 2> = Tensor::from_data(TensorData::new(train.values.clone(), [train.len(), train.dim]), device);
-    let bank = bank.transpose();
+    let neighbours = Neighbours::find::<B>(train, test, k, device);
+    accuracy(&neighbours, (&train.classes, &test.classes), classes, k, temperature)
+}
+
+/// The same from neighbours found before, of which the nearest k vote.
+///
+/// # Shapes
+/// - labels: of the bank's images and of the queries
+pub fn accuracy(
+    neighbours: &Neighbours,
+    (labels, truth): (&[u32], &[u32]),
+    classes: usize,
+    k: usize,
+    temperature: f64,
+) -> Accuracy {
     let mut accuracy = Accuracy::default();
-    for (rows, truth) in test.values.chunks(QUERIES * test.dim).zip(test.classes.chunks(QUERIES)) {
-        let queries: Tensor<B, 2> = Tensor::from_data(TensorData::new(rows.to_vec(), [truth.len(), test.dim]), device);
-        let similarities = queries.matmul(bank.clone()).into_data().convert::<f32>();
-        let similarities = similarities.to_vec::<f32>().expect("converted to f32 just before");
-        let votes: Vec<Vec<f64>> = similarities
-            .par_chunks_exact(train.len())
-            .map(|row| vote(row, &train.classes, classes, k, temperature))
-            .collect();
-        votes.iter().zip(truth).for_each(|(votes, truth)| accuracy.count_votes(votes, *truth));
+    for (query, truth) in truth.iter().enumerate() {
+        accuracy.count_votes(&votes(neighbours.of(query), labels, classes, k, temperature), *truth);
     }
     accuracy
 }
 
-/// The votes of the k nearest for each class.
-fn vote(similarities: &[f32], labels: &[u32], classes: usize, k: usize, temperature: f64) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..similarities.len()).collect();
-    let nearer = |a: &usize, b: &usize| similarities[*b].total_cmp(&similarities[*a]).then(a.cmp(b));
-    let k = k.min(order.len());
-    if k < order.len() {
-        order.select_nth_unstable_by(k, nearer);
-    }
-    order.truncate(k);
-    order.sort_unstable_by(nearer);
+/// The votes of the nearest k for each class, shape `[classes]`.
+fn votes(nearest: &[(f32, u32)], labels: &[u32], classes: usize, k: usize, temperature: f64) -> Vec<f64> {
     let mut votes = vec![0f64; classes];
-    for neighbour in order {
-        votes[labels[neighbour] as usize] += (f64::from(similarities[neighbour]) / temperature).exp();
+    for (similarity, index) in nearest.iter().take(k) {
+        votes[labels[*index as usize] as usize] += (f64::from(*similarity) / temperature).exp();
     }
     votes
 }
@@ -57,6 +56,47 @@ fn vote(similarities: &[f32], labels: &[u32], classes: usize, k: usize, temperat
 mod tests {
     use super::*;
     use burn_flex::Flex;
+    use serde_json::Value;
+
+    fn vote(similarities: &[f32], labels: &[u32], classes: usize, k: usize, temperature: f64) -> Vec<f64> {
+        let bank = Features { dim: 1, values: similarities.to_vec(), classes: labels.to_vec() };
+        let query = Features { dim: 1, values: vec![1.0], classes: vec![0] };
+        let neighbours = Neighbours::find::<Flex>(&bank, &query, k, &Default::default());
+        votes(neighbours.of(0), labels, classes, k, temperature)
+    }
+
+    /// As tests/golden/probes.py makes its features: a wave, and a class's own direction added.
+    fn features(rows: usize, width: usize, classes: usize, phase: f64, apart: f64) -> Features {
+        let values = (0..rows * width).map(|i| {
+            let (x, class) = (i as f64, (i / width * 7 + i / width / 3) % classes);
+            let wave = (1.7 * x + phase).sin() + 0.8 * (0.013 * x * x * phase).sin();
+            (wave + apart * ((class * width + i % width) as f64).sin()) as f32
+        });
+        let values = values.collect();
+        Features { dim: width, values, classes: (0..rows).map(|i| ((i * 7 + i / 3) % classes) as u32).collect() }
+    }
+
+    #[test]
+    fn predictions_are_eval_knns_for_every_k_from_one_pass() {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/probes.json")).expect("probes.py");
+        let bank = features(400, 16, 7, 0.3, 0.5).normalised();
+        let queries = features(150, 16, 7, 1.1, 0.5).normalised();
+        let golden = golden["knn"].as_object().expect("by k");
+        let most = golden.keys().map(|k| k.parse().expect("a number")).max().expect("some");
+        let neighbours = Neighbours::find_by::<Flex>(&bank, &queries, most, (37, 53), &Default::default());
+        for (k, expected) in golden {
+            let k: usize = k.parse().expect("a number");
+            let predicted: Vec<usize> = (0..queries.len())
+                .map(|query| {
+                    let votes = votes(neighbours.of(query), &bank.classes, 7, k, 0.07);
+                    (0..7).fold(0, |best, class| if votes[class] > votes[best] { class } else { best })
+                })
+                .collect();
+            assert_eq!(Value::from(predicted), expected["predictions"], "k = {k}");
+            let accuracy = accuracy(&neighbours, (&bank.classes, &queries.classes), 7, k, 0.07);
+            assert_eq!(accuracy.first, expected["correct"], "k = {k}");
+        }
+    }
 
     #[test]
     fn near_images_outvote_many_far_ones() {

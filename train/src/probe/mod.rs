@@ -6,6 +6,7 @@
 mod accuracy;
 pub mod features;
 pub mod knn;
+mod neighbours;
 
 use crate::{Result, TrainError};
 pub use accuracy::Accuracy;
@@ -15,6 +16,7 @@ use lapidary_pipeline::stage::{Layout, require_manifest};
 use lapidary_pipeline::{Ranges, labels_by_split};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Digest, ImageId};
+pub use neighbours::Neighbours;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -42,6 +44,8 @@ pub struct Probe {
     pub train: Vec<Labelled>,
     /// What it is tested on, by id.
     pub test: Vec<Labelled>,
+    /// Images that have no label: they are set aside.
+    pub unlabelled: u64,
 }
 
 /// Below this, exp(similarity / temperature) passes the range of f64.
@@ -51,7 +55,12 @@ const TEST_SPLITS: &[&str] = &["test", "val", "validation", "valid", "val2017"];
 /// The ranges of what features and the k-NN probe are computed with.
 pub fn check(config: &EvalConfig, ranges: &mut Ranges) {
     ranges.within("eval.batch", config.batch, 1..=1 << 20);
-    ranges.within("eval.knn_neighbours", config.knn_neighbours, 1..=usize::MAX);
+    if config.knn_neighbours.is_empty() {
+        ranges.refuse("eval.knn_neighbours = [] must name one number at least".to_owned());
+    }
+    for k in &config.knn_neighbours {
+        ranges.within("eval.knn_neighbours", *k, 1..=usize::MAX);
+    }
     ranges.at_least("eval.knn_temperature", config.knn_temperature, KNN_TEMPERATURE_MIN);
 }
 
@@ -70,6 +79,11 @@ impl Probe {
             return Err(fault("it names fewer than two classes; a probe needs labels"));
         }
         let by_split = labels_by_split(&folder)?;
+        let unlabelled = unlabelled(manifest.rows.output, &by_split);
+        if unlabelled > 0 {
+            let images = manifest.rows.output;
+            tracing::warn!("{unlabelled} of {images} images of probe `{name}` have no label and are set aside");
+        }
         let by_split = labelled_by_split(by_split, &classes).map_err(|detail| fault(&detail))?;
         let test_split = TEST_SPLITS.iter().find(|split| by_split.contains_key(**split) && by_split.len() > 1);
         let (mut train, mut test) = (Vec::new(), Vec::new());
@@ -86,16 +100,7 @@ impl Probe {
         }
         train = stratified(&train, 1.0, config.max_train, seed);
         test = stratified(&test, 1.0, config.max_test, seed);
-        if train.is_empty() || test.is_empty() {
-            let (learn, tested) = (train.len(), test.len());
-            let why =
-                format!("it has {learn} labelled images to learn from and {tested} to test on; a class needs two");
-            return Err(fault(&why));
-        }
-        let learned: BTreeSet<u32> = train.iter().map(|labelled| labelled.class).collect();
-        if learned.len() < 2 {
-            return Err(fault("all images to learn from are of one class; a probe needs two"));
-        }
+        let learned = classes_to_learn(&train, &test).map_err(|why| fault(&why))?;
         let never_learned: BTreeSet<&str> = test
             .iter()
             .filter(|labelled| !learned.contains(&labelled.class))
@@ -107,8 +112,26 @@ impl Probe {
                 "probe `{name}`: no image to learn from has one of these classes, so none is recognised: {names}"
             );
         }
-        Ok(Self { name: name.to_owned(), folder, digest: manifest.digest, classes, train, test })
+        Ok(Self { name: name.to_owned(), folder, digest: manifest.digest, classes, train, test, unlabelled })
     }
+}
+
+/// How many of so many images have no label.
+fn unlabelled(images: u64, by_split: &BTreeMap<String, Vec<(ImageId, i64)>>) -> u64 {
+    images.saturating_sub(by_split.values().map(Vec::len).sum::<usize>() as u64)
+}
+
+/// The classes that can be learned; or why none can.
+fn classes_to_learn(train: &[Labelled], test: &[Labelled]) -> Result<BTreeSet<u32>, String> {
+    if train.is_empty() || test.is_empty() {
+        let (learn, tested) = (train.len(), test.len());
+        return Err(format!("it has {learn} labelled images to learn from and {tested} to test on; a class needs two"));
+    }
+    let learned: BTreeSet<u32> = train.iter().map(|labelled| labelled.class).collect();
+    if learned.len() < 2 {
+        return Err("all images to learn from are of one class; a probe needs two".to_owned());
+    }
+    Ok(learned)
 }
 
 /// The index of the class that a label means; none when no class has it.
@@ -147,10 +170,20 @@ fn split_off_a_fifth(labelled: Vec<Labelled>, seed: u64) -> (Vec<Labelled>, Vec<
     (learned.collect(), fifth)
 }
 
+/// At most `count` images of each class, sorted; the first `count` of any greater count.
+pub fn per_class(labelled: &[Labelled], count: usize, seed: u64) -> Vec<Labelled> {
+    first_of_classes(labelled, seed, |_| count)
+}
+
 /// A share of each class, and at most about `most` images in all (0: no bound), sorted; at least one of each class.
 pub fn stratified(labelled: &[Labelled], share: f64, most: usize, seed: u64) -> Vec<Labelled> {
     let bound = if most == 0 { 1.0 } else { most as f64 / labelled.len().max(1) as f64 };
     let share = share.min(bound).min(1.0);
+    first_of_classes(labelled, seed, |size| ((size as f64 * share).round() as usize).max(1))
+}
+
+/// Of each class the first images in an order that only seed and ids decide: how many, `count` says by the class's size.
+fn first_of_classes(labelled: &[Labelled], seed: u64, count: impl Fn(usize) -> usize) -> Vec<Labelled> {
     let mut by_class: BTreeMap<u32, Vec<(u64, Labelled)>> = BTreeMap::new();
     for one in labelled {
         let key = keyed(seed, Purpose::ProbeSample, one.id.0, 0).next_u64();
@@ -159,7 +192,7 @@ pub fn stratified(labelled: &[Labelled], share: f64, most: usize, seed: u64) -> 
     let mut chosen = Vec::new();
     for mut class in by_class.into_values() {
         class.sort_unstable();
-        let count = ((class.len() as f64 * share).round() as usize).max(1);
+        let count = count(class.len());
         chosen.extend(class.into_iter().take(count).map(|(_, one)| one));
     }
     chosen.sort_unstable();
@@ -183,6 +216,17 @@ mod tests {
         assert_ne!(tenth, stratified(&labelled, 0.1, 0, 2));
         assert_eq!(stratified(&labelled, 1.0, 50, 1).len(), 50);
     }
+
+    #[test]
+    fn so_many_a_class_are_taken_and_fewer_are_the_first_of_more() {
+        let labelled: Vec<Labelled> =
+            (0..100).map(|i| Labelled { id: ImageId(i * 7919), class: u32::from(i % 50 == 0) }).collect();
+        let (five, two) = (per_class(&labelled, 5, 1), per_class(&labelled, 2, 1));
+        assert_eq!((five.len(), two.len()), (7, 4), "a class of two gives both");
+        assert!(two.iter().all(|one| five.contains(one)));
+        assert_ne!(five, per_class(&labelled, 5, 2));
+    }
+
     #[test]
     fn a_label_that_no_class_has_is_none() {
         let classes = ["a".to_owned(), "b".to_owned()];
@@ -196,6 +240,22 @@ mod tests {
         assert_eq!(of(1).expect("a class")["train"], [Labelled { id: ImageId(255), class: 1 }]);
         let told = of(7).expect_err("no class");
         assert!(told.contains("image 00000000000000ff has label 7, but 2 classes are named"), "{told}");
+    }
+
+    #[test]
+    fn images_without_labels_are_counted_and_one_class_or_no_label_is_refused() {
+        let labels = |count: u64| BTreeMap::from([("train".to_owned(), (0..count).map(|i| (ImageId(i), 0)).collect())]);
+        assert_eq!((unlabelled(10, &labels(7)), unlabelled(7, &labels(7)), unlabelled(3, &labels(0))), (3, 0, 3));
+        let of = |classes: &[u32]| -> Vec<Labelled> {
+            classes.iter().zip(0..).map(|(class, id)| Labelled { id: ImageId(id), class: *class }).collect()
+        };
+        assert_eq!(classes_to_learn(&of(&[0, 2, 2]), &of(&[1])), Ok(BTreeSet::from([0, 2])));
+        let why = classes_to_learn(&of(&[1, 1]), &of(&[0])).expect_err("one class");
+        assert!(why.contains("of one class"), "{why}");
+        for (train, test) in [(of(&[]), of(&[0])), (of(&[0, 1]), of(&[]))] {
+            let why = classes_to_learn(&train, &test).expect_err("nothing").to_string();
+            assert!(why.contains(&format!("{} labelled images to learn from", train.len())), "{why}");
+        }
     }
 
     #[test]
