@@ -42,8 +42,8 @@ pub fn initialise<B: Operators, M: Module<B>>(module: M, seed: u64) -> M {
     })
 }
 
-/// The law of a parameter by its name. The patch projection, prototypes, projectors, SSCD's descriptor and the biases of distillation's maps keep
-/// PyTorch's defaults; everything else is the references' own.
+/// The law of a parameter by its name. The patch projection, prototypes, projectors, SSCD's descriptor and the biases of
+/// distillation's maps keep PyTorch's defaults; everything else is the references' own.
 fn law(name: &str, inputs: usize) -> Law {
     let (module, parameter) = name.rsplit_once('.').unwrap_or(("", name));
     let of_norm = module.rsplit('.').next().is_some_and(|module| module.starts_with("norm"));

@@ -3,11 +3,25 @@
 
 use super::{Float, Operators};
 use burn::backend::Autodiff;
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::backend::AutodiffBackend;
+
+/// Hands each parent that has a gradient what was found of it.
+fn register<B: Operators, const N: usize>(
+    gradients: &mut Gradients,
+    parents: [Option<NodeId>; N],
+    found: [Option<Float<B>>; N],
+) {
+    for (parent, gradient) in parents.into_iter().zip(found) {
+        if let (Some(parent), Some(gradient)) = (parent, gradient) {
+            gradients.register::<B>(parent, gradient);
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Linear;
@@ -21,11 +35,7 @@ impl<B: Operators> Backward<B, 3> for Linear {
         let [x, weight] = ops.state;
         let wanted = [0, 1, 2].map(|index| ops.parents[index].is_some());
         let found = B::linear_map_backward(x, weight, gradient, wanted);
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
+        register::<B, 3>(gradients, ops.parents.map(|parent| parent.map(|node| node.id)), found);
     }
 }
 
@@ -41,11 +51,7 @@ impl<B: Operators> Backward<B, 2> for Product {
         let [x, weight] = ops.state;
         let wanted = [ops.parents[0].is_some(), ops.parents[1].is_some(), false];
         let [of_x, of_weight, _] = B::linear_map_backward(x, weight, gradient, wanted);
-        for (parent, gradient) in ops.parents.into_iter().zip([of_x, of_weight]) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
+        register::<B, 2>(gradients, ops.parents.map(|parent| parent.map(|node| node.id)), [of_x, of_weight]);
     }
 }
 
@@ -72,11 +78,7 @@ impl<B: Operators> Backward<B, 3> for LayerNorm {
         let gradient = gradients.consume::<B>(&ops.node);
         let [x, scale, statistics] = ops.state;
         let found = B::normalise_rows_backward(x, scale, statistics, gradient);
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(parent) = parent {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
+        register::<B, 3>(gradients, ops.parents.map(|parent| parent.map(|node| node.id)), found.map(Some));
     }
 }
 
@@ -105,14 +107,9 @@ impl<B: Operators> Backward<B, 2> for KeptResidual {
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let [tokens, branch] = ops.parents;
-        if let Some(parent) = branch {
-            let (of_branch, _) = B::scaled_residual_backward(None, None, ops.state, gradient.clone());
-            gradients.register::<B>(parent.id, of_branch);
-        }
-        if let Some(parent) = tokens {
-            gradients.register::<B>(parent.id, gradient);
-        }
+        let (of_branch, _) = B::scaled_residual_backward(None, None, ops.state, gradient.clone());
+        let found = [Some(gradient), Some(of_branch)];
+        register::<B, 2>(gradients, ops.parents.map(|parent| parent.map(|node| node.id)), found);
     }
 }
 
@@ -126,13 +123,9 @@ impl<B: Operators> Backward<B, 3> for ScaledResidual {
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let ([branch, scale], keep) = ops.state;
-        let [of_tokens, of_branch, of_scale] = ops.parents;
-        let found = B::scaled_residual_backward(Some(branch), Some(scale), keep, gradient.clone());
-        for (parent, gradient) in [(of_tokens, Some(gradient)), (of_branch, Some(found.0)), (of_scale, found.1)] {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
+        let (of_branch, of_scale) = B::scaled_residual_backward(Some(branch), Some(scale), keep, gradient.clone());
+        let found = [Some(gradient), Some(of_branch), of_scale];
+        register::<B, 3>(gradients, ops.parents.map(|parent| parent.map(|node| node.id)), found);
     }
 }
 

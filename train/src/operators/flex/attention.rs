@@ -2,7 +2,7 @@
 //! The log of each softmax's sum is kept, from which the backward pass has the weights again (Dao et al. 2022).
 
 use super::linear::{Matrix, Target, product};
-use super::numbers::exp;
+use super::numbers::{exp, largest, sum};
 use super::{contiguous, from_values, unwritten, values};
 use crate::operators::threads::{for_chunks, for_chunks_of_two};
 use burn_flex::FlexTensor;
@@ -130,7 +130,7 @@ fn image_backward(packed: Packed, qkv: &[f32], output: &[f32], log_sums: &[f32],
             product(whole(&mut *of_scores), of_mixed, of_values.transposed(), 1.0, Parallelism::None);
             for row in 0..count {
                 let place = (first + row) * dim + head * width;
-                let own = dot(&output[place..][..width], &gradient[place..][..width]);
+                let own = sum(&output[place..][..width], &gradient[place..][..width], |a, b| a * b);
                 let log_sum = log_sums[head * tokens + first + row];
                 let row = row * tokens..(row + 1) * tokens;
                 slopes(&mut weights[row.clone()], &mut of_scores[row], log_sum, own);
@@ -150,34 +150,15 @@ fn image_backward(packed: Packed, qkv: &[f32], output: &[f32], log_sums: &[f32],
     }
 }
 
-/// Sums side by side.
-const LANES: usize = 16;
-
 /// Turns rows of scores into weights, and says the log of each row's sum of exponentials.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq+fma", "x86_64+avx2+fma"))]
 fn softmax(scores: &mut [f32], tokens: usize, log_sums: &mut [f32]) {
     for (row, log_sum) in scores.chunks_exact_mut(tokens).zip(log_sums) {
-        let mut most = [f32::NEG_INFINITY; LANES];
-        let whole = row.chunks_exact(LANES);
-        let rest = whole.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for scores in whole {
-            for lane in 0..LANES {
-                most[lane] = if scores[lane] > most[lane] { scores[lane] } else { most[lane] };
-            }
-        }
-        let most = most.into_iter().fold(rest, f32::max);
+        let most = largest(row);
         for score in row.iter_mut() {
             *score = exp(*score - most);
         }
-        let mut sums = [0f32; LANES];
-        let whole = row.chunks_exact(LANES);
-        let rest: f32 = whole.remainder().iter().sum();
-        for weights in whole {
-            for lane in 0..LANES {
-                sums[lane] += weights[lane];
-            }
-        }
-        let sum = sums.iter().sum::<f32>() + rest;
+        let sum = sum(row, row, |weight, _| weight);
         let share = 1.0 / sum;
         for weight in row.iter_mut() {
             *weight *= share;
@@ -193,16 +174,4 @@ fn slopes(weights: &mut [f32], of_scores: &mut [f32], log_sum: f32, own: f32) {
         *weight = exp(*weight - log_sum);
         *of_score = *weight * (*of_score - own);
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a.zip(b) {
-        for lane in 0..LANES {
-            lanes[lane] += a[lane] * b[lane];
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }

@@ -1,13 +1,10 @@
 //! Cross-entropy of logits to distributions: the log-softmax is never in memory.
 
-use super::numbers::exp;
+use super::numbers::{exp, largest, sum};
 use super::{contiguous, from_values, unwritten, values};
 use crate::operators::threads::{for_chunks, for_chunks_of_two};
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
-
-/// Sums side by side.
-const LANES: usize = 16;
 
 /// Rows and classes.
 fn sizes(tensor: &FlexTensor) -> [usize; 2] {
@@ -49,33 +46,11 @@ pub(super) fn backward(
     from_values(of_logits, [rows, classes])
 }
 
-/// The sum of `f` over two rows.
-#[inline(always)]
-fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| f(*a, *b)).sum();
-    for (a, b) in a.zip(b) {
-        for lane in 0..LANES {
-            lanes[lane] += f(a[lane], b[lane]);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
-}
-
 /// A row's cross-entropy and the log of its softmax's sum. The products are with logits less the log-sum, so that nothing
 /// large cancels.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq+fma", "x86_64+avx2+fma"))]
 fn row_loss(logits: &[f32], target: &[f32], scale: f32) -> (f32, f32) {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let whole = logits.chunks_exact(LANES);
-    let rest = whole.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for logits in whole {
-        for lane in 0..LANES {
-            lanes[lane] = if logits[lane] > lanes[lane] { logits[lane] } else { lanes[lane] };
-        }
-    }
-    let most = lanes.into_iter().fold(rest, f32::max) * scale;
+    let most = largest(logits) * scale;
     let log_sum = most + sum(logits, logits, |logit, _| exp(logit * scale - most)).ln();
     (-sum(logits, target, |logit, target| target * (logit * scale - log_sum)), log_sum)
 }

@@ -1,5 +1,6 @@
 //! LayerNorm.
 
+use super::numbers::sum;
 use super::{contiguous, from_values, reused, unwritten, values};
 use crate::operators::threads::for_chunks_of_two;
 use burn_flex::FlexTensor;
@@ -7,8 +8,6 @@ use multiversion::multiversion;
 
 /// Rows of a block: what a thread takes, and what the gradients of scale and shift are first summed over.
 const ROWS: usize = 128;
-/// Sums side by side, so that a row's sum is one of vectors.
-const LANES: usize = 16;
 
 pub(super) fn forward(x: FlexTensor, scale: FlexTensor, shift: FlexTensor, epsilon: f32) -> [FlexTensor; 2] {
     let [x, scale, shift] = [x, scale, shift].map(contiguous);
@@ -61,20 +60,6 @@ pub(super) fn backward(
     }
     let of_shift = total.split_off(width);
     [of_x, from_values(total, [width]), from_values(of_shift, [width])]
-}
-
-/// The sum of `f` over two rows.
-#[inline(always)]
-fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let (a_rows, b_rows) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_rows.remainder().iter().zip(b_rows.remainder()).map(|(a, b)| f(*a, *b)).sum();
-    for (a, b) in a_rows.zip(b_rows) {
-        for lane in 0..LANES {
-            lanes[lane] += f(a[lane], b[lane]);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq+fma", "x86_64+avx2+fma"))]

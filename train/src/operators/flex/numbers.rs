@@ -1,4 +1,4 @@
-//! Functions of single numbers, written so that a loop over them becomes vector instructions.
+//! Functions of single numbers and of rows of them, written so that loops over them become vector instructions.
 
 /// e^x within 2 units in the last place; 0 below -87.3, and 2^127 times what is left above 88.
 ///
@@ -50,6 +50,37 @@ pub(super) fn normal(x: f32) -> (f32, f32) {
     let beyond = 0.5 * sum * t * bell;
     let below = if x < 0.0 { beyond } else { 1.0 - beyond };
     (below, bell * 0.398_942_3)
+}
+
+/// Sums side by side, so that a sum over a row is one of vectors.
+pub(super) const LANES: usize = 16;
+
+/// The sum of `f` over two rows.
+#[inline(always)]
+pub(super) fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| f(*a, *b)).sum();
+    for (a, b) in a.zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] += f(a[lane], b[lane]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// The largest value of a row.
+#[inline(always)]
+pub(super) fn largest(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let whole = row.chunks_exact(LANES);
+    let rest = whole.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for values in whole {
+        for lane in 0..LANES {
+            lanes[lane] = if values[lane] > lanes[lane] { values[lane] } else { lanes[lane] };
+        }
+    }
+    lanes.into_iter().fold(rest, f32::max)
 }
 
 #[cfg(test)]
