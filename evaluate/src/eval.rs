@@ -159,6 +159,7 @@ impl Eval {
             linear_top5: quick.top5,
             linear_learning_rate: quick.settings["learning_rate"],
             probes: knn.iter().cloned().chain([quick]).chain(by_labels).collect(),
+            measures: Vec::new(),
             geometry: Some(self.geometry(name, network, &test)?),
         })
     }

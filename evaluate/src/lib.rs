@@ -22,4 +22,4 @@ pub use geometry::{Agreement, Geometry};
 pub use probes::ProbeScore;
 pub use report::{Subject, report};
 pub use score_table::said_of_scores;
-pub use scores::{Accuracy, NetworkScores, Scores};
+pub use scores::{Accuracy, Measure, NetworkScores, Scores};

@@ -1,7 +1,8 @@
-//! The scores as `lapidary eval` prints them: a line a probe, then the geometry, trained beside untrained.
+//! The scores as `lapidary eval` prints them: a line a probe, then other measures and the geometry, trained beside
+//! untrained.
 
 use crate::geometry::Geometry;
-use crate::scores::{NetworkScores, Scores};
+use crate::scores::{Measure, NetworkScores, Scores};
 
 /// A figure of a geometry, where it has one.
 type Figure = fn(&Geometry) -> Option<f64>;
@@ -23,9 +24,24 @@ pub fn said_of_scores(scores: &Scores) -> Vec<String> {
         ));
     }
     lines.push(format!("{:<18} {:>7} {:>7}", "chance", "", percent(scores.chance_top1)));
+    lines.extend(measures(&scores.trained, &scores.untrained));
     lines.extend(geometry(&scores.trained, &scores.untrained));
     lines.extend(notes(&scores.trained));
     lines
+}
+
+fn measures(trained: &NetworkScores, untrained: &NetworkScores) -> Vec<String> {
+    if trained.measures.is_empty() {
+        return Vec::new();
+    }
+    let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{:.1} %", value * 100.0));
+    let line = |measure: &Measure| {
+        // A network whose features allow no such figure has none.
+        let beside = untrained.measures.iter().find(|other| other.name == measure.name).and_then(|other| other.value);
+        format!("{:<24} {:>7} {:>10} {:>18}", measure.name, measure.images, percent(measure.value), percent(beside))
+    };
+    let heading = format!("{:<24} {:>7} {:>10} {:>18}", "measure", "images", "trained", "untrained");
+    std::iter::once(heading).chain(trained.measures.iter().map(line)).collect()
 }
 
 fn geometry(trained: &NetworkScores, untrained: &NetworkScores) -> Vec<String> {
@@ -65,14 +81,15 @@ pub(crate) fn figures(trained: &NetworkScores, untrained: &NetworkScores) -> Vec
     rows.into_iter().map(line).collect()
 }
 
-/// What was noted of probes, each note once.
+/// What was noted of probes and measures, each note once.
 fn notes(scores: &NetworkScores) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for probe in &scores.probes {
-        for note in &probe.notes {
-            let line = format!("note: {}: {note}", probe.name);
+    let of_probes = scores.probes.iter().map(|probe| (&probe.name, &probe.notes));
+    let of_measures = scores.measures.iter().map(|measure| (&measure.name, &measure.notes));
+    for (name, notes) in of_probes.chain(of_measures) {
+        for note in notes {
             if !lines.iter().any(|told| told.ends_with(&format!(": {note}"))) {
-                lines.push(line);
+                lines.push(format!("note: {name}: {note}"));
             }
         }
     }
@@ -99,6 +116,7 @@ mod tests {
             linear_top5: 0.0,
             linear_learning_rate: 0.0,
             probes: vec![score("knn 20"), score("quick 10 %")],
+            measures: Vec::new(),
             geometry: Some(Geometry::of(&features(40, 8, 4, 0.3, 1.0), None, 1)),
         };
         let scores = Scores {

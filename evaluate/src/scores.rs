@@ -1,9 +1,27 @@
-//! What a probe scores: top-1 and top-5.
+//! What is measured of a network on a probe: accuracies, other measures, geometry.
 
 use crate::geometry::Geometry;
 use crate::probes::ProbeScore;
 pub use lapidary_train::probe::Accuracy;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A figure that is not an accuracy of classes: a mean average precision, an intersection over union, a region similarity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measure {
+    /// Its name: `retrieval mAP`, `patch k-NN mIoU`.
+    pub name: String,
+    /// The protocol that it follows, and what its figure can be held beside.
+    pub protocol: String,
+    /// Images that it is a mean over.
+    pub images: usize,
+    /// The figure, 0 to 1; none where it is not defined.
+    pub value: Option<f64>,
+    /// What was chosen or fixed, and parts of the figure, by name.
+    pub settings: BTreeMap<String, f64>,
+    /// What a reader must know, in sentences.
+    pub notes: Vec<String>,
+}
 
 /// A network's scores on a probe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +39,9 @@ pub struct NetworkScores {
     /// Every probe's score, by name. Evaluations of before this have none.
     #[serde(default)]
     pub probes: Vec<ProbeScore>,
+    /// Figures that are no accuracies of classes.
+    #[serde(default)]
+    pub measures: Vec<Measure>,
     /// The geometry of the test images' features.
     #[serde(default)]
     pub geometry: Option<Geometry>,
