@@ -232,3 +232,26 @@ fn a_run_that_collapses_stops_with_the_reason_where_that_is_asked_for_and_goes_o
         lines(&out.join("pile/runs/r")).iter().map(|line| line["step"].as_u64().expect("a step")).collect();
     assert_eq!(steps, (0..40).collect::<Vec<_>>(), "it resumes after step {stopped}");
 }
+
+#[test]
+fn metrics_that_are_read_once_in_several_steps_are_those_of_reading_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    curated(&out, "120");
+    tiny(&out, &["plan"]);
+    let trained = |run: &'static str, key: &'static str| {
+        tiny(&out, &["pretrain", "--device", "cpu", "--run", run, "--set", "pretrain.health_steps=5", "--set", key]);
+        let run = out.join("pile/runs").join(run);
+        let checkpoint = std::fs::read(run.join("checkpoints/final.safetensors")).expect("reads");
+        let times = ["images_per_sec", "data_wait_secs", "step_secs", "peak_memory_mib"];
+        let mut lines = lines(&run);
+        for line in &mut lines {
+            times.iter().for_each(|time| drop(line.as_object_mut().expect("an object").remove(*time)));
+        }
+        (lines, checkpoint)
+    };
+    let (each, several) = (trained("each", "pretrain.metrics_steps=1"), trained("several", "pretrain.metrics_steps=4"));
+    assert!(each.0.len() > 8, "{} steps", each.0.len());
+    assert_eq!(each.0, several.0);
+    assert!(each.1 == several.1, "the checkpoints differ");
+}

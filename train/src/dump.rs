@@ -11,7 +11,7 @@ use crate::frozen_teacher::FrozenTeacher;
 use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
 use crate::pretrain::loader_options;
-use crate::trainer::{Computed, StepReport, Trainer};
+use crate::trainer::{Readings, StepReport, Trainer};
 use lapidary_pipeline::cli::{resolve, to_toml};
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup, load};
 use lapidary_pipeline::plan::{PlanReader, View, read_views, write_views};
@@ -210,9 +210,10 @@ impl Program for Replay {
         };
         let broken_images = images_not_finite(&batch);
         let computed = trainer.compute(batch);
+        let readings = computed.scalars.read();
         let norms = computed.gradients.norms();
-        let is_finite = computed.is_finite();
-        let Computed { loss, metrics, .. } = computed;
+        let is_finite = readings.is_finite();
+        let Readings { loss, metrics, .. } = readings;
         Ok(json!({
             "step": about.step,
             "is_finite": is_finite,

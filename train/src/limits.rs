@@ -15,6 +15,8 @@ const PROTOTYPES_MAX: usize = 1 << 24;
 const DEPTH_MAX: usize = 1000;
 const MLP_RATIO_MAX: usize = 64;
 const BATCH_MAX: usize = 1 << 20;
+/// Batches that are kept at most until their steps are read.
+const METRICS_STEPS_MAX: usize = 1000;
 const THREADS_MAX: usize = 1024;
 
 /// A plan, as far as its configuration must fit it.
@@ -147,6 +149,7 @@ fn pretrain(config: &PretrainConfig, ranges: &mut Ranges) {
     ranges.at_least("pretrain.lars_bias_rate", config.lars_bias_rate, 0.0);
     ranges.within("pretrain.momentum", config.momentum, 0.0..=1.0);
     ranges.at_least("pretrain.clip_norm", config.clip_norm, 0.0);
+    ranges.within("pretrain.metrics_steps", config.metrics_steps, 0..=METRICS_STEPS_MAX);
     ranges.within("pretrain.checkpoint_steps", config.checkpoint_steps, 1..=usize::MAX);
     ranges.within("pretrain.prefetch_batches", config.prefetch_batches, 0..=THREADS_MAX);
     ranges.within("pretrain.loader_threads", config.loader_threads, 0..=THREADS_MAX);

@@ -14,7 +14,7 @@ use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
 use crate::start::Start;
 use crate::tensorboard::EVENTS_FILE;
-use crate::trainer::Trainer;
+use crate::trainer::{SKIPPED_STOP, Trainer};
 use crate::writer::Writer;
 use crate::{Result, TrainError};
 use lapidary_pipeline::cli::to_toml;
@@ -37,14 +37,15 @@ use std::time::Instant;
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// The folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
-/// So many skipped steps in a row stop a run.
-const SKIPPED_STOP: usize = 3;
+/// Steps whose metrics are read at once on a device that is waited for.
+const METRICS_STEPS: usize = 10;
 /// Keys of `pretrain` that change neither the steps nor their results: no reason to train again. What a run starts from is an
 /// input.
-pub(crate) const RUNNING_KEYS: [&str; 8] = [
+pub(crate) const RUNNING_KEYS: [&str; 9] = [
     "init_from",
     "checkpoint_steps",
     "keep_last",
+    "metrics_steps",
     "health_steps",
     "watch",
     "watch_epochs",
@@ -256,55 +257,82 @@ impl Program for Run {
         let mut writer = Writer::new(&checkpoints, Keep { last: config.pretrain.keep_last, every_steps });
         let progress = Progress::new("pretrain", steps as u64, "steps");
         progress.begin_at(first as u64);
+        if config.pretrain.metrics_steps == 0 {
+            trainer.set_metrics_steps(if device_name == CPU { 1 } else { METRICS_STEPS });
+        }
         let mut clock = Clock::default();
         let (mut is_due, mut final_score) = (false, None);
         while trainer.step() < steps {
-            if let Err(interrupted) = interrupt::check() {
-                metrics.sync()?;
-                writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
-                writer.finish()?;
-                return Err(interrupted.into());
-            }
-            let begun = Instant::now();
-            let Some(batch) = loader.next_batch()? else {
-                return Err(PipelineError::Internal(format!("the loader ended before step {steps}")).into());
+            // The steps that are read together share their time.
+            let (begun, mut waited_secs, mut taken) = (Instant::now(), 0.0, Vec::new());
+            let (reports, is_interrupted) = loop {
+                if interrupt::check().is_err() {
+                    break (trainer.read(), true);
+                }
+                let waiting = Instant::now();
+                let Some(batch) = loader.next_batch()? else {
+                    return Err(PipelineError::Internal(format!("the loader ended before step {steps}")).into());
+                };
+                waited_secs += waiting.elapsed().as_secs_f64();
+                let next = trainer.step() + 1;
+                taken.push(trainer.step());
+                let is_watched = watch.as_ref().is_some_and(|watch| watch.is_due(next, steps, per_epoch));
+                let is_last = next == steps || is_watched || next.is_multiple_of(config.pretrain.checkpoint_steps);
+                let reports = trainer.advance(batch, is_last);
+                if !reports.is_empty() {
+                    break (reports, false);
+                }
             };
-            let waited_secs = begun.elapsed().as_secs_f64();
-            let step = trainer.step();
-            let mut report = trainer.train(batch);
-            let took = Took { secs: begun.elapsed().as_secs_f64(), waited_secs };
-            clock.note(step - first, took);
+            let shared = |secs: f64| secs / reports.len().max(1) as f64;
+            let took = Took { secs: shared(begun.elapsed().as_secs_f64()), waited_secs: shared(waited_secs) };
             let watch = watch.as_ref().filter(|watch| watch.is_due(trainer.step(), steps, per_epoch));
+            let watch = watch.filter(|_| !is_interrupted);
             let score = watch.map(|watch| watch.top1(&trainer.backbone(), &device)).transpose();
             let score = unless_interrupted(score)?;
-            if let Some(top1) = score {
-                report.metrics.insert(KNN_TOP1.to_owned(), top1);
-                tracing::info!("k-NN on `{}` after step {}: {:.1} %", config.pretrain.watch, step + 1, 100.0 * top1);
-            }
             let batch = config.pretrain.batch;
-            monitor.note(&metrics.write(step, step / per_epoch, &report, batch, took)?)?;
-            let images_per_sec = clock.steps_per_sec() * batch as f64;
-            progress.add_with(1, || format!("loss {:.4}, {images_per_sec:.0} images/s", report.loss));
-            if let Some(stop) = monitor.stop(step) {
+            let last = taken.last().copied();
+            let mut is_skipped = false;
+            for (step, mut report) in taken.into_iter().zip(reports) {
+                clock.note(step - first, took);
+                if let Some(top1) = score.filter(|_| Some(step) == last) {
+                    report.metrics.insert(KNN_TOP1.to_owned(), top1);
+                    tracing::info!(
+                        "k-NN on `{}` after step {}: {:.1} %",
+                        config.pretrain.watch,
+                        step + 1,
+                        100.0 * top1
+                    );
+                }
+                monitor.note(&metrics.write(step, step / per_epoch, &report, batch, took)?)?;
+                let images_per_sec = clock.steps_per_sec() * batch as f64;
+                progress.add_with(1, || format!("loss {:.4}, {images_per_sec:.0} images/s", report.loss));
+                is_skipped = report.skipped;
+                if is_skipped {
+                    tracing::warn!("step {step} is skipped: its loss or its gradients are not finite");
+                    let in_a_row = trainer.skipped().in_a_row;
+                    if in_a_row >= SKIPPED_STOP && step + 1 == trainer.step() {
+                        metrics.sync()?;
+                        let dump = stage.path(&dump::name(step));
+                        dump::write(&dump, &config, &inputs, &trainer, (step, steps, per_epoch), &report)?;
+                        return Err(TrainError::NotFinite { step, in_a_row, dump });
+                    }
+                }
+            }
+            let stop = if is_interrupted {
+                Some(PipelineError::Interrupted.into())
+            } else {
+                last.and_then(|step| monitor.stop(step))
+            };
+            if let Some(stop) = stop {
                 metrics.sync()?;
                 writer.write(trainer.snapshot(), step_name(trainer.step()), None)?;
                 writer.finish()?;
                 return Err(stop);
             }
-            if report.skipped {
-                tracing::warn!("step {step} is skipped: its loss or its gradients are not finite");
-                let in_a_row = trainer.skipped().in_a_row;
-                if in_a_row >= SKIPPED_STOP {
-                    metrics.sync()?;
-                    let dump = stage.path(&dump::name(step));
-                    dump::write(&dump, &config, &inputs, &trainer, (step, steps, per_epoch), &report)?;
-                    return Err(TrainError::NotFinite { step, in_a_row, dump });
-                }
-            }
             // After a skipped step there is nothing new to keep, and older states are worth more than one that may be broken.
             is_due |= trainer.step().is_multiple_of(config.pretrain.checkpoint_steps) || score.is_some();
             final_score = score;
-            if is_due && !report.skipped && trainer.step() < steps {
+            if is_due && !is_skipped && trainer.step() < steps {
                 is_due = false;
                 metrics.sync()?;
                 writer.write(trainer.snapshot(), step_name(trainer.step()), score)?;

@@ -4,16 +4,17 @@
 //! once for each resolution; each loss on the whole batch, and its backward pass to the features; backward through the
 //! backbone; a look at loss and gradient norm; clip; optimiser; EMA. The backbone works on pieces of the batch (see
 //! [`crate::pieces`]), the heads on all of it. All state that makes a run is in a checkpoint ([`state`]); the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
-//! whose loss or gradient norm is not finite is skipped: it changes nothing but the counts.
+//! whose loss or gradient norm is not finite is skipped: it changes nothing but the counts. On a device that is waited for,
+//! steps are taken [`ahead`] and read several at once.
 
 use crate::checkpoint::Skipped;
 use crate::draws::StepDraws;
 use crate::frozen::FrozenVit;
 use crate::health::look;
-use crate::model::{HostTensor, Network, NetworkConfig, Vit, host_values, load, named_gradients, snapshot};
+use crate::model::{HostTensor, Network, NetworkConfig, Vit, load, named_gradients, snapshot};
 use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
-use crate::operators::{Operators, TrainBackend};
+use crate::operators::TrainBackend;
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
@@ -26,12 +27,18 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+mod ahead;
 mod fixed;
 #[cfg(test)]
 mod resume;
+mod scalars;
 mod state;
 
+use ahead::Ahead;
+pub(crate) use ahead::SKIPPED_STOP;
 use fixed::FixedNetworks;
+pub(crate) use scalars::Readings;
+use scalars::{FEATURE_GRADIENT, LOSS, Scalars};
 
 /// A run at work.
 pub struct Trainer<B: TrainBackend> {
@@ -46,6 +53,9 @@ pub struct Trainer<B: TrainBackend> {
     device: B::Device,
     step: usize,
     skipped: Skipped,
+    /// Steps whose scalars are read at once.
+    metrics_steps: usize,
+    ahead: Option<Ahead<B>>,
 }
 
 /// What a step came to.
@@ -67,14 +77,11 @@ pub struct StepReport {
 /// A step as computed, before anything is changed by it.
 pub(crate) struct Computed<B: TrainBackend> {
     pub(crate) schedule: StepSchedule,
-    pub(crate) loss: f64,
-    pub(crate) metrics: BTreeMap<String, f64>,
+    pub(crate) scalars: Scalars<B::InnerBackend>,
     pub(crate) gradients: Gradients<B::InnerBackend>,
     /// What the losses gave for a look at the run's health.
     pub(crate) outputs: BTreeMap<&'static str, Tensor<B::InnerBackend, 2>>,
     pending: Pending<B::InnerBackend>,
-    /// Norm of each loss's gradient at the backbone's features, before its weight.
-    feature_norms: Vec<f64>,
     clock: Clock,
 }
 
@@ -96,27 +103,11 @@ impl Clock {
     }
 }
 
-impl<B: TrainBackend> Computed<B> {
-    /// Whether it may be taken.
-    pub(crate) fn is_finite(&self) -> bool {
-        self.loss.is_finite() && self.metrics.get(GRADIENT_NORM).is_none_or(|norm| norm.is_finite())
-    }
-}
-
 const GRADIENT_NORM: &str = "gradient_norm";
-const LOSS: &str = "loss";
 /// Held while a step is computed: burn-autodiff 0.21 keeps one table of graphs for the whole process, and with a backward pass
 /// beside another thread's forward pass gradients were seen that are off by a tenth of their norm. Forward passes beside each
 /// other, and backward passes beside each other, were right in every run.
 static GRAPHS: Mutex<()> = Mutex::new(());
-/// The norm of a loss's gradient at the backbone's features, on its way to the metrics.
-const FEATURE_GRADIENT: &str = "feature_gradient";
-
-/// Reads scalars from the device, all in one transfer.
-fn read_scalars<B: Operators>(scalars: Vec<(&'static str, Tensor<B, 1>)>) -> Vec<(&'static str, f64)> {
-    let (names, tensors): (Vec<_>, Vec<_>) = scalars.into_iter().unzip();
-    names.into_iter().zip(host_values(Tensor::cat(tensors, 0)).into_iter().map(f64::from)).collect()
-}
 
 impl<B: TrainBackend> Trainer<B> {
     /// A run at its first step.
@@ -138,7 +129,14 @@ impl<B: TrainBackend> Trainer<B> {
             device: device.clone(),
             step: 0,
             skipped: Skipped::default(),
+            metrics_steps: config.pretrain.metrics_steps.max(1),
+            ahead: None,
         }
+    }
+
+    /// Reads the scalars of so many steps at once, whatever is configured.
+    pub fn set_metrics_steps(&mut self, steps: usize) {
+        self.metrics_steps = steps;
     }
 
     /// The same run with its backbone's weights replaced before its first step, the student's and the teacher's.
@@ -187,15 +185,14 @@ impl<B: TrainBackend> Trainer<B> {
     /// Trains on a batch, unless its loss or its gradients are not finite.
     pub fn train(&mut self, batch: Batch) -> StepReport {
         let images = batch.ids.len();
-        if self.needs.anchor {
-            self.fixed.take_anchor(&self.teacher.backbone, &self.schedule, self.step);
-        }
-        let computed = self.compute(batch);
-        let is_look = self.is_look() && computed.is_finite();
+        self.before_step();
+        let Computed { schedule, scalars, gradients, outputs, pending, mut clock } = self.compute(batch);
+        let readings = scalars.read();
+        let skipped = !readings.is_finite();
+        let is_look = self.is_look() && !skipped;
         self.step += 1;
-        let skipped = !computed.is_finite();
         self.skipped = self.skipped.and(skipped);
-        let Computed { schedule, loss, mut metrics, gradients, outputs, pending, feature_norms, mut clock } = computed;
+        let Readings { loss, mut metrics, feature_norms } = readings;
         if is_look {
             for (name, value) in
                 look(&outputs, images, self.config.objective.student_temperature, metrics.get("loss_dino").copied())
@@ -204,16 +201,33 @@ impl<B: TrainBackend> Trainer<B> {
             }
         }
         if !skipped {
-            self.objective.commit(&pending, &feature_norms);
-            let teacher = self.needs.has_teacher().then(|| self.teacher.clone());
-            let (student, teacher) = self.optimiser.step(self.student.clone(), teacher, gradients, &schedule);
-            self.student = student;
-            if let Some(teacher) = teacher {
-                self.teacher = teacher;
-            }
+            self.take(gradients, &pending, &feature_norms, &schedule);
             clock.done("optimiser");
         }
         StepReport { schedule, loss, metrics, skipped, secs: clock.secs }
+    }
+
+    fn before_step(&mut self) {
+        if self.needs.anchor {
+            self.fixed.take_anchor(&self.teacher.backbone, &self.schedule, self.step);
+        }
+    }
+
+    /// Changes the networks by a step's gradients, and remembers what was pending in it.
+    fn take(
+        &mut self,
+        gradients: Gradients<B::InnerBackend>,
+        pending: &Pending<B::InnerBackend>,
+        feature_norms: &[f64],
+        schedule: &StepSchedule,
+    ) {
+        self.objective.commit(pending, feature_norms);
+        let teacher = self.needs.has_teacher().then(|| self.teacher.clone());
+        let (student, teacher) = self.optimiser.step(self.student.clone(), teacher, gradients, schedule);
+        self.student = student;
+        if let Some(teacher) = teacher {
+            self.teacher = teacher;
+        }
     }
 
     /// Whether the run's health is looked at at the step at hand.
@@ -325,24 +339,7 @@ impl<B: TrainBackend> Trainer<B> {
         let gradients = Gradients::of::<B, _>(&self.student, gradients);
         scalars.extend(gradients.norm_tensor().map(|norm| (GRADIENT_NORM, norm)));
         scalars.push((LOSS, total));
-        let mut metrics = BTreeMap::new();
-        let (mut loss, mut feature_norms) = (f64::NAN, Vec::new());
-        for (name, value) in read_scalars(scalars) {
-            match name {
-                LOSS => loss = value,
-                FEATURE_GRADIENT => {
-                    // Named after its loss below; before its weight.
-                    let (part, weight) = names[feature_norms.len()];
-                    feature_norms.push(if weight == 0.0 { 0.0 } else { value / weight });
-                    metrics.insert(format!("{GRADIENT_NORM}_{part}"), value);
-                    metrics.insert(format!("weight_{part}"), weight);
-                }
-                _ => {
-                    metrics.insert(name.to_owned(), value);
-                }
-            }
-        }
-        Computed { schedule, loss, metrics, gradients, outputs, pending, feature_norms, clock }
+        Computed { schedule, scalars: Scalars::new(scalars, names), gradients, outputs, pending, clock }
     }
 }
 

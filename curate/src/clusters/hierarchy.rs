@@ -85,7 +85,6 @@ fn level_sizes(points: usize, config: &CurateConfig) -> Result<Vec<usize>> {
 fn cluster_level(points: &Vectors, k: usize, config: &CurateConfig, seed: u64, number: u64) -> Result<Level> {
     let (mut centroids, mut fitted) = kmeans(points, k, config, keyed(seed, Purpose::Centroids, number, 0))?;
     let share = if config.resample_points > 0 { config.resample_points } else { points.len() / k / 2 };
-    let share = share.min(config.kmeans_max_points);
     if share > 1 {
         for round in 1..=u64::from(config.resample_rounds) {
             let (assignment, distances) = assign(points, &centroids)?;

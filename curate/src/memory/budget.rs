@@ -19,7 +19,7 @@ pub(crate) enum Share {
     Fingerprints,
     /// An index over embeddings: a quarter.
     Index,
-    /// Signatures of keypoints in the tables that are looked up at once: an eighth.
+    /// Signatures of keypoints in the tables that are looked up at once: three eighths, as the index is gone by then.
     Signatures,
     /// Records before a sorted run is written: a thirty-second.
     Run,
@@ -48,7 +48,7 @@ impl Memory {
         let bytes = self.bytes.saturating_sub(BASE_BYTES + self.reserved);
         let part = match share {
             Share::Fingerprints | Share::Index => bytes / 4,
-            Share::Signatures => bytes / 8,
+            Share::Signatures => bytes / 8 * 3,
             Share::Run => bytes / 32,
         };
         usize::try_from(part).unwrap_or(usize::MAX)

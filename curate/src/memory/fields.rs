@@ -14,7 +14,7 @@ impl<'a> Fields<'a> {
         taken
     }
 
-    fn array<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
         self.take(N).try_into().expect("as many bytes as were taken")
     }
 

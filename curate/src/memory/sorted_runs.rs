@@ -1,19 +1,25 @@
 //! Sorting more records than fit: runs that do are sorted and written, then merged (external merge sort, Knuth volume 3,
 //! section 5.4). Equal records come out once.
+//!
+//! Runs lie one after the other in one scratch file. They are merged a range of values at a time: what each run has of the
+//! range is read and sorted with the others' on all threads, which is faster than taking record by record from a heap.
 
 use super::{Memory, Share};
 use crate::Result;
 use lapidary_pipeline::PipelineError;
 use rayon::prelude::*;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Records read at a time from each run, and written at a time.
+/// Bytes written at a time.
 const BLOCK_BYTES: usize = 1 << 18;
+/// Records between two whose values are kept of each run, at most ...
+const STEP_MAX: usize = 4096;
+/// ... and so many of them in a run at least, as long as there are as many records.
+const STEPS: usize = 512;
 
 /// What can be sorted in runs: records of one length.
 pub(crate) trait Record: Copy + Ord + Send + Sync {
@@ -25,26 +31,40 @@ pub(crate) trait Record: Copy + Ord + Send + Sync {
     fn get(bytes: &[u8]) -> Self;
 }
 
-/// Records on their way to be sorted.
+/// Records on their way to be sorted; several threads may add to them.
 #[derive(Debug)]
 pub(crate) struct SortedRuns<'a, R> {
     memory: &'a Memory,
     most: usize,
-    held: Vec<R>,
-    runs: Vec<Run>,
+    parts: Mutex<Parts<R>>,
+    file: OnceLock<File>,
+    /// Bytes of the file that are taken.
+    end: AtomicU64,
 }
 
-/// A sorted run in a file.
 #[derive(Debug)]
-struct Run {
-    file: File,
+struct Parts<R> {
+    held: Vec<R>,
+    runs: Vec<Run<R>>,
+}
+
+/// A sorted run in the file.
+#[derive(Debug)]
+struct Run<R> {
+    at: u64,
     records: usize,
+    /// Every so many records ...
+    step: usize,
+    /// ... the record there, the first of all among them.
+    firsts: Vec<R>,
 }
 
 impl<'a, R: Record> SortedRuns<'a, R> {
     pub(crate) fn new(memory: &'a Memory) -> Self {
-        let most = (memory.share(Share::Run) / size_of::<R>()).max(1024);
-        Self { memory, most, held: Vec::new(), runs: Vec::new() }
+        // A thread may fill the next run while another writes one.
+        let most = (memory.share(Share::Run) / 2 / size_of::<R>()).max(1024);
+        let parts = Mutex::new(Parts { held: Vec::new(), runs: Vec::new() });
+        Self { memory, most, parts, file: OnceLock::new(), end: AtomicU64::new(0) }
     }
 
     /// Adds records; a full run is written.
@@ -53,33 +73,72 @@ impl<'a, R: Record> SortedRuns<'a, R> {
     /// When the disk refuses.
     pub(crate) fn extend(&mut self, records: impl IntoIterator<Item = R>) -> Result<()> {
         for record in records {
-            self.held.push(record);
-            if self.held.len() >= self.most {
-                self.sort_held();
-                // What came more than once may leave room: a run is worth writing from half a share on.
-                if self.held.len() * 2 > self.most {
-                    self.write_run()?;
-                }
+            let most = self.most;
+            let held = &mut self.parts.get_mut().unwrap_or_else(PoisonError::into_inner).held;
+            held.push(record);
+            if held.len() >= most {
+                let mut full = std::mem::take(held);
+                full.par_sort_unstable();
+                self.keep(full)?;
             }
         }
         Ok(())
     }
 
-    fn sort_held(&mut self) {
-        self.held.par_sort_unstable();
-        self.held.dedup();
+    /// Adds records from one of several threads.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn add(&self, records: &[R]) -> Result<()> {
+        for records in records.chunks(self.most) {
+            let mut parts = self.lock();
+            parts.held.extend_from_slice(records);
+            if parts.held.len() >= self.most {
+                let mut full = std::mem::take(&mut parts.held);
+                drop(parts);
+                // On this thread alone: one that waits for others might be given work that adds records.
+                full.sort_unstable();
+                self.keep(full)?;
+            }
+        }
+        Ok(())
     }
 
-    fn write_run(&mut self) -> Result<()> {
-        let mut file = self.memory.scratch_file()?;
-        let mut bytes = Vec::with_capacity(BLOCK_BYTES + R::BYTES);
-        for records in self.held.chunks((BLOCK_BYTES / R::BYTES).max(1)) {
+    fn lock(&self) -> MutexGuard<'_, Parts<R>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes sorted records as a run, unless what came more than once leaves room for half of one.
+    fn keep(&self, mut sorted: Vec<R>) -> Result<()> {
+        sorted.dedup();
+        if sorted.len() * 2 <= self.most {
+            let mut parts = self.lock();
+            sorted.append(&mut parts.held);
+            parts.held = sorted;
+            return Ok(());
+        }
+        self.write_run(&sorted)
+    }
+
+    fn write_run(&self, sorted: &[R]) -> Result<()> {
+        let file = match self.file.get() {
+            Some(file) => file,
+            None => {
+                let file = self.memory.scratch_file()?;
+                self.file.get_or_init(|| file)
+            }
+        };
+        let at = self.end.fetch_add((sorted.len() * R::BYTES) as u64, Ordering::Relaxed);
+        let (mut bytes, mut next) = (Vec::with_capacity(BLOCK_BYTES + R::BYTES), at);
+        for records in sorted.chunks((BLOCK_BYTES / R::BYTES).max(1)) {
             bytes.clear();
             records.iter().for_each(|record| record.put(&mut bytes));
-            file.write_all(&bytes).map_err(scratch("write"))?;
+            file.write_all_at(&bytes, next).map_err(scratch("write"))?;
+            next += bytes.len() as u64;
         }
-        self.runs.push(Run { file, records: self.held.len() });
-        self.held.clear();
+        let step = (sorted.len() / STEPS).clamp(1, STEP_MAX);
+        let firsts = sorted.iter().step_by(step).copied().collect();
+        self.lock().runs.push(Run { at, records: sorted.len(), step, firsts });
         Ok(())
     }
 
@@ -88,12 +147,18 @@ impl<'a, R: Record> SortedRuns<'a, R> {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn finish(mut self) -> Result<Sorted<R>> {
-        self.sort_held();
-        if !self.runs.is_empty() && !self.held.is_empty() {
-            self.write_run()?;
+        let parts = self.parts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut held = std::mem::take(&mut parts.held);
+        held.par_sort_unstable();
+        held.dedup();
+        if !parts.runs.is_empty() && !held.is_empty() {
+            self.write_run(&held)?;
+            held.clear();
         }
-        self.held.shrink_to_fit();
-        Ok(Sorted { held: self.held, runs: self.runs })
+        held.shrink_to_fit();
+        let most = self.most;
+        let runs = self.parts.into_inner().unwrap_or_else(PoisonError::into_inner).runs;
+        Ok(Sorted { held, runs, file: self.file.into_inner(), most })
     }
 }
 
@@ -101,21 +166,55 @@ impl<'a, R: Record> SortedRuns<'a, R> {
 #[derive(Debug)]
 pub(crate) struct Sorted<R> {
     held: Vec<R>,
-    runs: Vec<Run>,
+    runs: Vec<Run<R>>,
+    file: Option<File>,
+    /// About so many are merged at a time.
+    most: usize,
 }
 
 impl<R: Record> Sorted<R> {
     /// Reads them.
-    pub(crate) fn iter(&self) -> Merge<'_, R> {
-        let mut merge = Merge {
-            held: self.held.iter(),
-            cursors: self.runs.iter().map(|run| Cursor { run, next: 0, bytes: Vec::new(), at: 0 }).collect(),
-            heap: BinaryHeap::new(),
-            last: None,
-            failed: None,
-        };
-        (0..merge.cursors.len()).for_each(|run| merge.advance(run));
-        merge
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<R>> {
+        let (mut blocks, mut block) = (self.blocks(), Vec::new().into_iter());
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(record) = block.next() {
+                    return Some(Ok(record));
+                }
+                match blocks.next()? {
+                    Ok(records) => block = records.into_iter(),
+                    Err(e) => return Some(Err(e)),
+                }
+            }
+        })
+    }
+
+    /// Reads them, so many at a time.
+    pub(crate) fn blocks(&self) -> Blocks<'_, R> {
+        Blocks {
+            sorted: self,
+            held: self.held.chunks(self.most),
+            bounds: self.bounds().into_iter(),
+            cursors: self.runs.iter().map(|run| Cursor { run, next: 0, rest: Vec::new() }).collect(),
+            is_done: self.runs.is_empty(),
+        }
+    }
+
+    /// Values that cut the runs into ranges of about as many records as are merged at a time.
+    fn bounds(&self) -> Vec<R> {
+        // Each stands for the records up to the next of its run.
+        let mut firsts: Vec<(R, usize)> =
+            self.runs.iter().flat_map(|run| run.firsts.iter().map(|first| (*first, run.step))).collect();
+        firsts.par_sort_unstable();
+        let (mut bounds, mut records) = (Vec::new(), 0);
+        for (first, step) in firsts {
+            if records >= self.most {
+                bounds.push(first);
+                records = 0;
+            }
+            records += step;
+        }
+        bounds
     }
 
     /// How many records there are, those counted twice that lie in two runs.
@@ -130,69 +229,71 @@ impl<R: Record> Sorted<R> {
     }
 }
 
-/// Reads sorted records.
-pub(crate) struct Merge<'a, R> {
-    held: std::slice::Iter<'a, R>,
-    cursors: Vec<Cursor<'a>>,
-    heap: BinaryHeap<Reverse<(R, usize)>>,
-    last: Option<R>,
-    failed: Option<crate::CurateError>,
+/// Reads sorted records, a range of values after the other.
+pub(crate) struct Blocks<'a, R> {
+    sorted: &'a Sorted<R>,
+    held: std::slice::Chunks<'a, R>,
+    bounds: std::vec::IntoIter<R>,
+    cursors: Vec<Cursor<'a, R>>,
+    is_done: bool,
 }
 
 /// Where reading a run has come to.
-struct Cursor<'a> {
-    run: &'a Run,
+struct Cursor<'a, R> {
+    run: &'a Run<R>,
     next: usize,
-    bytes: Vec<u8>,
-    at: usize,
+    /// Records that were read, and lie beyond the last bound.
+    rest: Vec<R>,
 }
 
-impl Cursor<'_> {
-    fn record<R: Record>(&mut self) -> Result<Option<R>> {
-        if self.at == self.bytes.len() {
-            let count = (self.run.records - self.next).min((BLOCK_BYTES / R::BYTES).max(1));
-            if count == 0 {
-                return Ok(None);
-            }
-            self.bytes.resize(count * R::BYTES, 0);
-            self.run.file.read_exact_at(&mut self.bytes, (self.next * R::BYTES) as u64).map_err(scratch("read"))?;
-            (self.next, self.at) = (self.next + count, 0);
+impl<R: Record> Cursor<'_, R> {
+    /// The next records below a bound; without one all.
+    fn below(&mut self, bound: Option<&R>, file: &File) -> Result<Vec<R>> {
+        let run = self.run;
+        // Up to the first that is known to lie beyond.
+        let steps = bound.map_or(run.firsts.len(), |bound| run.firsts.partition_point(|first| first < bound));
+        let end = (steps * run.step).min(run.records);
+        let mut records = std::mem::take(&mut self.rest);
+        if end > self.next {
+            let mut bytes = vec![0; (end - self.next) * R::BYTES];
+            file.read_exact_at(&mut bytes, run.at + (self.next * R::BYTES) as u64).map_err(scratch("read"))?;
+            records.extend(bytes.chunks_exact(R::BYTES).map(R::get));
+            self.next = end;
         }
-        let record = R::get(&self.bytes[self.at..self.at + R::BYTES]);
-        self.at += R::BYTES;
-        Ok(Some(record))
+        if let Some(bound) = bound {
+            self.rest = records.split_off(records.partition_point(|record| record < bound));
+        }
+        Ok(records)
     }
 }
 
-impl<R: Record> Merge<'_, R> {
-    fn advance(&mut self, run: usize) {
-        match self.cursors[run].record() {
-            Ok(Some(record)) => self.heap.push(Reverse((record, run))),
-            Ok(None) => {}
-            Err(e) => self.failed = Some(e),
+impl<R: Record> Iterator for Blocks<'_, R> {
+    type Item = Result<Vec<R>>;
+
+    fn next(&mut self) -> Option<Result<Vec<R>>> {
+        if let Some(held) = self.held.next() {
+            return Some(Ok(held.to_vec()));
         }
-    }
-
-    fn merged(&mut self) -> Option<R> {
-        let Some(Reverse((record, run))) = self.heap.pop() else { return self.held.next().copied() };
-        self.advance(run);
-        Some(record)
-    }
-}
-
-impl<R: Record> Iterator for Merge<'_, R> {
-    type Item = Result<R>;
-
-    fn next(&mut self) -> Option<Result<R>> {
-        loop {
-            if let Some(e) = self.failed.take() {
-                return Some(Err(e));
-            }
-            let record = self.merged()?;
-            if self.last.replace(record) != Some(record) {
-                return Some(Ok(record));
+        while !self.is_done {
+            let bound = self.bounds.next();
+            self.is_done = bound.is_none();
+            let file = self.sorted.file.as_ref().expect("runs lie in a file");
+            let parts: Result<Vec<Vec<R>>> =
+                self.cursors.par_iter_mut().map(|cursor| cursor.below(bound.as_ref(), file)).collect();
+            let mut records = match parts {
+                Ok(parts) => parts.concat(),
+                Err(e) => {
+                    self.is_done = true;
+                    return Some(Err(e));
+                }
+            };
+            if !records.is_empty() {
+                records.par_sort_unstable();
+                records.dedup();
+                return Some(Ok(records));
             }
         }
+        None
     }
 }
 
@@ -227,15 +328,22 @@ mod tests {
             expected.dedup();
             for (bytes, is_held) in [(1 << 40, true), (1, expected.len() < 512)] {
                 let memory = Memory::bytes(bytes);
-                let mut runs = SortedRuns::new(&memory);
+                let mut from_one = SortedRuns::new(&memory);
+                let from_several = SortedRuns::new(&memory);
                 for part in records.chunks(777) {
-                    runs.extend(part.iter().copied()).expect("writes");
+                    from_one.extend(part.iter().copied()).expect("writes");
                 }
-                let sorted = runs.finish().expect("sorts");
-                prop_assert!(sorted.is_held() == is_held || expected.len().abs_diff(512) < 600);
-                for _ in 0..2 {
-                    let read: Vec<u64> = sorted.iter().collect::<Result<_>>().expect("reads");
-                    prop_assert_eq!(&read, &expected, "as often as it is read");
+                records.par_chunks(777).for_each(|part| from_several.add(part).expect("writes"));
+                for runs in [from_one, from_several] {
+                    let sorted = runs.finish().expect("sorts");
+                    prop_assert!(sorted.is_held() == is_held || expected.len().abs_diff(512) < 600);
+                    for _ in 0..2 {
+                        let read: Vec<u64> = sorted.iter().collect::<Result<_>>().expect("reads");
+                        prop_assert_eq!(&read, &expected, "as often as it is read");
+                    }
+                    let blocks: Vec<Vec<u64>> = sorted.blocks().collect::<Result<_>>().expect("reads");
+                    prop_assert!(blocks.iter().all(|block| !block.is_empty() && (is_held || block.len() < 4 * 1024)));
+                    prop_assert_eq!(blocks.concat(), expected.clone());
                 }
             }
         }

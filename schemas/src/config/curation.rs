@@ -176,7 +176,7 @@ pub struct CurateConfig {
     pub clusters: Vec<usize>,
     /// k-means iterations.
     pub kmeans_iterations: u32,
-    /// Points a centroid that k-means is trained on at most; the others are only assigned.
+    /// Points a centroid that k-means is fitted on at most, drawn at random; the others are only assigned.
     pub kmeans_max_points: usize,
     /// Rounds of k-means on the points closest to each centroid, after the first one, at each level.
     pub resample_rounds: u32,
@@ -224,7 +224,7 @@ impl Default for CurateConfig {
             seed_cluster_min: 3,
             clusters: Vec::new(),
             kmeans_iterations: 20,
-            kmeans_max_points: 256,
+            kmeans_max_points: 64,
             resample_rounds: 3,
             resample_points: 0,
             drift_max: 1.2,

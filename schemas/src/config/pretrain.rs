@@ -108,6 +108,10 @@ pub struct PretrainConfig {
     pub keep_last: usize,
     /// A checkpoint of one in so many epochs is kept for good; 0 means none.
     pub keep_every_epochs: usize,
+    /// Steps whose metrics are read from the device at once, so that it is waited for that seldom; a step that is not finite is
+    /// then undone with those after it, which are taken again. Their batches and one copy of the run's state are kept until
+    /// then. 0 means 1 on a CPU, where nothing is waited for, and 10 elsewhere.
+    pub metrics_steps: usize,
     /// Steps between looks at the run's health (teacher's entropy, ranks, prototypes in use); 0 means never.
     pub health_steps: usize,
     /// A labelled source, ingested beforehand, on which the teacher (else the student) is measured by k-NN while it trains;
@@ -157,6 +161,7 @@ impl Default for PretrainConfig {
             checkpoint_steps: 100,
             keep_last: 2,
             keep_every_epochs: 0,
+            metrics_steps: 0,
             health_steps: 50,
             watch: String::new(),
             watch_epochs: 1,

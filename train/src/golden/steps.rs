@@ -236,7 +236,7 @@ fn gradients(trainer: &Trainer<Cpu>, batch: Batch) -> (f64, BTreeMap<String, Vec
         let values = to_disk(&name, &in_memory, host_values(gradient.gradient)).values;
         found.insert(name, values);
     }
-    (computed.loss, found)
+    (computed.scalars.read().loss, found)
 }
 
 fn values(tensors: &Tensors) -> impl Iterator<Item = (&String, &Vec<f32>)> {

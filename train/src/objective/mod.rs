@@ -187,6 +187,11 @@ impl<B: TrainBackend> Weighted<B> {
         }
     }
 
+    /// Whether a weight follows the parts' gradient norms, which must then be known at each step.
+    pub fn follows_gradients(&self) -> bool {
+        self.balance.is_some()
+    }
+
     /// What is remembered from step to step.
     pub fn state(&self) -> BTreeMap<String, HostTensor> {
         let balance = self.balance.iter().flat_map(Balance::state);

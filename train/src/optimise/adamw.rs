@@ -12,12 +12,12 @@ const BETA_2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
 /// The optimiser's state on a backend without gradients.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct AdamW<B: Backend> {
     moments: BTreeMap<String, Moments<B>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Moments<B: Backend> {
     mean: Tensor<B, 1>,
     square: Tensor<B, 1>,

@@ -18,7 +18,7 @@ const MOMENTUM: f64 = 0.9;
 const EPSILON: f64 = 1e-8;
 
 /// The optimiser's state on a backend without gradients.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lars<B: Backend> {
     trust: f64,
     clips_rate: bool,

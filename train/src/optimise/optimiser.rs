@@ -16,14 +16,14 @@ use lapidary_schemas::config::{OptimiserKind, PretrainConfig};
 use std::collections::BTreeMap;
 
 /// AdamW or LARS over a run's parameter groups.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Optimiser<B: Backend> {
     config: PretrainConfig,
     groups: Groups,
     rule: Rule<B>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Rule<B: Backend> {
     Adamw(AdamW<B>),
     Lars(Lars<B>),

@@ -15,6 +15,7 @@ use lapidary_schemas::Digest;
 const ANCHOR: &str = "anchor";
 
 /// Networks that stand still.
+#[derive(Clone)]
 pub(super) struct FixedNetworks<B: Backend> {
     frozen: Option<(Vit<B>, Digest)>,
     anchor: Option<Vit<B>>,

@@ -176,8 +176,9 @@ fn a_restored_trainer_resumes_to_the_bit() {
     }
     assert_eq!(straight.checkpoint(), second.checkpoint());
 }
+
 /// The batch with the first value of a view of an image replaced.
-fn batch_with(value: f32) -> Batch {
+pub(super) fn batch_with(value: f32) -> Batch {
     let mut batch = batch();
     let Pixels::Rendered(values) = &mut batch.groups[0].pixels else { unreachable!("rendered above") };
     values[3 * 16 * 16 * 5] = value;

@@ -2,6 +2,7 @@
 
 use super::keypoint::Found;
 use super::scale_space::Plane;
+use multiversion::multiversion;
 
 const ANGLES: usize = 36;
 /// A second orientation counts from this share of the strongest.
@@ -17,20 +18,22 @@ pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
     // Every other pixel where the window is large: the level is smooth at that distance.
     let step = if radius > 9 { 2 } else { 1 };
     let weight = |pixel: isize, centre: f32| (spread * (pixel as f32 - centre).powi(2)).exp();
+    let (mut bins, mut lengths) = (vec![0u32; 2 * radius as usize + 1], vec![0f32; 2 * radius as usize + 1]);
     let across: Vec<f32> = (cx - radius..=cx + radius).map(|px| weight(px, x)).collect();
     for py in ((cy - radius).max(1)..(cy + radius + 1).min(height - 1)).step_by(step) {
         let down = weight(py, y);
-        for px in ((cx - radius).max(1)..(cx + radius + 1).min(width - 1)).step_by(step) {
-            let squared = (px as f32 - x).powi(2) + (py as f32 - y).powi(2);
-            if squared > (radius * radius) as f32 {
-                continue;
+        let first = (cx - radius).max(1);
+        let places = ((cx + radius + 1).min(width - 1) - first).max(0) as usize;
+        let at = (py * width + first) as usize;
+        let row = |at: usize, count: usize| &plane.values[at..at + count];
+        let [above, below] = [at - width as usize, at + width as usize].map(|at| row(at, places));
+        gradients_of_row([above, row(at - 1, places + 2), below], &mut bins[..places], &mut lengths[..places]);
+        let across = &across[(first - cx + radius) as usize..];
+        for place in (0..places).step_by(step) {
+            let squared = ((first + place as isize) as f32 - x).powi(2) + (py as f32 - y).powi(2);
+            if squared <= (radius * radius) as f32 {
+                histogram[bins[place] as usize % ANGLES] += down * across[place] * lengths[place];
             }
-            let at = (py * width + px) as usize;
-            let dx = plane.values[at + 1] - plane.values[at - 1];
-            let dy = plane.values[at + width as usize] - plane.values[at - width as usize];
-            let bin = angle_of(dy, dx) * (ANGLES as f32 / std::f32::consts::TAU);
-            let weight = down * across[(px - cx + radius) as usize] * (dx * dx + dy * dy).sqrt();
-            histogram[(bin + 0.5) as usize % ANGLES] += weight;
         }
     }
     for _ in 0..2 {
@@ -54,7 +57,23 @@ pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
     peaks.into_iter().take(2).map(|(_, angle)| angle).collect()
 }
 
+/// The histogram's bin and the length of the gradient at each place of a row, from the values above, those of the row with one
+/// more on either side, and those below.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn gradients_of_row([above, row, below]: [&[f32]; 3], bins: &mut [u32], lengths: &mut [f32]) {
+    let count = bins.len();
+    let (above, below, lengths) = (&above[..count], &below[..count], &mut lengths[..count]);
+    let (before, after) = (&row[..count], &row[2..count + 2]);
+    for place in 0..count {
+        let dx = after[place] - before[place];
+        let dy = below[place] - above[place];
+        bins[place] = (angle_of(dy, dx) * (ANGLES as f32 / std::f32::consts::TAU) + 0.5) as u32;
+        lengths[place] = (dx * dx + dy * dy).sqrt();
+    }
+}
+
 /// The angle of a vector, 0 to 2 pi, to within 0.005: by a polynomial over an octant.
+#[inline(always)]
 pub(crate) fn angle_of(y: f32, x: f32) -> f32 {
     use std::f32::consts::{FRAC_PI_2, PI, TAU};
     let (across, up) = (x.abs(), y.abs());

@@ -14,6 +14,7 @@
 use super::keypoint::Found;
 use super::orientation::angle_of;
 use super::scale_space::Plane;
+use multiversion::multiversion;
 use std::f32::consts::TAU;
 use std::sync::LazyLock;
 
@@ -22,6 +23,8 @@ const CELLS: usize = 4;
 const DIRECTIONS: usize = 8;
 const VALUES: usize = CELLS * CELLS * DIRECTIONS;
 const HALF: usize = VALUES / 2;
+/// Samples across a patch with the border that gradients need.
+const ROOM: usize = SIDE + 2;
 /// Distance of samples in the keypoint's sigma.
 const SPACING: f32 = 0.75;
 
@@ -94,7 +97,6 @@ pub(crate) fn signature(plane: &Plane, found: &Found) -> Signature {
 
 /// The 128 values: cell by cell, row after row, 8 directions each; square roots of shares.
 fn gradient_histogram(plane: &Plane, found: &Found) -> [f32; VALUES] {
-    const ROOM: usize = SIDE + 2;
     let (x, y, sigma) = found.in_octave();
     let (sin, cos) = found.keypoint.angle.sin_cos();
     let step = SPACING * sigma;
@@ -115,8 +117,17 @@ fn gradient_histogram(plane: &Plane, found: &Found) -> [f32; VALUES] {
             patch[v * ROOM + u] = above + fy * (below - above);
         }
     }
-    let mut magnitudes = [0f32; SIDE * SIDE];
-    let mut angles = [0f32; SIDE * SIDE];
+    let (mut magnitudes, mut angles) = ([0f32; SIDE * SIDE], [0f32; SIDE * SIDE]);
+    gradients(&patch, &mut magnitudes, &mut angles);
+    let mut histogram = [0f32; VALUES];
+    pool(&POOLING, &magnitudes, &angles, &mut histogram);
+    let total = histogram.iter().sum::<f32>().max(1e-12);
+    histogram.map(|value| (value / total).sqrt())
+}
+
+/// The length of each sample's gradient, and its angle in directions.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn gradients(patch: &[f32; ROOM * ROOM], magnitudes: &mut [f32; SIDE * SIDE], angles: &mut [f32; SIDE * SIDE]) {
     for v in 0..SIDE {
         let above: &[f32; ROOM] = patch[v * ROOM..(v + 1) * ROOM].try_into().expect("a row");
         let here: &[f32; ROOM] = patch[(v + 1) * ROOM..(v + 2) * ROOM].try_into().expect("a row");
@@ -128,19 +139,34 @@ fn gradient_histogram(plane: &Plane, found: &Found) -> [f32; VALUES] {
             angles[v * SIDE + u] = angle_of(dy, dx) * (DIRECTIONS as f32 / TAU);
         }
     }
-    let mut histogram = [0f32; VALUES];
-    for ((pooling, magnitude), angle) in POOLING.iter().zip(magnitudes).zip(angles) {
-        let low = angle as usize;
+}
+
+/// Adds each sample to its cells, all directions of a cell at once: those that it does not point to get nothing.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn pool(
+    pooling: &[Pooling],
+    magnitudes: &[f32; SIDE * SIDE],
+    angles: &[f32; SIDE * SIDE],
+    histogram: &mut [f32; VALUES],
+) {
+    for ((pooling, magnitude), angle) in pooling.iter().zip(magnitudes).zip(angles) {
+        let low = *angle as u32;
         let share = angle - low as f32;
-        let (low, high) = (low % DIRECTIONS, (low + 1) % DIRECTIONS);
+        let (low, high) = (low % DIRECTIONS as u32, (low + 1) % DIRECTIONS as u32);
+        let mut shares = [0f32; DIRECTIONS];
+        for (direction, of_direction) in (0u32..).zip(&mut shares) {
+            let upper = if direction == high { share } else { 0.0 };
+            *of_direction = if direction == low { 1.0 - share } else { upper };
+        }
         for (cell, weight) in pooling.cells.iter().zip(pooling.weights) {
             let votes = weight * magnitude;
-            histogram[cell + low] += votes * (1.0 - share);
-            histogram[cell + high] += votes * share;
+            let cell: &mut [f32; DIRECTIONS] =
+                (&mut histogram[*cell..*cell + DIRECTIONS]).try_into().expect("all directions of a cell");
+            for direction in 0..DIRECTIONS {
+                cell[direction] += votes * shares[direction];
+            }
         }
     }
-    let total = histogram.iter().sum::<f32>().max(1e-12);
-    histogram.map(|value| (value / total).sqrt())
 }
 
 /// The place of a value in the mirrored histogram.

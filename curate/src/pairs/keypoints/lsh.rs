@@ -13,14 +13,13 @@
 
 use super::Rarity;
 use super::slot::Slot;
-use super::vote::{Proposal, Vote};
+use super::vote::{Owner, Proposal, Vote};
 use crate::Result;
 use crate::fingerprints::{Prints, Signature};
 use crate::memory::{Memory, Share, Sorted, SortedRuns};
 use lapidary_pipeline::interrupt;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 /// The largest distance of two signatures that is a vote.
 pub(crate) const VOTE_MAX_BITS: u32 = 44;
@@ -75,12 +74,6 @@ impl<'a> KeypointSet<'a> {
         self.starts[self.starts.len() - 1]
     }
 
-    /// The image of a keypoint, and its place there.
-    fn owner(&self, keypoint: u64) -> (u32, u32) {
-        let image = self.starts.partition_point(|start| *start <= keypoint) - 1;
-        (image as u32, (keypoint - self.starts[image]) as u32)
-    }
-
     /// The votes of all tables, and how rare keypoints are.
     ///
     /// `group_of` names for each image the group of copies that it is known to belong to, `occurrences` how often the
@@ -113,11 +106,11 @@ impl<'a> KeypointSet<'a> {
             .flat_map(|t| (0..ranges).map(move |range| (t, range)))
             .map(|(t, r)| table(t, r))
             .collect();
-        let votes = Mutex::new(SortedRuns::new(self.memory));
+        let votes = SortedRuns::new(self.memory);
         let hand_on = |found: &mut Vec<Vote>| {
-            found.sort_unstable();
-            found.dedup();
-            votes.lock().unwrap_or_else(PoisonError::into_inner).extend(found.drain(..))
+            votes.add(found)?;
+            found.clear();
+            Ok(())
         };
         let look_up = |gathered: &Gathered, table: &HashTable| {
             interrupt::check()?;
@@ -134,7 +127,7 @@ impl<'a> KeypointSet<'a> {
                 gathered.into_par_iter().zip(tables).try_for_each(|(gathered, table)| look_up(&gathered, table))?;
             }
         }
-        let votes = votes.into_inner().unwrap_or_else(PoisonError::into_inner).finish()?;
+        let votes = votes.finish()?;
         tracing::debug!("{} keypoints, {} votes at most", self.count(), votes.most());
         let rarity = Rarity::of(self, &votes, group_of, occurrences)?;
         Ok(Votes { votes, rarity })
@@ -142,16 +135,16 @@ impl<'a> KeypointSet<'a> {
 
     /// The keypoints whose signatures are wanted, in their order: for each that wants some, from one pass over all.
     fn gather(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Gathered>> {
-        let mut rows: Vec<Vec<(u64, Signature)>> = vec![Vec::new(); wanted.len()];
+        let mut rows: Vec<Vec<(Owner, Signature)>> = vec![Vec::new(); wanted.len()];
         let images: Vec<u32> =
             self.prints.by_place().into_iter().filter(|image| self.stands_alone[*image as usize]).collect();
-        let of_block = |block: &[u32]| -> Result<Vec<Vec<(u64, Signature)>>> {
-            let mut rows: Vec<Vec<(u64, Signature)>> = vec![Vec::new(); wanted.len()];
+        let of_block = |block: &[u32]| -> Result<Vec<Vec<(Owner, Signature)>>> {
+            let mut rows: Vec<Vec<(Owner, Signature)>> = vec![Vec::new(); wanted.len()];
             self.prints.signatures_of(block, |image, signatures| {
-                for (number, signature) in self.numbers(image).zip(signatures) {
+                for (keypoint, signature) in (0..).zip(signatures) {
                     for (rows, wanted) in rows.iter_mut().zip(wanted) {
                         if wanted.holds(signature) {
-                            rows.push((number, *signature));
+                            rows.push((Owner { image: image as u32, keypoint }, *signature));
                         }
                     }
                 }
@@ -166,14 +159,13 @@ impl<'a> KeypointSet<'a> {
             }
         }
         let all_new = self.is_new.iter().all(|is_new| *is_new);
-        let is_new = |(number, _): &(u64, Signature)| self.is_new[self.owner(*number).0 as usize];
+        let is_new = |(owner, _): &(Owner, Signature)| self.is_new[owner.image as usize];
         let gathered = rows.into_par_iter().map(|mut rows| {
             if !self.prints.is_held() {
-                rows.sort_unstable_by_key(|(number, _)| *number);
+                rows.sort_unstable_by_key(|(owner, _)| *owner);
             }
             let new = if all_new { Vec::new() } else { rows.iter().map(is_new).collect() };
-            let (numbers, signatures) = rows.into_iter().unzip();
-            Gathered { numbers, signatures, is_new: new }
+            Gathered { rows, is_new: new }
         });
         Ok(gathered.collect())
     }
@@ -186,8 +178,8 @@ impl<'a> KeypointSet<'a> {
     ) -> Result<()> {
         let shared = table.keys_of_new(all);
         let keyed = |mirrored: bool| {
-            let mut keyed: Vec<Slot> = Vec::with_capacity(all.signatures.len());
-            for (index, signature) in all.signatures.iter().enumerate() {
+            let mut keyed: Vec<Slot> = Vec::with_capacity(all.rows.len());
+            for (index, (_, signature)) in all.rows.iter().enumerate() {
                 let key = if mirrored { table.key(&signature.mirrored()) } else { table.key(signature) };
                 if table.keys.contains(&key) && shared.as_ref().is_none_or(|shared| shared[table.place(key)]) {
                     keyed.push(Slot::new(key, index));
@@ -239,15 +231,15 @@ impl<'a> KeypointSet<'a> {
     /// says.
     fn vote(&self, all: &Gathered, first: usize, second: usize, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
         let (x, y) = (first.min(second), first.max(second));
-        let (one, other) = (&all.signatures[x], &all.signatures[y]);
-        let plainly = mirrored != Some(true) && one.distance_bits(other) <= VOTE_MAX_BITS;
-        let in_mirror = mirrored != Some(false) && one.mirrored().distance_bits(other) <= VOTE_MAX_BITS;
+        let ((a, one), (b, other)) = (all.rows[x], all.rows[y]);
+        let plainly = mirrored != Some(true) && one.distance_bits(&other) <= VOTE_MAX_BITS;
+        let in_mirror = mirrored != Some(false) && one.mirrored().distance_bits(&other) <= VOTE_MAX_BITS;
         if !plainly && !in_mirror {
             return;
         }
-        let ((a, of_a), (b, of_b)) = (self.owner(all.numbers[x]), self.owner(all.numbers[y]));
-        let ways = [(plainly, false), (in_mirror, true)].into_iter().filter(|(is_near, _)| a != b && *is_near);
-        votes.extend(ways.map(|(_, mirrored)| Vote { a, b, of_a, of_b, mirrored }));
+        let ways =
+            [(plainly, false), (in_mirror, true)].into_iter().filter(|(is_near, _)| a.image != b.image && *is_near);
+        votes.extend(ways.map(|(_, mirrored)| Vote::new(a, b, mirrored)));
     }
 }
 
@@ -255,20 +247,22 @@ impl Votes {
     /// The pairs of images, at least one of them new, that at least `votes_min` pairs of keypoints speak for, sorted.
     pub(crate) fn proposals(&self, votes_min: usize) -> impl Iterator<Item = Result<Proposal>> {
         let mut votes = self.votes.iter().peekable();
+        let mut of_pair = Vec::new();
         std::iter::from_fn(move || {
             loop {
                 let first = match votes.next()? {
                     Ok(vote) => vote,
                     Err(e) => return Some(Err(e)),
                 };
-                let mut proposal = Proposal { a: first.a as usize, b: first.b as usize, votes: vec![first.of_pair()] };
-                let is_same =
-                    |vote: &Result<Vote>| vote.as_ref().is_ok_and(|vote| (vote.a, vote.b) == (first.a, first.b));
+                of_pair.clear();
+                of_pair.push(first.of_pair());
+                let is_same = |vote: &Result<Vote>| vote.as_ref().is_ok_and(|vote| vote.images() == first.images());
                 while let Some(Ok(vote)) = votes.next_if(is_same) {
-                    proposal.votes.push(vote.of_pair());
+                    of_pair.push(vote.of_pair());
                 }
-                if proposal.votes.len() >= votes_min {
-                    return Some(Ok(proposal));
+                if of_pair.len() >= votes_min {
+                    let (a, b) = first.images();
+                    return Some(Ok(Proposal { a: a as usize, b: b as usize, votes: of_pair.clone() }));
                 }
             }
         })
@@ -329,7 +323,7 @@ impl HashTable {
             return None;
         }
         let mut keys = vec![false; self.keys.len()];
-        for (_, signature) in all.signatures.iter().enumerate().filter(|(index, _)| all.is_new(*index)) {
+        for (_, (_, signature)) in all.rows.iter().enumerate().filter(|(index, _)| all.is_new(*index)) {
             for key in [self.key(signature), self.key(&signature.mirrored())] {
                 if self.keys.contains(&key) {
                     keys[self.place(key)] = true;
@@ -340,11 +334,10 @@ impl HashTable {
     }
 }
 
-/// Keypoints of the set in the order of their numbers.
+/// Keypoints of the set in the order of their images.
 #[derive(Debug, Clone)]
 struct Gathered {
-    numbers: Vec<u64>,
-    signatures: Vec<Signature>,
+    rows: Vec<(Owner, Signature)>,
     /// Empty when all are new.
     is_new: Vec<bool>,
 }

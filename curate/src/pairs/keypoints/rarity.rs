@@ -5,11 +5,13 @@ use super::lsh::{KeypointSet, VOTE_MAX_BITS};
 use super::vote::Vote;
 use crate::Result;
 use crate::fingerprints::LocalFeatures;
-use crate::memory::{Fields, Record, Sorted, SortedRuns};
+use crate::memory::{Record, Sorted, SortedRuns};
 use rayon::prelude::*;
 
 /// Images whose keypoints are compared with each other at a time.
 const BLOCK: usize = 4096;
+/// Votes that are looked at at a time.
+const VOTES: usize = 1 << 16;
 
 /// In how many other groups of images, and at how many other places of its own image, each keypoint occurs, up to 255.
 #[derive(Debug, Default)]
@@ -20,24 +22,32 @@ pub(crate) struct Rarity {
     starts: Vec<u64>,
 }
 
-/// A keypoint of an image, and a group that it occurs in.
+/// A keypoint of an image, and a group that it occurs in. In one word, which sorts in that order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct OccursIn {
-    image: u32,
-    keypoint: u32,
-    group: u32,
+struct OccursIn(u128);
+
+impl OccursIn {
+    fn new(image: u32, keypoint: u32, group: u32) -> Self {
+        Self(u128::from(image) << 64 | u128::from(keypoint) << 32 | u128::from(group))
+    }
+
+    /// The image, and its keypoint.
+    fn keypoint(self) -> (usize, usize) {
+        ((self.0 >> 64) as usize, (self.0 >> 32) as u32 as usize)
+    }
 }
 
 impl Record for OccursIn {
     const BYTES: usize = 12;
 
     fn put(&self, to: &mut Vec<u8>) {
-        [self.image, self.keypoint, self.group].iter().for_each(|number| to.extend(number.to_le_bytes()));
+        to.extend_from_slice(&self.0.to_le_bytes()[..Self::BYTES]);
     }
 
     fn get(bytes: &[u8]) -> Self {
-        let mut fields = Fields(bytes);
-        Self { image: fields.u32(), keypoint: fields.u32(), group: fields.u32() }
+        let mut word = [0; 16];
+        word[..Self::BYTES].copy_from_slice(bytes);
+        Self(u128::from_le_bytes(word))
     }
 }
 
@@ -45,16 +55,9 @@ impl Rarity {
     /// Counts groups, not images: a hundred copies of one image do not make its keypoints common. `known` are the
     /// counts of images whose votes for each other are not among these; it is empty for the others.
     pub(super) fn of(set: &KeypointSet<'_>, votes: &Sorted<Vote>, group_of: &[u32], known: &[Vec<u8>]) -> Result<Self> {
-        let group = |image: u32| group_of[image as usize];
-        let mut occurs_in = SortedRuns::new(set.memory);
-        for vote in votes.iter() {
-            let v = vote?;
-            if group(v.a) != group(v.b) {
-                occurs_in.extend([
-                    OccursIn { image: v.a, keypoint: v.of_a, group: group(v.b) },
-                    OccursIn { image: v.b, keypoint: v.of_b, group: group(v.a) },
-                ])?;
-            }
+        let occurs_in = SortedRuns::new(set.memory);
+        for block in votes.blocks() {
+            block?.par_chunks(VOTES).try_for_each(|votes| occurs_in.add(&occurrences_of(votes, group_of)))?;
         }
         let mut occurrences: Vec<u8> = Vec::with_capacity(set.count() as usize);
         let mut starts = vec![0u64];
@@ -76,10 +79,11 @@ impl Rarity {
                 starts.push(occurrences.len() as u64);
             }
         }
-        for each in occurs_in.finish()?.iter() {
-            let OccursIn { image, keypoint, .. } = each?;
-            let count = &mut occurrences[(starts[image as usize] + u64::from(keypoint)) as usize];
-            *count = count.saturating_add(1);
+        for block in occurs_in.finish()?.blocks() {
+            for (image, keypoint) in block?.into_iter().map(OccursIn::keypoint) {
+                let count = &mut occurrences[starts[image] as usize + keypoint];
+                *count = count.saturating_add(1);
+            }
         }
         Ok(Self { occurrences, starts })
     }
@@ -97,6 +101,21 @@ impl Rarity {
             _ => &[],
         }
     }
+}
+
+/// In which other groups the keypoints of votes occur, each once.
+fn occurrences_of(votes: &[Vote], group_of: &[u32]) -> Vec<OccursIn> {
+    let mut occurs_in = Vec::with_capacity(2 * votes.len());
+    for vote in votes {
+        let ((a, b), (of_a, of_b, _)) = (vote.images(), vote.of_pair());
+        let (group_a, group_b) = (group_of[a as usize], group_of[b as usize]);
+        if group_a != group_b {
+            occurs_in.extend([OccursIn::new(a, of_a, group_b), OccursIn::new(b, of_b, group_a)]);
+        }
+    }
+    occurs_in.sort_unstable();
+    occurs_in.dedup();
+    occurs_in
 }
 
 /// For each keypoint of an image the others, at other places, that are as near to it as a vote requires.
