@@ -1,6 +1,6 @@
 //! What is refused: with which exit code, naming what, hinting at what to do.
 
-use crate::run::{DRAWN, curated, facts, refusal, text};
+use crate::run::{DRAWN, binary, curated, facts, refusal, text};
 
 #[test]
 fn wrong_words_exit_with_2_and_name_the_nearest() {
@@ -23,6 +23,21 @@ fn wrong_words_exit_with_2_and_name_the_nearest() {
     assert_eq!(code, 2);
     let (code, error) = refusal(&["pretrain", "--device", "gpu", "--out", out]);
     assert!(code == 2 && error.contains("cpu, cuda, cuda:N or auto"), "{error}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let arguments = ["config", "--preset", "demo"];
+    let mut child = std::process::Command::new(binary())
+        .args(arguments)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && error.is_empty(), "{error}");
 }
 
 #[test]

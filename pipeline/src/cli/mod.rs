@@ -1,5 +1,6 @@
 //! The skeleton that all binaries share: arguments, configuration, logs, exit codes, what is said on success.
 
+mod closed_pipe;
 mod resolve;
 mod say;
 pub mod upkeep;
@@ -133,6 +134,7 @@ pub fn run_main<V: Subcommand>(
     };
     start_logging(cli.common.verbose, cli.common.quiet);
     interrupt::install();
+    closed_pipe::end_quietly();
     match verb(&cli.common, cli.verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
