@@ -203,7 +203,8 @@ mod tests {
             let (sums, expected) = (f32::exponentials(&mut narrow), f64::exponentials(&mut wide));
             assert_eq!(sums.0, expected.0, "{length}");
             assert!((sums.1 / expected.1 - 1.0).abs() < 1e-6, "{length}: {sums:?}, {expected:?}");
-            assert!(narrow.iter().zip(&wide).all(|(a, b)| (f64::from(*a) - b).abs() <= 3e-7 * b + 1e-37), "{length}");
+            // The difference of two f32 of up to 350 is rounded before it is an exponent.
+            assert!(narrow.iter().zip(&wide).all(|(a, b)| (f64::from(*a) - b).abs() <= 2e-5 * b + 1e-37), "{length}");
         }
     }
 }

@@ -74,10 +74,11 @@ pub(crate) fn multi_label_map(
     seed: u64,
 ) -> Result<Measure> {
     let stop = Stop { iterations: config.logistic_iterations, gradient_max: GRADIENT_MAX };
-    let select = |indices: &[usize]| (train.select(indices), indices.iter().map(|i| sets.train[*i].clone()).collect());
+    let select = |indices: &[usize]| -> (Features, Vec<Vec<u32>>) {
+        (train.select(indices), indices.iter().map(|i| sets.train[*i].clone()).collect())
+    };
     let (held, rest) = held_out(&train.classes, HELD_OUT, seed);
-    let ((held, held_sets), (rest, rest_sets)): ((_, Vec<Vec<u32>>), (_, Vec<Vec<u32>>)) =
-        (select(&held), select(&rest));
+    let ((held, held_sets), (rest, rest_sets)) = (select(&held), select(&rest));
     let mut ascending = config.logistic_c.clone();
     ascending.sort_by(f64::total_cmp);
     let (mut best, mut previous, mut unconverged): (Option<(f64, f64)>, Option<OneVsRest>, _) = (None, None, 0);

@@ -179,10 +179,7 @@ mod tests {
         let precondition = |gradient: &[f64]| gradient.iter().zip(&bends).map(|(g, bend)| g / bend).collect();
         let (plain, with) =
             (minimise(vec![0.0; 20], stop, None, bowl), minimise(vec![0.0; 20], stop, Some(&precondition), bowl));
-        assert!(
-            plain.is_converged && with.is_converged && 2 * with.iterations < plain.iterations,
-            "{with:?}, {plain:?}"
-        );
+        assert!(with.is_converged && 5 * with.iterations < plain.iterations, "{with:?}, {plain:?}");
         assert!(with.point.iter().all(|x| (x - 1.0).abs() < 1e-8), "{with:?}");
     }
 }
