@@ -44,7 +44,7 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-seeds gpu-check check-exports check clean
+.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds gpu-check check-exports check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -98,9 +98,11 @@ pretrain: build ## plan and pretrain on the last subset, with PRESET
 	@$(LAPIDARY) report $(ASKED)
 	@echo "next        make eval PROBE=<labelled images>"
 
-eval: build ## measure the last run on PROBE and write the report
-	@$(if $(value PROBE),$(LAPIDARY) ingest --data $(call one_word,PROBE) --as-probe $(ASKED))
-	@$(LAPIDARY) eval --device $(call one_word,DEVICE) $(CHOSEN)
+# PROBE is one folder, blanks in its name and all, where there is one of that name, else a list of folders.
+eval: build ## measure the last run on PROBE (one folder or several: PROBE='a b') and write the report
+	@set -f; probes=(); asked=$(call one_word,PROBE); if [ -d "$$asked" ]; then set -- "$$asked"; else set -- $$asked; fi; \
+	for probe; do $(LAPIDARY) ingest --data "$$probe" --as-probe $(ASKED) || exit $$?; probes+=(--probe "$$probe"); done; \
+	$(LAPIDARY) eval "$${probes[@]}" --device $(call one_word,DEVICE) $(CHOSEN)
 	@$(LAPIDARY) report $(ASKED)
 
 report: build ## write the report of what is there
@@ -144,6 +146,9 @@ bench-memory: build ## peak memory of a step with blocks computed again and with
 
 bench-train: setup ## a step of ViT-S/16, ViT-Ti/16 and cifar-vitti4 beside PyTorch (ROUNDS=3)
 	@tests/bench/train.sh
+
+bench-eval: setup ## k-NN, logistic regression and features beside PyTorch, scikit-learn and timm (ROUNDS=3)
+	@tests/bench/eval.sh
 
 bench-seeds: build ## trained against untrained on the built-in data, over 3 seeds
 	@tests/bench/seeds.sh $(LAPIDARY)

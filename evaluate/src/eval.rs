@@ -3,18 +3,21 @@
 
 use crate::attention;
 use crate::geometry::{Geometry, view_features};
-use crate::probes::{FrozenFeatures, LABELS, LabelList, check_finite};
+use crate::measures::{CopySearch, LabelSets, copy_measures, multi_label_map, retrieval_measures};
+use crate::probes::{Crops, FrozenFeatures, LABELS, LabelList, LastBlocks, blocks_read, check_finite, linear_probes};
+use crate::read::Reader;
 use crate::scores::{NetworkScores, Scores};
 use crate::{Result, limits};
+use lapidary_pipeline::sources::Reject;
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, ancestor, write_json,
 };
-use lapidary_pipeline::{ImageStore, PipelineError, decode};
+use lapidary_pipeline::{ImageStore, PipelineError, decode, write_rejects};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
 use lapidary_train::operators::{Operators, TrainBackend};
-use lapidary_train::probe::{Features, Labelled, Probe, features, stratified};
+use lapidary_train::probe::{Features, Labelled, Probe, stratified};
 use lapidary_train::{FinishedRun, FrozenVit, TrainError};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -45,7 +48,7 @@ pub fn eval(
     let folder = layout.eval(source, &run.name, &probe.name);
     let spec = StageSpec {
         stage: "eval",
-        version: 3,
+        version: 4,
         out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"seed": config.seed, "eval": config.eval}),
@@ -100,9 +103,15 @@ impl Program for Eval {
 }
 
 impl Eval {
-    fn run_on_backend<B: Operators>(self, device: &B::Device) -> Result<Manifest> {
+    fn run_on_backend<B: Operators>(mut self, device: &B::Device) -> Result<Manifest> {
         let (trained, untrained) = (self.run.trained::<B>(device)?, self.run.untrained::<B>(device));
-        let lists = Lists::of(&self.probe, &self.config, self.seed);
+        let (of_trained, rejects) = self.read("trained", &trained)?;
+        self.check_what_is_left(&rejects)?;
+        let lists = Lists::of(&self.probe, &self.config, self.seed)?;
+        let trained_scores = self.scores(("trained", &trained), &of_trained, &lists, device)?;
+        drop(of_trained);
+        // What does not decode is gone from the lists already.
+        let (of_untrained, _) = self.read("untrained", &untrained)?;
         let scores = Scores {
             run: self.run.name.clone(),
             probe: self.probe.name.clone(),
@@ -111,17 +120,51 @@ impl Eval {
             linear_labels: lists.quick.indices.len(),
             test_images: self.probe.test.len(),
             chance_top1: self.chance(),
-            trained: self.scores("trained", &trained, &lists, device)?,
-            untrained: self.scores("untrained", &untrained, &lists, device)?,
+            trained: trained_scores,
+            untrained: self.scores(("untrained", &untrained), &of_untrained, &lists, device)?,
         };
         lists.write(&self.probe, &self.stage.path(LABELS))?;
         write_json(&self.stage.path(SCORES_FILE), &scores)?;
         self.draw_attention(&trained)?;
         let count = (self.probe.train.len() + self.probe.test.len()) as u64;
-        // Images without a label are the probe's rejects.
-        let rejected = self.probe.unlabelled;
+        // Images without a label are the probe's rejects, and those that no longer decode.
+        let rejected = self.probe.unlabelled + rejects.len() as u64;
+        if !rejects.is_empty() {
+            write_rejects(&mut self.stage, &rejects)?;
+        }
         let rows = Rows { input: count + rejected, output: count, rejected };
         Ok(self.stage.finish(rows, json!(scores), &[])?)
+    }
+
+    /// What a network makes of the train and the test images; those that do not decode leave the probe.
+    fn read<B: Operators>(
+        &mut self,
+        name: &'static str,
+        network: &FrozenVit<B>,
+    ) -> Result<((Features, LastBlocks), Vec<Reject>)> {
+        let reader = Reader { store: &self.store, network: (name, network), batch: self.config.batch };
+        let (train, mut rejects) = reader.class_tokens(&mut self.probe.train)?;
+        let blocks = blocks_read(&self.config, network.depth()).max(1);
+        let (test, of_test) = reader.last_blocks(&mut self.probe.test, blocks)?;
+        rejects.extend(of_test);
+        Ok(((train, test), rejects))
+    }
+
+    /// Says what was set aside, and refuses a probe of which too little is left.
+    fn check_what_is_left(&self, rejects: &[Reject]) -> Result<()> {
+        let Some(first) = rejects.first() else { return Ok(()) };
+        let (probe, count) = (&self.probe, rejects.len());
+        tracing::warn!(
+            "{count} images of probe `{}` no longer decode and are set aside; the first is {} ({}: {})\nhint: ingest it again",
+            probe.name,
+            first.path,
+            first.reason.text(),
+            first.detail
+        );
+        probe.check_learnable().map_err(|why| {
+            let detail = format!("{why}, since {count} images no longer decode\nhint: ingest it again");
+            TrainError::Probe { probe: probe.name.clone(), detail }.into()
+        })
     }
 
     /// Share of the test images' most frequent class.
@@ -133,24 +176,46 @@ impl Eval {
 
     fn scores<B: Operators>(
         &self,
-        name: &'static str,
-        network: &FrozenVit<B>,
+        (name, network): (&'static str, &FrozenVit<B>),
+        (train, last_blocks): &(Features, LastBlocks),
         lists: &Lists,
         device: &B::Device,
     ) -> Result<NetworkScores> {
-        let (probe, config) = (&self.probe, &self.config);
-        let features = |list: &[Labelled]| -> Result<Features> {
-            let progress = Progress::new("features", list.len() as u64, "images");
-            let features = features::compute(&self.store, list, network, config.batch, |images| progress.add(images))?;
-            check_finite(name, list, &features)?;
-            Ok(features)
-        };
-        let (train, test) = (features(&probe.train)?, features(&probe.test)?);
+        let (probe, config, seed) = (&self.probe, &self.config, self.seed);
+        let test = &last_blocks.class_tokens();
         let classes = probe.classes.len();
-        let frozen = FrozenFeatures { train: &train, test: &test, classes, config, seed: self.seed };
+        let frozen = FrozenFeatures { train, test, classes, config, seed };
         let knn = frozen.knn::<B>(device);
         let quick = frozen.quick::<B>(&lists.quick, device);
-        let by_labels = frozen.by_labels(&lists.others)?;
+        let mut probes = knn.clone();
+        probes.push(quick.clone());
+        probes.extend(frozen.by_labels(&lists.others)?);
+        if config.mlp.steps > 0 {
+            probes.push(frozen.mlp::<B>(device)?);
+        }
+        if blocks_read(config, network.depth()) > 0 {
+            let (store, batch, blocks) = (&self.store, config.batch, last_blocks.blocks);
+            let interpolation = config.crops.interpolation;
+            let crops =
+                Crops { store, list: &probe.train, network: (name, network), blocks, batch, interpolation, seed };
+            let read = |indices: &[usize]| {
+                let mut list: Vec<Labelled> = indices.iter().map(|index| probe.train[*index]).collect();
+                Ok(Reader { store, network: (name, network), batch }.last_blocks(&mut list, blocks)?.0)
+            };
+            probes.extend(linear_probes(&crops, last_blocks, (classes, config), device, read)?);
+        }
+        let mut measures = Vec::new();
+        if let Some(sets) = &lists.sets {
+            measures.push(multi_label_map((train, test), sets, classes, config, seed)?);
+        }
+        if config.retrieval_images > 0 {
+            measures.extend(retrieval_measures((train, test), &probe.test, config.retrieval_images, seed));
+        }
+        if config.copy_images > 0 {
+            let (store, images, batch) = (&self.store, config.copy_images, config.batch);
+            let search = CopySearch { store, test: &probe.test, images, batch, seed };
+            measures.extend(copy_measures(&search, (name, network))?);
+        }
         let headline = knn.first().expect("one k at least: checked by limits::check");
         Ok(NetworkScores {
             knn_top1: headline.top1,
@@ -158,9 +223,9 @@ impl Eval {
             linear_top1: quick.top1,
             linear_top5: quick.top5,
             linear_learning_rate: quick.settings["learning_rate"],
-            probes: knn.iter().cloned().chain([quick]).chain(by_labels).collect(),
-            measures: Vec::new(),
-            geometry: Some(self.geometry(name, network, &test)?),
+            probes,
+            measures,
+            geometry: Some(self.geometry(name, network, test)?),
         })
     }
 
@@ -215,13 +280,16 @@ impl Eval {
 struct Lists {
     quick: LabelList,
     others: Vec<LabelList>,
+    /// All classes of each image, where images have several.
+    sets: Option<LabelSets>,
 }
 
 impl Lists {
-    fn of(probe: &Probe, config: &EvalConfig, seed: u64) -> Self {
+    fn of(probe: &Probe, config: &EvalConfig, seed: u64) -> Result<Self> {
         let shares = config.label_shares.iter().map(|share| LabelList::share(probe, *share, seed));
         let per_class = config.labels_per_class.iter().map(|count| LabelList::per_class(probe, *count, seed));
-        Self { quick: LabelList::share(probe, config.label_share, seed), others: shares.chain(per_class).collect() }
+        let quick = LabelList::share(probe, config.label_share, seed);
+        Ok(Self { quick, others: shares.chain(per_class).collect(), sets: LabelSets::of(probe)? })
     }
 
     fn write(&self, probe: &Probe, folder: &Path) -> Result<()> {

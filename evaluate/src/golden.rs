@@ -22,3 +22,25 @@ pub(crate) fn features(rows: usize, width: usize, classes: usize, phase: f64, ap
     });
     Features { dim: width, values: values.collect(), classes: (0..rows).map(|row| class(row) as u32).collect() }
 }
+
+/// trained_probes.json.
+pub(crate) fn trained() -> Value {
+    serde_json::from_str(include_str!("../../tests/golden/trained_probes.json")).expect("trained_probes.py wrote it")
+}
+
+/// measures.json.
+pub(crate) fn measures() -> Value {
+    serde_json::from_str(include_str!("../../tests/golden/measures.json")).expect("measures.py wrote it")
+}
+
+/// The sets of measures.py: each image has its class, and every third the next one too.
+pub(crate) fn label_sets(rows: usize, classes: usize) -> Vec<Vec<u32>> {
+    let class = |row: usize| (7 * row + row / 3) % classes;
+    let set = |row: usize| {
+        let mut set = vec![class(row) as u32];
+        set.extend((row % 3 == 0).then(|| ((class(row) + 1) % classes) as u32));
+        set.sort_unstable();
+        set
+    };
+    (0..rows).map(set).collect()
+}

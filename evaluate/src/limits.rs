@@ -33,7 +33,42 @@ pub(crate) fn check(config: &EvalConfig) -> Result<()> {
     for rate in &config.linear_learning_rates {
         ranges.positive("eval.linear_learning_rates", *rate);
     }
+    trained(config, &mut ranges);
+    // All pairs of copies and originals are ranked at once.
+    ranges.within("eval.copy_images", config.copy_images, 0..=2048);
     Ok(ranges.check()?)
+}
+
+/// The keys of probes that are trained step by step.
+fn trained(config: &EvalConfig, ranges: &mut Ranges) {
+    let (dino, dinov2, mlp) = (&config.dino_linear, &config.dinov2_linear, &config.mlp);
+    ranges.within("eval.dino_linear.epochs", dino.epochs, 0..=1 << 20);
+    ranges.within("eval.dino_linear.blocks", dino.blocks, 1..=1 << 10);
+    if dino.average_patches && dino.blocks != 1 {
+        ranges.refuse("eval.dino_linear.average_patches = true goes with eval.dino_linear.blocks = 1 only".to_owned());
+    }
+    ranges.within("eval.dino_linear.batch", dino.batch, 1..=1 << 20);
+    ranges.positive("eval.dino_linear.base_learning_rate", dino.base_learning_rate);
+    ranges.within("eval.dinov2_linear.iterations", dinov2.iterations, 0..=1 << 30);
+    ranges.within("eval.dinov2_linear.batch", dinov2.batch, 1..=1 << 20);
+    ranges.within("eval.mlp.batch", mlp.batch, 1..=1 << 20);
+    ranges.within("eval.mlp.dropout", mlp.dropout, 0.0..=0.99);
+    let lists = [
+        ("eval.dinov2_linear.base_learning_rates", dinov2.iterations, &dinov2.base_learning_rates),
+        ("eval.mlp.learning_rates", mlp.steps, &mlp.learning_rates),
+    ];
+    for (key, steps, rates) in lists {
+        if rates.is_empty() && steps > 0 {
+            ranges.refuse(format!("{key} = [] must name one number at least"));
+        }
+        rates.iter().for_each(|rate| ranges.positive(key, *rate));
+    }
+    if dinov2.blocks.is_empty() && dinov2.iterations > 0 {
+        ranges.refuse("eval.dinov2_linear.blocks = [] must name one number at least".to_owned());
+    }
+    for blocks in &dinov2.blocks {
+        ranges.within("eval.dinov2_linear.blocks", *blocks, 1..=1 << 10);
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +97,19 @@ mod tests {
             "eval.label_share=1.5",
             "eval.linear_steps=0",
             "eval.linear_learning_rates=[0.1, -1.0]",
+            "eval.dino_linear.blocks=0",
+            "eval.dino_linear.average_patches=true",
+            "eval.dino_linear.batch=0",
+            "eval.dino_linear.base_learning_rate=-1.0",
+            "eval.dinov2_linear.batch=0",
+            "eval.dinov2_linear.base_learning_rates=[]",
+            "eval.dinov2_linear.base_learning_rates=[0.1, inf]",
+            "eval.dinov2_linear.blocks=[1, 0]",
+            "eval.dinov2_linear.blocks=[]",
+            "eval.mlp.batch=0",
+            "eval.mlp.dropout=1.0",
+            "eval.mlp.learning_rates=[]",
+            "eval.copy_images=100000",
         ] {
             let config = resolve(None, None, &[change.to_owned()]).expect("resolves");
             let (key, _) = change.split_once('=').expect("a change");

@@ -1,25 +1,25 @@
 //! `lapidary-evaluate`: the verbs `eval` and `report`.
 
 use clap::Subcommand;
-use lapidary_evaluate::{Scores, Subject, eval, report, said_of_scores};
+use lapidary_evaluate::{Scores, Subject, eval, report, said_of_all, said_of_scores};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
-use lapidary_pipeline::stage::Outcome;
-use lapidary_schemas::Manifest;
+use lapidary_pipeline::stage::{Layout, Outcome};
 use lapidary_train::backend::DeviceChoice;
 use serde_json::json;
+use std::path::Path;
 use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Measure a run on a probe, beside its untrained twin
+    /// Measure a run on one or more probes, beside its untrained twin
     Eval {
         /// The run [default: the one last trained]
         #[arg(long)]
         run: Option<String>,
-        /// The probe's source [default: the one last ingested as a probe, else the source itself]
-        #[arg(long)]
-        probe: Option<String>,
+        /// The probes' sources by name or folder, e.g. A,B; repeatable [default: the one last ingested as a probe, else the source itself]
+        #[arg(long, value_name = "NAME|DIR,...")]
+        probe: Vec<String>,
         /// cpu, cuda, cuda:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
@@ -57,12 +57,26 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 let hint = "run `lapidary pretrain` first, or name one with --run".to_owned();
                 return Err(PipelineError::Missing { what: "run", path: common.out.clone(), hint }.into());
             }
-            let probe = probe_or_default(probe);
             let config = common.resolve()?;
-            let (outcome, folder, manifest) = eval(&layout, &source, &run, &probe, &config, device, common.dry_run)?;
-            announce(common, "eval", &folder, outcome, manifest.as_ref());
-            if let Some(manifest) = manifest.filter(|_| !common.json) {
-                say_scores(&manifest);
+            // All names are looked up before the first is measured.
+            let mut probes = probes_named(&layout, &probe)?;
+            if probes.is_empty() {
+                probes.push(probe_or_default(None));
+            }
+            let mut measured = Vec::new();
+            for probe in probes {
+                let (outcome, folder, manifest) =
+                    eval(&layout, &source, &run, &probe, &config, device, common.dry_run)?;
+                announce(common, "eval", &folder, outcome, manifest.as_ref());
+                // An evaluation of another version is never up to date, so that these facts are of this one.
+                let scores = manifest.and_then(|manifest| serde_json::from_value::<Scores>(manifest.facts).ok());
+                if let Some(scores) = scores.filter(|_| !common.json) {
+                    said_of_scores(&scores).iter().for_each(|line| println!("{:>8}  {line}", ""));
+                    measured.push(scores);
+                }
+            }
+            if measured.len() > 1 {
+                said_of_all(&measured).iter().for_each(|line| println!("{:>8}  {line}", ""));
             }
         }
         Verb::Report { subset, run, probe } => {
@@ -87,9 +101,23 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     Ok(())
 }
 
-fn say_scores(manifest: &Manifest) {
-    // An evaluation of another version is never up to date, so that these facts are of this one.
-    if let Ok(scores) = serde_json::from_value::<Scores>(manifest.facts.clone()) {
-        said_of_scores(&scores).iter().for_each(|line| println!("{:>8}  {line}", ""));
+/// The sources that are named, each once, in order. What names a source is one, commas and all; what does not is a list.
+fn probes_named(layout: &Layout, named: &[String]) -> Result<Vec<String>, PipelineError> {
+    let mut probes: Vec<String> = Vec::new();
+    for named in named {
+        let whole = layout.source_named(Path::new(named));
+        let names = match whole {
+            Err(_) if named.contains(',') => {
+                let parts = named.split(',').filter(|part| !part.is_empty());
+                parts.map(|part| layout.source_named(Path::new(part))).collect::<Result<Vec<_>, _>>()?
+            }
+            whole => vec![whole?],
+        };
+        for name in names {
+            if !probes.contains(&name) {
+                probes.push(name);
+            }
+        }
     }
+    Ok(probes)
 }

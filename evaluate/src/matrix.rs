@@ -2,6 +2,7 @@
 //! not depend on the number of threads, so that neither do results.
 
 use gemm::Parallelism;
+use multiversion::multiversion;
 
 /// Values that can be multiplied.
 pub(crate) trait Real: Copy + Send + Sync + 'static {
@@ -13,6 +14,12 @@ pub(crate) trait Real: Copy + Send + Sync + 'static {
 
     /// The value, exactly.
     fn to_f64(self) -> f64;
+
+    /// Turns a row into e^(value - greatest); returns the greatest and the sum of what the row has become.
+    fn exponentials(row: &mut [Self]) -> (f64, f64);
+
+    /// Multiplies a row.
+    fn scale(row: &mut [Self], factor: f64);
 }
 
 impl Real for f32 {
@@ -24,6 +31,14 @@ impl Real for f32 {
 
     fn to_f64(self) -> f64 {
         f64::from(self)
+    }
+
+    fn exponentials(row: &mut [Self]) -> (f64, f64) {
+        exponentials_f32(row)
+    }
+
+    fn scale(row: &mut [Self], factor: f64) {
+        row.iter_mut().for_each(|value| *value *= factor as Self);
     }
 }
 
@@ -37,6 +52,68 @@ impl Real for f64 {
     fn to_f64(self) -> f64 {
         self
     }
+
+    fn exponentials(row: &mut [Self]) -> (f64, f64) {
+        let greatest = row.iter().copied().fold(Self::NEG_INFINITY, Self::max);
+        row.iter_mut().for_each(|value| *value = (*value - greatest).exp());
+        (greatest, row.iter().sum())
+    }
+
+    fn scale(row: &mut [Self], factor: f64) {
+        row.iter_mut().for_each(|value| *value *= factor);
+    }
+}
+
+/// Values that sums and maxima are taken of side by side.
+const LANES: usize = 16;
+
+/// [`Real::exponentials`] of f32, in vectors. A sum has 16 parts in f32, each of a sixteenth of the row.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2+fma"))]
+fn exponentials_f32(row: &mut [f32]) -> (f64, f64) {
+    let mut greatest = [f32::NEG_INFINITY; LANES];
+    let mut chunks = row.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        greatest.iter_mut().zip(chunk).for_each(|(greatest, value)| *greatest = value.max(*greatest));
+    }
+    let rest = chunks.remainder();
+    greatest.iter_mut().zip(rest).for_each(|(greatest, value)| *greatest = value.max(*greatest));
+    let greatest = greatest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0f32; LANES];
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *value = exp_below_0(*value - greatest);
+            *sum += *value;
+        }
+    }
+    for (sum, value) in sums.iter_mut().zip(chunks.into_remainder()) {
+        *value = exp_below_0(*value - greatest);
+        *sum += *value;
+    }
+    (f64::from(greatest), sums.into_iter().map(f64::from).sum())
+}
+
+/// e^x of an x of at most 0, within 2 units in the last place; 0 below -87.
+///
+/// x = n ln 2 + r with |r| at most ln 2 / 2; e^r by its Taylor polynomial of degree 7, whose rest is below 1e-8; 2^n by its bits.
+#[inline(always)]
+pub(crate) fn exp_below_0(x: f32) -> f32 {
+    // ln 2 in two parts, the first of which has few bits, so that n times it is exact.
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    // Added and taken off again it rounds to a whole number, which stands in the lowest bits in between.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.max(-87.0);
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * LN_2_HIGH - n * LN_2_LOW;
+    let mut sum = 1.0 / 5040.0;
+    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        sum = sum * r + coefficient;
+    }
+    let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+    let value = sum * f32::from_bits(power);
+    if x < -87.0 { 0.0 } else { value }
 }
 
 /// A matrix in memory, or its transpose.
@@ -115,6 +192,19 @@ mod tests {
         for (row, column) in (0..2).flat_map(|row| (0..4).map(move |column| (row, column))) {
             let sum: f64 = (0..3).map(|i| a[row * 3 + i] * b[i * 4 + column]).sum();
             assert_eq!((out[row * 4 + column], transposed[column * 2 + row]), (sum + 1.0, sum));
+        }
+    }
+
+    #[test]
+    fn exponentials_of_f32_are_those_of_f64() {
+        for length in [1, 5, 16, 17, 100] {
+            let row: Vec<f32> = (0..length).map(|i| (i as f32 * 1.3).sin() * 30.0 - 50.0 * (i % 7) as f32).collect();
+            let (mut narrow, mut wide) = (row.clone(), row.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>());
+            let (sums, expected) = (f32::exponentials(&mut narrow), f64::exponentials(&mut wide));
+            assert_eq!(sums.0, expected.0, "{length}");
+            assert!((sums.1 / expected.1 - 1.0).abs() < 1e-6, "{length}: {sums:?}, {expected:?}");
+            // The difference of two f32 of up to 350 is rounded before it is an exponent.
+            assert!(narrow.iter().zip(&wide).all(|(a, b)| (f64::from(*a) - b).abs() <= 2e-5 * b + 1e-37), "{length}");
         }
     }
 }

@@ -30,6 +30,31 @@ pub fn said_of_scores(scores: &Scores) -> Vec<String> {
     lines
 }
 
+/// Lines for people of several probe sets, one each: top-1 of the headline k-NN probe and of logistic regression on all labels
+/// (of `quick`, where that was not measured), trained beside untrained.
+pub fn said_of_all(all: &[Scores]) -> Vec<String> {
+    let line = |[name, images, knn, knn_untrained, other, linear, linear_untrained]: [String; 7]| {
+        format!("{name:<20} {images:>7} {knn:>8} {knn_untrained:>10}   {other:<15} {linear:>8} {linear_untrained:>10}")
+    };
+    let heading = ["probe set", "images", "k-NN", "untrained", "linear", "", "untrained"].map(str::to_owned);
+    let percent = |value: f64| format!("{:.1} %", value * 100.0);
+    let of = |scores: &Scores| {
+        let linear = scores.trained.probes.iter().find(|probe| probe.name == "logistic 100 %");
+        let (name, value) = linear.map_or(("quick", scores.trained.linear_top1), |probe| (&probe.name, probe.top1));
+        let untrained = scores.untrained.probes.iter().find(|probe| linear.is_some() && probe.name == name);
+        [
+            scores.probe.clone(),
+            scores.test_images.to_string(),
+            percent(scores.trained.knn_top1),
+            percent(scores.untrained.knn_top1),
+            name.to_owned(),
+            percent(value),
+            percent(untrained.map_or(scores.untrained.linear_top1, |probe| probe.top1)),
+        ]
+    };
+    std::iter::once(line(heading)).chain(all.iter().map(|scores| line(of(scores)))).collect()
+}
+
 fn measures(trained: &NetworkScores, untrained: &NetworkScores) -> Vec<String> {
     if trained.measures.is_empty() {
         return Vec::new();

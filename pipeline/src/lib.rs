@@ -27,7 +27,7 @@ pub use embed::{
 pub use error::{PipelineError, Result};
 pub use images::{
     Annotation, Fetched, ImageInfo, ImageRow, ImageShards, ImageStore, Notes, Pictures, ShardRows, bytes_column,
-    labels_by_split, luma_of_image, phash, with_all_columns,
+    label_sets, labels_by_split, luma_of_image, phash, with_all_columns,
 };
 pub use ingest::{Checked, check, ingest, refuse_too_many, sources, write_rejects};
 pub use plan::loader;

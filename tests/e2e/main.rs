@@ -7,6 +7,7 @@ mod curation;
 mod curation_stages;
 mod distilled;
 mod drawing;
+mod evaluated;
 mod explained;
 mod extended;
 mod faults;

@@ -36,6 +36,14 @@ pub const TINY: &[&str] = &[
     "eval.linear_steps=50",
     "--set",
     "eval.attention_images=2",
+    "--set",
+    "eval.dino_linear.epochs=1",
+    "--set",
+    "eval.dinov2_linear.iterations=3",
+    "--set",
+    "eval.mlp.steps=10",
+    "--set",
+    "eval.copy_images=4",
 ];
 
 /// The built-in data, drawn once for all tests.

@@ -34,12 +34,38 @@ impl<B: Operators> FrozenVit<B> {
         self.model.dim
     }
 
+    /// Blocks of the backbone.
+    pub fn depth(&self) -> usize {
+        self.vit.depth()
+    }
+
+    /// Side of the images that it is given, in pixels.
+    pub fn image_px(&self) -> usize {
+        self.model.image_px
+    }
+
     /// Class features after the final norm, image by image, `images.len() * dim` values.
     ///
     /// # Errors
     /// When an image has no pixels.
     pub fn class_features(&self, images: &[RgbImage]) -> Result<Vec<f32>, PipelineError> {
         self.features(images, |pixels| self.vit.forward(pixels))
+    }
+
+    /// What linear classifiers read of images, `images.len() * (blocks + 1) * dim` values; see [`Vit::last_blocks`].
+    ///
+    /// # Errors
+    /// When an image has no pixels.
+    pub fn last_blocks(&self, images: &[RgbImage], blocks: usize) -> Result<Vec<f32>, PipelineError> {
+        self.features(images, |pixels| self.vit.last_blocks(pixels, blocks))
+    }
+
+    /// The same of pixels, shape `[images, 3, side, side]`, normalised.
+    pub fn last_blocks_of_pixels(&self, pixels: Vec<f32>, blocks: usize) -> Vec<f32> {
+        let side = self.model.image_px;
+        let images = pixels.len() / (3 * side * side);
+        let pixels = Tensor::from_data(TensorData::new(pixels, [images, 3, side, side]), &self.device);
+        read_in_pieces(&pixels, |pixels| self.vit.last_blocks(pixels, blocks))
     }
 
     /// What `read` makes of images as the network sees them, image by image.
@@ -51,14 +77,7 @@ impl<B: Operators> FrozenVit<B> {
         images: &[RgbImage],
         read: impl Fn(Tensor<B, 4>) -> Tensor<B, 2> + Sync,
     ) -> Result<Vec<f32>, PipelineError> {
-        let pixels = self.pixels(images)?;
-        let [count, channels, side, _] = pixels.dims();
-        let features = in_parallel(&ranges(count, PIECES), |piece| {
-            let piece = pixels.clone().slice([piece.clone(), 0..channels, 0..side, 0..side]);
-            let features = read(piece).into_data().convert::<f32>();
-            features.to_vec::<f32>().expect("converted to f32 just before")
-        });
-        Ok(features.concat())
+        Ok(read_in_pieces(&self.pixels(images)?, read))
     }
 
     /// Images as the network sees them, shape `[images.len(), 3, side, side]`: the short side resized to 256 / 224 of the
@@ -82,4 +101,14 @@ impl<B: Operators> FrozenVit<B> {
         let data = TensorData::new(planes.concat(), [images.len(), 3, side, side]);
         Ok(Tensor::from_data(data, &self.device))
     }
+}
+
+fn read_in_pieces<B: Operators>(pixels: &Tensor<B, 4>, read: impl Fn(Tensor<B, 4>) -> Tensor<B, 2> + Sync) -> Vec<f32> {
+    let [count, channels, side, _] = pixels.dims();
+    let features = in_parallel(&ranges(count, PIECES), |piece| {
+        let piece = pixels.clone().slice([piece.clone(), 0..channels, 0..side, 0..side]);
+        let features = read(piece).into_data().convert::<f32>();
+        features.to_vec::<f32>().expect("converted to f32 just before")
+    });
+    features.concat()
 }

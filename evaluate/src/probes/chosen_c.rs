@@ -8,7 +8,7 @@ use lapidary_pipeline::interrupt;
 use lapidary_train::probe::Features;
 
 /// The greatest component of the mean loss's gradient that counts as zero: scikit-learn's default.
-pub(super) const GRADIENT_MAX: f64 = 1e-4;
+pub(crate) const GRADIENT_MAX: f64 = 1e-4;
 /// Share of each class that chooses, as in dinov2.
 const HELD_OUT: f64 = 0.1;
 /// What is taken where nothing can be held out: scikit-learn's default.

@@ -2,29 +2,24 @@
 //! intercepts without penalty, softmax over the classes that have labels.
 //!
 //! Two classes have one vector of weights there, whose penalty is twice that of a softmax's two; so C is halved here, which gives
-//! the same probabilities. What is minimised is the objective over C n. Products go block by block of rows, so that features
-//! are read once an iteration, their sums are in f64, and results do not depend on the number of threads. Products of small
-//! problems are in f64, of large ones in f32 (see [`PRODUCTS_F64`]).
+//! the same probabilities. What is minimised is the objective over C n. Products of small problems are in f64, of large ones in
+//! f32 (see [`PRODUCTS_F64`]).
 //!
 //! A class without a label has no weights and is never an answer.
 
-use super::lbfgs::{Minimum, Stop, minimise};
-use crate::matrix::{Matrix, Real, multiply};
+use super::lbfgs::{Minimum, Stop};
+use super::objective::{Penalised, logits_of};
+use crate::matrix::Real;
 use lapidary_train::probe::{Accuracy, Features};
-use rayon::prelude::*;
 use std::collections::BTreeSet;
 
-/// Rows of a product.
-const ROWS: usize = 256;
-/// Sums that are taken side by side, each `(dim + 1) * classes` values of f64.
-const PARTS: usize = 32;
 /// Multiplications of a pass over the features (images x dim x classes) up to which products are in f64. Beyond, they are in f32,
 /// twice as fast: the loss's minimum is found within 1e-7, and so many images leave little to its rounding.
 const PRODUCTS_F64: usize = 1 << 26;
 
-/// Weights and intercepts of the classes that have labels.
+/// A logistic regression: weights and intercepts of the classes that have labels.
 #[derive(Debug, Clone)]
-pub(crate) struct Logistic {
+pub struct Logistic {
     /// The classes, ascending.
     present: Vec<u32>,
     /// Shape `[dim + 1, present]`: the last row is the intercepts.
@@ -37,7 +32,7 @@ pub(crate) struct Logistic {
 
 impl Logistic {
     /// Fits to `train` with a C, from other weights of the same classes where there are any.
-    pub(crate) fn fit(train: &Features, c: f64, stop: Stop, start: Option<&Self>) -> Self {
+    pub fn fit(train: &Features, c: f64, stop: Stop, start: Option<&Self>) -> Self {
         let present: BTreeSet<u32> = train.classes.iter().copied().collect();
         if train.values.len().saturating_mul(present.len()) > PRODUCTS_F64 {
             return Self::fit_on(&train.values, train, c, stop, start);
@@ -53,25 +48,38 @@ impl Logistic {
         let labels: Vec<usize> = labels.collect();
         let halved = if present.len() == 2 { c / 2.0 } else { c };
         let penalty = 1.0 / (halved * train.len() as f64);
-        let objective = Objective { values, dim: train.dim, labels: &labels, classes: present.len(), penalty };
+        let objective = Penalised {
+            values,
+            dim: train.dim,
+            columns: present.len(),
+            penalty,
+            residual: |row: usize, logits: &mut [T]| residual_from_logits(logits, labels[row]),
+        };
+        // That of equally likely classes.
+        let share = 1.0 / present.len() as f64;
+        let curvature = share * (1.0 - share);
         let start = start.filter(|start| start.present == present);
         let zeros = || vec![0.0; (train.dim + 1) * present.len()];
         let start = start.map_or_else(zeros, |start| start.weights.clone());
-        let Minimum { point, iterations, is_converged } =
-            minimise(start, stop, |weights, gradient| objective.at(weights, gradient));
+        let Minimum { point, iterations, is_converged } = objective.minimise(start, stop, curvature.max(f64::EPSILON));
         Self { present, weights: point, iterations, is_converged }
     }
 
     /// The logits of each image, shape `[images, present]`.
     fn logits(&self, features: &Features) -> Vec<f32> {
-        let weights = self.weights.iter().map(|w| *w as f32).collect::<Vec<_>>();
-        let count = self.present.len();
-        let mut logits = vec![0f32; features.len() * count];
-        logits
-            .par_chunks_mut(ROWS * count)
-            .zip(features.values.par_chunks(ROWS * features.dim))
-            .for_each(|(logits, rows)| write_logits(logits, rows, features.dim, &weights, count));
-        logits
+        logits_of(&features.values, features.dim, &self.weights, self.present.len())
+    }
+
+    /// Iterations that the search took.
+    pub fn iterations(&self) -> usize {
+        self.iterations
+    }
+
+    /// The class of the highest logit of each image; of equal ones the lowest.
+    pub fn predictions(&self, features: &Features) -> Vec<u32> {
+        let best =
+            |logits: &[f32]| (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
+        self.logits(features).chunks_exact(self.present.len()).map(|logits| self.present[best(logits)]).collect()
     }
 
     /// Counts right answers among `classes` classes.
@@ -92,83 +100,13 @@ impl Logistic {
     }
 }
 
-/// Logits of some rows, shape `[rows, count]`.
-fn write_logits<T: Real>(logits: &mut [T], rows: &[T], dim: usize, weights: &[T], count: usize) {
-    let (weights, intercepts) = weights.split_at(dim * count);
-    logits.chunks_exact_mut(count).for_each(|row| row.copy_from_slice(intercepts));
-    multiply(logits, Matrix::new(rows, dim), Matrix::new(weights, count), true);
-}
-
-/// The objective: mean loss + 0.5 * penalty * ||W||^2.
-struct Objective<'a, T> {
-    /// Shape `[images, dim]`.
-    values: &'a [T],
-    dim: usize,
-    labels: &'a [usize],
-    classes: usize,
-    penalty: f64,
-}
-
-impl<T: Real> Objective<'_, T> {
-    /// The value, and the gradient written.
-    fn at(&self, weights: &[f64], gradient: &mut [f64]) -> f64 {
-        let (count, images) = (self.classes, self.labels.len());
-        let narrowed: Vec<T> = weights.iter().map(|w| T::from_f64(*w)).collect();
-        // As many rows a part whatever the number of threads.
-        let rows = images.div_ceil(PARTS).next_multiple_of(ROWS);
-        let parts: Vec<(f64, Vec<f64>)> = self
-            .values
-            .par_chunks(rows * self.dim)
-            .zip(self.labels.par_chunks(rows))
-            .map(|(values, labels)| self.part(values, labels, &narrowed))
-            .collect();
-        let mut loss = 0.0;
-        gradient.fill(0.0);
-        for (part_loss, part) in &parts {
-            loss += part_loss;
-            gradient.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
-        }
-        let (penalised, _) = weights.split_at(self.dim * count);
-        gradient.iter_mut().for_each(|g| *g /= images as f64);
-        gradient.iter_mut().zip(penalised).for_each(|(g, w)| *g += self.penalty * w);
-        loss / images as f64 + 0.5 * self.penalty * penalised.iter().map(|w| w * w).sum::<f64>()
-    }
-
-    /// The summed loss of some rows and its gradient.
-    fn part(&self, values: &[T], labels: &[usize], weights: &[T]) -> (f64, Vec<f64>) {
-        let (dim, count) = (self.dim, self.classes);
-        let (mut loss, mut sums) = (0.0, vec![0f64; (dim + 1) * count]);
-        let mut logits = vec![T::from_f64(0.0); ROWS * count];
-        let mut products = vec![T::from_f64(0.0); dim * count];
-        for (values, labels) in values.chunks(ROWS * dim).zip(labels.chunks(ROWS)) {
-            let residuals = &mut logits[..labels.len() * count];
-            write_logits(residuals, values, dim, weights, count);
-            let (sums, intercepts) = sums.split_at_mut(dim * count);
-            for (row, label) in residuals.chunks_exact_mut(count).zip(labels) {
-                loss += residual_from_logits(row, *label);
-                intercepts.iter_mut().zip(&*row).for_each(|(sum, residual)| *sum += residual.to_f64());
-            }
-            multiply(&mut products, Matrix::new(values, dim).transposed(), Matrix::new(residuals, count), false);
-            sums.iter_mut().zip(&products).for_each(|(sum, product)| *sum += product.to_f64());
-        }
-        (loss, sums)
-    }
-}
-
 /// The loss of a row of logits, which becomes probabilities less the one-hot label.
 fn residual_from_logits<T: Real>(row: &mut [T], label: usize) -> f64 {
-    let greatest = row.iter().map(|value| value.to_f64()).fold(f64::NEG_INFINITY, f64::max);
-    let of_label = row[label].to_f64() - greatest;
-    let mut sum = 0f64;
-    for value in row.iter_mut() {
-        let exp = (value.to_f64() - greatest).exp();
-        sum += exp;
-        *value = T::from_f64(exp);
-    }
-    for (class, value) in row.iter_mut().enumerate() {
-        *value = T::from_f64(value.to_f64() / sum - if class == label { 1.0 } else { 0.0 });
-    }
-    sum.ln() - of_label
+    let of_label = row[label].to_f64();
+    let (greatest, sum) = T::exponentials(row);
+    T::scale(row, 1.0 / sum);
+    row[label] = T::from_f64(row[label].to_f64() - 1.0);
+    sum.ln() - (of_label - greatest)
 }
 
 #[cfg(test)]

@@ -9,20 +9,29 @@ mod held_out;
 mod label_list;
 mod lbfgs;
 mod line_search;
+mod linear;
 mod logistic;
+mod mlp;
+mod objective;
 mod quick;
 mod ridge;
 mod score;
 
+pub(crate) use chosen_c::GRADIENT_MAX;
 pub(crate) use finite::check_finite;
+pub(crate) use held_out::held_out;
 pub(crate) use label_list::{LABELS, LabelList};
+pub(crate) use lbfgs::Minimum;
+pub use lbfgs::Stop;
+pub(crate) use linear::{Crops, LastBlocks, blocks_read, linear_probes};
+pub use logistic::Logistic;
+pub(crate) use objective::{Penalised, logits_of};
 pub use score::ProbeScore;
 
 use chosen_c::ChosenC;
 use lapidary_schemas::config::EvalConfig;
 use lapidary_train::operators::Operators;
 use lapidary_train::probe::{Features, Neighbours, knn};
-use lbfgs::Stop;
 use ridge::Ridge;
 use std::borrow::Cow;
 
@@ -31,6 +40,8 @@ const LOGISTIC: &str = "logistic regression by L-BFGS, the best C on a held-out 
                         eval/log_regression.py: comparable with all labels (its 10 % is drawn without strata)";
 const RIDGE: &str = "ridge in closed form, google-research/big_vision fewshot_lsr.py: comparable for n labels a class, up to the \
                      draw of labels (it reports three seeds)";
+const MLP: &str = "lapidary's own: a hidden layer of twice the width, GELU and dropout on standardised features, the learning rate \
+                   chosen on a held-out tenth of the train labels; compare with itself and with linear probes of the same features";
 const QUICK: &str = "lapidary's own: gradient descent on standardised features; compare with itself only";
 
 /// What is probed: features of the train and of the test images.
@@ -98,8 +109,26 @@ impl FrozenFeatures<'_> {
         Ok(scores)
     }
 
+    /// The classifier with a hidden layer on all labels.
+    ///
+    /// # Errors
+    /// When the user interrupts.
+    pub(crate) fn mlp<B: Operators>(&self, device: &B::Device) -> crate::Result<ProbeScore> {
+        let config = &self.config.mlp;
+        let found = mlp::probe::<B>(self.train, self.test, self.classes, config, self.seed, device)?;
+        let unchosen =
+            (found.held_out == 0).then(|| "no class has two labels: the first learning rate is taken".to_owned());
+        let score = ProbeScore::new("mlp 100 %".to_owned(), MLP, self.train.len(), found.accuracy)
+            .with("hidden", 2.0 * self.train.dim as f64)
+            .with("steps", config.steps as f64)
+            .with("dropout", config.dropout)
+            .with("learning_rate", found.learning_rate)
+            .with("held_out", found.held_out as f64);
+        Ok(score.noting(unchosen))
+    }
+
     fn logistic(&self, list: &LabelList, train: &Features) -> crate::Result<ProbeScore> {
-        let stop = Stop { iterations: self.config.logistic_iterations, gradient_max: chosen_c::GRADIENT_MAX };
+        let stop = Stop { iterations: self.config.logistic_iterations, gradient_max: GRADIENT_MAX };
         let ChosenC { model, c, held_out, unconverged } =
             ChosenC::fit(train, self.classes, &self.config.logistic_c, stop, self.seed)?;
         let unchosen = (held_out == 0).then(|| format!("no class has two labels: C is not chosen but {c}"));

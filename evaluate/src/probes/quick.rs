@@ -56,13 +56,13 @@ pub fn probe<B: Operators>(
 }
 
 /// Mean and standard deviation of each feature.
-struct Standard {
+pub(super) struct Standard {
     mean: Vec<f32>,
     deviation: Vec<f32>,
 }
 
 impl Standard {
-    fn of(features: &Features) -> Self {
+    pub(super) fn of(features: &Features) -> Self {
         let count = features.len().max(1) as f64;
         let mut sums = vec![(0f64, 0f64); features.dim];
         for row in features.values.chunks_exact(features.dim) {
@@ -76,7 +76,7 @@ impl Standard {
         Self { mean, deviation: sums.iter().map(|s| (variance(s).sqrt() as f32).max(1e-6)).collect() }
     }
 
-    fn apply(&self, features: &Features) -> Features {
+    pub(super) fn apply(&self, features: &Features) -> Features {
         let mut scaled = features.clone();
         for row in scaled.values.chunks_exact_mut(features.dim) {
             for ((value, mean), deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {

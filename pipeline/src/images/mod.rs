@@ -7,7 +7,7 @@ mod shard_rows;
 mod shards;
 mod store;
 
-pub use labels::labels_by_split;
+pub use labels::{label_sets, labels_by_split};
 pub use phash::{luma_of_image, phash};
 pub use pictures::Pictures;
 pub use shard_rows::ShardRows;

@@ -31,6 +31,14 @@ pub enum Purpose {
     RopeRescale = 9,
     /// Which patches of an image's views are masked at a training step.
     PatchMask = 10,
+    /// Initial weights of a probe's classifier.
+    ProbeWeights = 20,
+    /// The order in which a probe's classifier sees its labels.
+    ProbeOrder = 21,
+    /// What a probe's classifier leaves out at a step.
+    ProbeDropout = 22,
+    /// How a probe's image is copied.
+    ProbeCopy = 23,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).

@@ -1,5 +1,6 @@
 //! How the result is measured.
 
+use super::{DinoLinearConfig, Dinov2LinearConfig, MlpProbeConfig, ProbeCropsConfig};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Probes of `lapidary eval`.
@@ -40,6 +41,18 @@ pub struct EvalConfig {
     pub linear_learning_rates: Vec<f64>,
     /// Images whose attention maps are drawn.
     pub attention_images: usize,
+    /// Linear classifier after DINO.
+    pub dino_linear: DinoLinearConfig,
+    /// Linear classifiers after DINOv2.
+    pub dinov2_linear: Dinov2LinearConfig,
+    /// Crops that both learn from.
+    pub crops: ProbeCropsConfig,
+    /// Classifier with a hidden layer.
+    pub mlp: MlpProbeConfig,
+    /// Test images that retrieve others; 0 leaves retrieval out. Chosen by seed, stratified.
+    pub retrieval_images: usize,
+    /// Test images that copies are made of, to be found again; 0 leaves that out. Chosen by seed, stratified.
+    pub copy_images: usize,
 }
 
 impl Default for EvalConfig {
@@ -61,6 +74,12 @@ impl Default for EvalConfig {
             linear_steps: 500,
             linear_learning_rates: vec![0.1, 0.3, 1.0, 3.0, 10.0],
             attention_images: 6,
+            dino_linear: DinoLinearConfig::default(),
+            dinov2_linear: Dinov2LinearConfig::default(),
+            crops: ProbeCropsConfig::default(),
+            mlp: MlpProbeConfig::default(),
+            retrieval_images: 5000,
+            copy_images: 64,
         }
     }
 }

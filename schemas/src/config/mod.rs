@@ -10,6 +10,7 @@ mod eval;
 mod model;
 mod objective;
 mod pretrain;
+mod probes;
 
 pub use augment::{BlurKind, Interpolation, PlanConfig, ViewKind, ViewSpec};
 pub use curation::{CurateConfig, Evidence, FingerprintConfig, LeafOrder, QualityConfig, Removal, SeedMode, Weight};
@@ -17,6 +18,7 @@ pub use eval::EvalConfig;
 pub use model::{FeedForward, ModelConfig, NAMED_MODELS, PositionResize, Positions};
 pub use objective::{BarlowBalance, ObjectiveConfig, ObjectiveKind, Targets};
 pub use pretrain::{AugmentOn, ClipBy, OptimiserKind, Precision, PretrainConfig};
+pub use probes::{DinoLinearConfig, Dinov2LinearConfig, MlpProbeConfig, ProbeCropsConfig};
 
 use serde::{Deserialize, Serialize};
 

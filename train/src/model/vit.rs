@@ -135,6 +135,31 @@ impl<B: Operators> Vit<B> {
         outputs
     }
 
+    /// What linear classifiers read: the class tokens of the last `blocks` blocks (of all, where there are fewer), each through
+    /// the final norm, the earliest first; then the mean of the last block's patches after that norm.
+    ///
+    /// # Shapes
+    /// - images: `[batch, 3, side, side]`, normalised
+    /// - output: `[batch, (blocks + 1) * dim]`
+    pub fn last_blocks(&self, images: Tensor<B, 4>, blocks: usize) -> Tensor<B, 2> {
+        let draws = Draws::default();
+        let rotation = self.rotation(self.side(&images), &draws, &images.device());
+        let mut tokens = self.embed(images, None);
+        let (last, mut parts) = (self.depth() - 1, Vec::with_capacity(blocks + 1));
+        for index in 0..last {
+            tokens = self.block(index, tokens, rotation.as_ref(), &draws);
+            if index + blocks > last {
+                parts.push(self.finish(tokens.clone(), false).class);
+            }
+        }
+        tokens = self.block(last, tokens, rotation.as_ref(), &draws);
+        let Tokens { class, patches } = self.finish(tokens, true);
+        let [batch, dim] = class.dims();
+        parts.push(class);
+        parts.extend(patches.map(|patches| patches.mean_dim(1).reshape([batch, dim])));
+        Tensor::cat(parts, 1)
+    }
+
     /// The last block's attention of the class token to each patch.
     ///
     /// # Shapes
@@ -272,6 +297,25 @@ mod tests {
             let difference = (both.slice([0..1, 0..12]) - first).abs().max().into_scalar();
             assert!(difference < 1e-5, "{difference}");
         }
+    }
+
+    #[test]
+    fn last_blocks_are_normalised_class_tokens_and_the_mean_of_patches() {
+        let vit = tiny();
+        let (outputs, read) = (vit.block_outputs(images(2, 16)), vit.last_blocks(images(2, 16), 2));
+        let class = |index: usize| vit.finish(outputs[index].clone(), false).class;
+        let patches = vit.finish(outputs[2].clone(), true).patches.expect("they were asked for");
+        let expected = Tensor::cat(vec![class(1), class(2), patches.mean_dim(1).reshape([2, 12])], 1);
+        assert_eq!(read.dims(), [2, 36]);
+        assert!((read - expected).abs().max().into_scalar() < 1e-6);
+        let one = vit.last_blocks(images(2, 16), 1);
+        assert_eq!(one.dims(), [2, 24]);
+        assert_eq!(
+            one.slice([0..2, 0..12]).into_data().to_vec::<f32>().expect("f32"),
+            vit.forward(images(2, 16)).into_data().to_vec::<f32>().expect("f32"),
+            "the last class token is the feature, to the bit"
+        );
+        assert_eq!(vit.last_blocks(images(2, 16), 9).dims(), [2, 36], "there are two blocks");
     }
 
     #[test]

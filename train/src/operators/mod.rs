@@ -23,6 +23,9 @@ type Float<B> = FloatTensor<B>;
 
 /// A backend with these operators. The methods are of primitives; the functions of this module are of tensors.
 pub trait Operators: Backend {
+    /// Whether tensors lie in the memory of the processor, so that what is not an operator is best done there.
+    const ON_HOST: bool = false;
+
     /// `x w + b`; see [`linear`].
     fn linear_map(x: Float<Self>, weight: Float<Self>, bias: Option<Float<Self>>) -> Float<Self> {
         reference::linear::<Self>(x, weight, bias)

@@ -43,6 +43,15 @@ pub fn accuracy(
     accuracy
 }
 
+/// The class of most votes for each query, of equal ones the lowest.
+pub fn predictions(neighbours: &Neighbours, labels: &[u32], classes: usize, k: usize, temperature: f64) -> Vec<u32> {
+    let of_query = |query| {
+        let votes = votes(neighbours.of(query), labels, classes, k, temperature);
+        (0..classes).fold(0, |best, class| if votes[class] > votes[best] { class } else { best }) as u32
+    };
+    (0..neighbours.len()).map(of_query).collect()
+}
+
 /// The votes of the nearest k for each class, shape `[classes]`.
 fn votes(nearest: &[(f32, u32)], labels: &[u32], classes: usize, k: usize, temperature: f64) -> Vec<f64> {
     let mut votes = vec![0f64; classes];
@@ -86,12 +95,7 @@ mod tests {
         let neighbours = Neighbours::find_by::<Flex>(&bank, &queries, most, (37, 53), &Default::default());
         for (k, expected) in golden {
             let k: usize = k.parse().expect("a number");
-            let predicted: Vec<usize> = (0..queries.len())
-                .map(|query| {
-                    let votes = votes(neighbours.of(query), &bank.classes, 7, k, 0.07);
-                    (0..7).fold(0, |best, class| if votes[class] > votes[best] { class } else { best })
-                })
-                .collect();
+            let predicted = predictions(&neighbours, &bank.classes, 7, k, 0.07);
             assert_eq!(Value::from(predicted), expected["predictions"], "k = {k}");
             let accuracy = accuracy(&neighbours, (&bank.classes, &queries.classes), 7, k, 0.07);
             assert_eq!(accuracy.first, expected["correct"], "k = {k}");

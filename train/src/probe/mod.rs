@@ -4,6 +4,8 @@
 //! so that every class keeps its share. A class of one image is learned from, not tested on.
 
 mod accuracy;
+#[cfg(target_arch = "x86_64")]
+mod codes;
 pub mod features;
 pub mod knn;
 mod neighbours;
@@ -113,6 +115,14 @@ impl Probe {
             );
         }
         Ok(Self { name: name.to_owned(), folder, digest: manifest.digest, classes, train, test, unlabelled })
+    }
+
+    /// Whether its images are still enough to learn from and to test on, after some were taken out; or why not.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn check_learnable(&self) -> Result<(), String> {
+        classes_to_learn(&self.train, &self.test).map(|_| ())
     }
 }
 

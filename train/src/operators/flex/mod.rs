@@ -15,6 +15,8 @@ use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
 impl Operators for Flex {
+    const ON_HOST: bool = true;
+
     fn linear_map(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
         match in_f32(&x) {
             true => linear::forward(&x, &weight, bias.as_ref()),
