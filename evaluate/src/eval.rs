@@ -1,15 +1,17 @@
 //! The stage `eval`: a run and a probe in; scores, the lists of labels that they were learned from and attention maps out, the
 //! untrained twin beside the trained network.
 
-use crate::attention;
+use crate::dense::DenseProbe;
 use crate::geometry::{Geometry, view_features};
 use crate::probes::{FrozenFeatures, LABELS, LabelList, check_finite};
+use crate::robustness::{RobustnessProbe, write_robustness};
 use crate::scores::{NetworkScores, Scores};
-use crate::{Result, limits};
+use crate::seeing::Seeing;
+use crate::{Result, limits, video};
+use lapidary_pipeline::ImageStore;
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, ancestor, write_json,
 };
-use lapidary_pipeline::{ImageStore, PipelineError, decode};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
@@ -20,10 +22,10 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// What the trained network is called.
+const TRAINED: &str = "trained";
 /// The scores of a probe.
 pub const SCORES_FILE: &str = "scores.json";
-/// The folder of attention maps.
-pub const ATTENTION: &str = "attention";
 
 /// Measures a run of a source on a probe into `OUT/SOURCE/evals/RUN/PROBE`.
 ///
@@ -45,7 +47,7 @@ pub fn eval(
     let folder = layout.eval(source, &run.name, &probe.name);
     let spec = StageSpec {
         stage: "eval",
-        version: 3,
+        version: 4,
         out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"seed": config.seed, "eval": config.eval}),
@@ -103,6 +105,7 @@ impl Eval {
     fn run_on_backend<B: Operators>(self, device: &B::Device) -> Result<Manifest> {
         let (trained, untrained) = (self.run.trained::<B>(device)?, self.run.untrained::<B>(device));
         let lists = Lists::of(&self.probe, &self.config, self.seed);
+        let shared = Shared::open(&self, &trained)?;
         let scores = Scores {
             run: self.run.name.clone(),
             probe: self.probe.name.clone(),
@@ -111,12 +114,17 @@ impl Eval {
             linear_labels: lists.quick.indices.len(),
             test_images: self.probe.test.len(),
             chance_top1: self.chance(),
-            trained: self.scores("trained", &trained, &lists, device)?,
-            untrained: self.scores("untrained", &untrained, &lists, device)?,
+            trained: self.scores(TRAINED, &trained, (&lists, &shared), device)?,
+            untrained: self.scores("untrained", &untrained, (&lists, &shared), device)?,
         };
         lists.write(&self.probe, &self.stage.path(LABELS))?;
         write_json(&self.stage.path(SCORES_FILE), &scores)?;
-        self.draw_attention(&trained)?;
+        let networks = [("trained", &scores.trained), ("untrained", &scores.untrained)];
+        let robustness: Vec<_> =
+            networks.iter().filter_map(|(name, of)| Some((*name, of.robustness.as_ref()?))).collect();
+        if !robustness.is_empty() {
+            write_robustness(&self.stage.folder(), &robustness)?;
+        }
         let count = (self.probe.train.len() + self.probe.test.len()) as u64;
         // Images without a label are the probe's rejects.
         let rejected = self.probe.unlabelled;
@@ -135,7 +143,7 @@ impl Eval {
         &self,
         name: &'static str,
         network: &FrozenVit<B>,
-        lists: &Lists,
+        (lists, shared): (&Lists, &Shared),
         device: &B::Device,
     ) -> Result<NetworkScores> {
         let (probe, config) = (&self.probe, &self.config);
@@ -151,6 +159,17 @@ impl Eval {
         let knn = frozen.knn::<B>(device);
         let quick = frozen.quick::<B>(&lists.quick, device);
         let by_labels = frozen.by_labels(&lists.others)?;
+        let mut measures = Vec::new();
+        if let Some(dense) = &shared.dense {
+            measures.extend(dense.measures(network, device)?);
+        }
+        measures.extend(video::measures(network, config, self.seed)?);
+        let robustness = shared.robustness.as_ref().map(|shared| shared.measure(network, &train, config, device));
+        if name == TRAINED {
+            let folder = &self.stage.folder();
+            let seeing = Seeing { store: &self.store, probe, config, seed: self.seed, folder };
+            seeing.write(network, (&train, &test), device)?;
+        }
         let headline = knn.first().expect("one k at least: checked by limits::check");
         Ok(NetworkScores {
             knn_top1: headline.top1,
@@ -159,8 +178,9 @@ impl Eval {
             linear_top5: quick.top5,
             linear_learning_rate: quick.settings["learning_rate"],
             probes: knn.iter().cloned().chain([quick]).chain(by_labels).collect(),
-            measures: Vec::new(),
+            measures,
             geometry: Some(self.geometry(name, network, &test)?),
+            robustness: robustness.transpose()?,
         })
     }
 
@@ -182,32 +202,20 @@ impl Eval {
         };
         Ok(Geometry::of(&features, views, self.seed))
     }
+}
 
-    /// Attention maps of test images, a class after the other.
-    fn draw_attention<B: Operators>(&self, network: &FrozenVit<B>) -> Result<()> {
-        let mut seen: Vec<usize> = vec![0; self.probe.classes.len()];
-        let mut ordered: Vec<(usize, &Labelled)> = Vec::new();
-        for labelled in &self.probe.test {
-            ordered.push((seen[labelled.class as usize], labelled));
-            seen[labelled.class as usize] += 1;
-        }
-        ordered.sort_by_key(|(nth, labelled)| (*nth, labelled.class));
-        let ids: Vec<_> = ordered.iter().take(self.config.attention_images).map(|(_, l)| l.id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let fetched = self.store.fetch(&ids)?;
-        let decoded = (0..ids.len())
-            .map(|i| decode(fetched.get(i), self.store.rule()).map(|d| d.rgb))
-            .collect::<Result<Vec<_>, _>>();
-        let images = decoded.map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
-        let folder = self.stage.path(ATTENTION);
-        std::fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
-        for (id, strip) in ids.iter().zip(attention::strips(network, &images)?) {
-            let path = folder.join(format!("{id}.png"));
-            strip.save(&path).map_err(|e| PipelineError::format(&path, e))?;
-        }
-        Ok(())
+/// Images that are prepared once for both networks.
+struct Shared {
+    dense: Option<DenseProbe>,
+    robustness: Option<RobustnessProbe>,
+}
+
+impl Shared {
+    fn open<B: Operators>(eval: &Eval, network: &FrozenVit<B>) -> Result<Self> {
+        let Eval { store, probe, config, seed, .. } = eval;
+        let dense = DenseProbe::open(store, probe, config, *seed, network)?;
+        let robustness = RobustnessProbe::open(store, &probe.test, probe.classes.len(), config, *seed, network)?;
+        Ok(Self { dense, robustness })
     }
 }
 

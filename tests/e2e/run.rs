@@ -36,6 +36,12 @@ pub const TINY: &[&str] = &[
     "eval.linear_steps=50",
     "--set",
     "eval.attention_images=2",
+    "--set",
+    "eval.robustness_images=8",
+    "--set",
+    "eval.video_sequences=1",
+    "--set",
+    "eval.map_images=80",
 ];
 
 /// The built-in data, drawn once for all tests.

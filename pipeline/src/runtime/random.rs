@@ -31,6 +31,12 @@ pub enum Purpose {
     RopeRescale = 9,
     /// Which patches of an image's views are masked at a training step.
     PatchMask = 10,
+    /// How an image is transformed to see how its features change.
+    Transformation = 20,
+    /// Directions that features are projected on.
+    Projection = 21,
+    /// Which patches a step of a dense probe learns from.
+    PatchBatch = 22,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).
