@@ -1,18 +1,20 @@
 //! The stage `eval`: a run and a probe in; scores, the lists of labels that they were learned from and attention maps out, the
 //! untrained twin beside the trained network.
 
-use crate::attention;
+use crate::dense::DenseProbe;
 use crate::geometry::{Geometry, view_features};
 use crate::measures::{CopySearch, LabelSets, copy_measures, multi_label_map, retrieval_measures};
 use crate::probes::{Crops, FrozenFeatures, LABELS, LabelList, LastBlocks, blocks_read, check_finite, linear_probes};
 use crate::read::Reader;
+use crate::robustness::{RobustnessProbe, write_robustness};
 use crate::scores::{NetworkScores, Scores};
-use crate::{Result, limits};
+use crate::seeing::Seeing;
+use crate::{Result, limits, video};
 use lapidary_pipeline::sources::Reject;
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, ancestor, write_json,
 };
-use lapidary_pipeline::{ImageStore, PipelineError, decode, write_rejects};
+use lapidary_pipeline::{ImageStore, write_rejects};
 use lapidary_schemas::config::EvalConfig;
 use lapidary_schemas::{Config, Manifest, Rows};
 use lapidary_train::backend::{DeviceChoice, Program, run_on};
@@ -23,10 +25,11 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// What the trained network is called.
+const TRAINED: &str = "trained";
+const UNTRAINED: &str = "untrained";
 /// The scores of a probe.
 pub const SCORES_FILE: &str = "scores.json";
-/// The folder of attention maps.
-pub const ATTENTION: &str = "attention";
 
 /// Measures a run of a source on a probe into `OUT/SOURCE/evals/RUN/PROBE`.
 ///
@@ -105,13 +108,14 @@ impl Program for Eval {
 impl Eval {
     fn run_on_backend<B: Operators>(mut self, device: &B::Device) -> Result<Manifest> {
         let (trained, untrained) = (self.run.trained::<B>(device)?, self.run.untrained::<B>(device));
-        let (of_trained, rejects) = self.read("trained", &trained)?;
+        let (of_trained, rejects) = self.read(TRAINED, &trained)?;
         self.check_what_is_left(&rejects)?;
         let lists = Lists::of(&self.probe, &self.config, self.seed)?;
-        let trained_scores = self.scores(("trained", &trained), &of_trained, &lists, device)?;
+        let shared = Shared::open(&self, &trained)?;
+        let trained_scores = self.scores((TRAINED, &trained), &of_trained, (&lists, &shared), device)?;
         drop(of_trained);
         // What does not decode is gone from the lists already.
-        let (of_untrained, _) = self.read("untrained", &untrained)?;
+        let (of_untrained, _) = self.read(UNTRAINED, &untrained)?;
         let scores = Scores {
             run: self.run.name.clone(),
             probe: self.probe.name.clone(),
@@ -121,11 +125,16 @@ impl Eval {
             test_images: self.probe.test.len(),
             chance_top1: self.chance(),
             trained: trained_scores,
-            untrained: self.scores(("untrained", &untrained), &of_untrained, &lists, device)?,
+            untrained: self.scores((UNTRAINED, &untrained), &of_untrained, (&lists, &shared), device)?,
         };
         lists.write(&self.probe, &self.stage.path(LABELS))?;
         write_json(&self.stage.path(SCORES_FILE), &scores)?;
-        self.draw_attention(&trained)?;
+        let networks = [(TRAINED, &scores.trained), (UNTRAINED, &scores.untrained)];
+        let robustness: Vec<_> =
+            networks.iter().filter_map(|(name, of)| Some((*name, of.robustness.as_ref()?))).collect();
+        if !robustness.is_empty() {
+            write_robustness(&self.stage.folder(), &robustness)?;
+        }
         let count = (self.probe.train.len() + self.probe.test.len()) as u64;
         // Images without a label are the probe's rejects, and those that no longer decode.
         let rejected = self.probe.unlabelled + rejects.len() as u64;
@@ -178,7 +187,7 @@ impl Eval {
         &self,
         (name, network): (&'static str, &FrozenVit<B>),
         (train, last_blocks): &(Features, LastBlocks),
-        lists: &Lists,
+        (lists, shared): (&Lists, &Shared),
         device: &B::Device,
     ) -> Result<NetworkScores> {
         let (probe, config, seed) = (&self.probe, &self.config, self.seed);
@@ -216,6 +225,16 @@ impl Eval {
             let search = CopySearch { store, test: &probe.test, images, batch, seed };
             measures.extend(copy_measures(&search, (name, network))?);
         }
+        if let Some(dense) = &shared.dense {
+            measures.extend(dense.measures(network, device)?);
+        }
+        measures.extend(video::measures(network, config, seed)?);
+        let robustness = shared.robustness.as_ref().map(|shared| shared.measure(network, train, config, device));
+        if name == TRAINED {
+            let folder = &self.stage.folder();
+            let seeing = Seeing { store: &self.store, probe, config, seed, folder };
+            seeing.write(network, (train, test), device)?;
+        }
         let headline = knn.first().expect("one k at least: checked by limits::check");
         Ok(NetworkScores {
             knn_top1: headline.top1,
@@ -226,6 +245,7 @@ impl Eval {
             probes,
             measures,
             geometry: Some(self.geometry(name, network, test)?),
+            robustness: robustness.transpose()?,
         })
     }
 
@@ -247,32 +267,20 @@ impl Eval {
         };
         Ok(Geometry::of(&features, views, self.seed))
     }
+}
 
-    /// Attention maps of test images, a class after the other.
-    fn draw_attention<B: Operators>(&self, network: &FrozenVit<B>) -> Result<()> {
-        let mut seen: Vec<usize> = vec![0; self.probe.classes.len()];
-        let mut ordered: Vec<(usize, &Labelled)> = Vec::new();
-        for labelled in &self.probe.test {
-            ordered.push((seen[labelled.class as usize], labelled));
-            seen[labelled.class as usize] += 1;
-        }
-        ordered.sort_by_key(|(nth, labelled)| (*nth, labelled.class));
-        let ids: Vec<_> = ordered.iter().take(self.config.attention_images).map(|(_, l)| l.id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let fetched = self.store.fetch(&ids)?;
-        let decoded = (0..ids.len())
-            .map(|i| decode(fetched.get(i), self.store.rule()).map(|d| d.rgb))
-            .collect::<Result<Vec<_>, _>>();
-        let images = decoded.map_err(|(reason, _)| PipelineError::Usage(reason.text().to_owned()))?;
-        let folder = self.stage.path(ATTENTION);
-        std::fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
-        for (id, strip) in ids.iter().zip(attention::strips(network, &images)?) {
-            let path = folder.join(format!("{id}.png"));
-            strip.save(&path).map_err(|e| PipelineError::format(&path, e))?;
-        }
-        Ok(())
+/// Images that are prepared once for both networks.
+struct Shared {
+    dense: Option<DenseProbe>,
+    robustness: Option<RobustnessProbe>,
+}
+
+impl Shared {
+    fn open<B: Operators>(eval: &Eval, network: &FrozenVit<B>) -> Result<Self> {
+        let Eval { store, probe, config, seed, .. } = eval;
+        let dense = DenseProbe::open(store, probe, config, *seed, network)?;
+        let robustness = RobustnessProbe::open(store, &probe.test, probe.classes.len(), config, *seed, network)?;
+        Ok(Self { dense, robustness })
     }
 }
 

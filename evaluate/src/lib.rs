@@ -1,27 +1,35 @@
-//! What was learned: features of a frozen network, probes ([`ProbeScore`]), the geometry of features ([`Geometry`]), attention
-//! maps, and the report.
+//! What was learned: features of a frozen network, probes ([`ProbeScore`]), the geometry of features ([`Geometry`]), what patch
+//! tokens know, how features stand transformations ([`Robustness`]), attention maps, and the report.
 //!
 //! Every score of a trained network stands beside that of the same network before its first step.
 
-mod attention;
+mod csv_file;
+mod dense;
 mod error;
 mod eval;
 mod geometry;
 #[cfg(test)]
 mod golden;
 mod limits;
+mod masks;
 mod matrix;
 mod measures;
+mod pictures;
 mod probes;
 mod read;
 mod report;
+mod robustness;
 mod score_table;
 mod scores;
+mod seeing;
+mod video;
 
 pub use error::{EvaluateError, Result};
-pub use eval::{ATTENTION, SCORES_FILE, eval};
+pub use eval::{SCORES_FILE, eval};
 pub use geometry::{Agreement, Geometry};
 pub use probes::{Logistic, ProbeScore, Stop};
 pub use report::{Subject, report};
+pub use robustness::{ROBUSTNESS_FILE, Robustness, Strength, Transformed};
 pub use score_table::{said_of_all, said_of_scores};
 pub use scores::{Accuracy, Measure, NetworkScores, Scores};
+pub use seeing::{ATTENTION, MAP_FILE, MATCHES, MATCHES_FILE, NEIGHBOURS_FILE, PATCH_COLOURS_FILE};

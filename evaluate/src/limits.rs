@@ -36,6 +36,11 @@ pub(crate) fn check(config: &EvalConfig) -> Result<()> {
     trained(config, &mut ranges);
     // All pairs of copies and originals are ranked at once.
     ranges.within("eval.copy_images", config.copy_images, 0..=2048);
+    ranges.within("eval.attention_px", config.attention_px, 0..=4096);
+    ranges.positive("eval.attention_mass", config.attention_mass);
+    ranges.within("eval.attention_mass", config.attention_mass.max(0.0), 0.0..=1.0);
+    ranges.within("eval.map_images", config.map_images, 0..=2000);
+    ranges.within("eval.video_sequences", config.video_sequences, 0..=10_000);
     Ok(ranges.check()?)
 }
 
@@ -96,6 +101,11 @@ mod tests {
             "eval.label_share=0.0",
             "eval.label_share=1.5",
             "eval.linear_steps=0",
+            "eval.attention_px=5000",
+            "eval.attention_mass=0.0",
+            "eval.attention_mass=1.5",
+            "eval.map_images=3000",
+            "eval.video_sequences=20000",
             "eval.linear_learning_rates=[0.1, -1.0]",
             "eval.dino_linear.blocks=0",
             "eval.dino_linear.average_patches=true",

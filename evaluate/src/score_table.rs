@@ -2,6 +2,7 @@
 //! untrained.
 
 use crate::geometry::Geometry;
+use crate::robustness::robustness_lines;
 use crate::scores::{Measure, NetworkScores, Scores};
 
 /// A figure of a geometry, where it has one.
@@ -26,6 +27,9 @@ pub fn said_of_scores(scores: &Scores) -> Vec<String> {
     lines.push(format!("{:<18} {:>7} {:>7}", "chance", "", percent(scores.chance_top1)));
     lines.extend(measures(&scores.trained, &scores.untrained));
     lines.extend(geometry(&scores.trained, &scores.untrained));
+    if let Some(robustness) = &scores.trained.robustness {
+        lines.extend(robustness_lines(robustness, scores.untrained.robustness.as_ref()));
+    }
     lines.extend(notes(&scores.trained));
     lines
 }
@@ -143,6 +147,7 @@ mod tests {
             probes: vec![score("knn 20"), score("quick 10 %")],
             measures: Vec::new(),
             geometry: Some(Geometry::of(&features(40, 8, 4, 0.3, 1.0), None, 1)),
+            robustness: None,
         };
         let scores = Scores {
             run: "r".to_owned(),

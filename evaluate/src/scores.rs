@@ -2,6 +2,7 @@
 
 use crate::geometry::Geometry;
 use crate::probes::ProbeScore;
+use crate::robustness::Robustness;
 pub use lapidary_train::probe::Accuracy;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,6 +46,9 @@ pub struct NetworkScores {
     /// The geometry of the test images' features.
     #[serde(default)]
     pub geometry: Option<Geometry>,
+    /// How features stand transformations of test images.
+    #[serde(default)]
+    pub robustness: Option<Robustness>,
 }
 
 /// `scores.json`.

@@ -27,6 +27,7 @@ mod own_embeddings;
 mod plans;
 mod refusals;
 mod run;
+mod seeing;
 mod shared_data;
 mod sources;
 mod training;

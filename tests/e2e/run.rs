@@ -44,6 +44,11 @@ pub const TINY: &[&str] = &[
     "eval.mlp.steps=10",
     "--set",
     "eval.copy_images=4",
+    "eval.robustness_images=8",
+    "--set",
+    "eval.video_sequences=1",
+    "--set",
+    "eval.map_images=80",
 ];
 
 /// The built-in data, drawn once for all tests.

@@ -1,13 +1,13 @@
 //! A backbone whose weights stay as they are: images in, class features out.
 
-use crate::model::Vit;
+use crate::model::{Draws, Vit};
 use crate::operators::Operators;
 use crate::pieces::{in_parallel, ranges};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use image::RgbImage;
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::pixels::{Raster, normalise_into, resize_and_crop};
+use lapidary_pipeline::pixels::{Middle, Raster, normalise_into, resize_and_crop};
 use lapidary_schemas::config::ModelConfig;
 use rayon::prelude::*;
 
@@ -80,26 +80,77 @@ impl<B: Operators> FrozenVit<B> {
         Ok(read_in_pieces(&self.pixels(images)?, read))
     }
 
-    /// Images as the network sees them, shape `[images.len(), 3, side, side]`: the short side resized to 256 / 224 of the
-    /// model's side, then its middle; images of at most 96 px lose no border.
+    /// The same of views, all squares of one side.
+    pub fn features_of_views(
+        &self,
+        views: &[RgbImage],
+        read: impl Fn(Tensor<B, 4>) -> Tensor<B, 2> + Sync,
+    ) -> Vec<f32> {
+        read_in_pieces(&self.tensor(views), read)
+    }
+
+    /// Side of a patch, in pixels.
+    pub fn patch_px(&self) -> usize {
+        self.model.patch_px
+    }
+
+    /// The greatest side of whole patches that is at most `side_px`, but one patch at least; the network's own side for 0.
+    pub fn whole_patches_px(&self, side_px: usize) -> usize {
+        let side = if side_px == 0 { self.model.image_px } else { side_px };
+        (side / self.model.patch_px).max(1) * self.model.patch_px
+    }
+
+    /// What is seen of an image of this width and height in a view of `side_px` squared: the short side resized to 256 / 224 of
+    /// it, then the middle; networks for images of at most 96 px see the whole short side.
+    pub fn middle(&self, image_px: (u32, u32), side_px: usize) -> Middle {
+        Middle::of(image_px, self.short_side_px(side_px), side_px as u32)
+    }
+
+    /// The view of an image, `side_px` squared.
+    ///
+    /// # Errors
+    /// When the image has no pixels.
+    pub fn view(&self, image: &RgbImage, side_px: usize) -> Result<RgbImage, PipelineError> {
+        resize_and_crop(image, self.short_side_px(side_px), side_px as u32)
+    }
+
+    fn short_side_px(&self, side_px: usize) -> u32 {
+        (if self.model.image_px > 96 { side_px * 256 / 224 } else { side_px }) as u32
+    }
+
+    /// Images as the network sees them, shape `[images.len(), 3, side, side]`, at its own side; see [`Self::middle`].
     ///
     /// # Errors
     /// When an image has no pixels.
     pub fn pixels(&self, images: &[RgbImage]) -> Result<Tensor<B, 4>, PipelineError> {
         let side = self.model.image_px;
-        let short_side = if side > 96 { side * 256 / 224 } else { side };
-        let planes: Vec<Vec<f32>> = images
+        let views = images.par_iter().with_max_len(1).map(|image| self.view(image, side));
+        Ok(self.tensor(&views.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// Views as the network takes them, normalised, shape `[views.len(), 3, height, width]`; all must have one size.
+    pub fn tensor(&self, views: &[RgbImage]) -> Tensor<B, 4> {
+        let (width, height) = views.first().map_or((0, 0), |view| view.dimensions());
+        let (width, height) = (width as usize, height as usize);
+        let planes: Vec<Vec<f32>> = views
             .par_iter()
             .with_max_len(1)
-            .map(|image| {
-                let rgb = resize_and_crop(image, short_side as u32, side as u32)?;
-                let mut pixels = vec![0f32; 3 * side * side];
-                normalise_into(&Raster::from(&rgb), &mut pixels);
-                Ok(pixels)
+            .map(|view| {
+                let mut pixels = vec![0f32; 3 * width * height];
+                normalise_into(&Raster::from(view), &mut pixels);
+                pixels
             })
-            .collect::<Result<_, PipelineError>>()?;
-        let data = TensorData::new(planes.concat(), [images.len(), 3, side, side]);
-        Ok(Tensor::from_data(data, &self.device))
+            .collect();
+        Tensor::from_data(TensorData::new(planes.concat(), [views.len(), 3, height, width]), &self.device)
+    }
+
+    /// The patches' tokens of views after the final norm, view by view and row by row, shape `[views.len(), patches, dim]`.
+    pub fn patch_features(&self, views: &[RgbImage]) -> Vec<f32> {
+        self.features_of_views(views, |pixels| {
+            let tokens = self.vit.tokens(pixels, &Draws::default(), true).patches.expect("they were asked for");
+            let [count, patches, dim] = tokens.dims();
+            tokens.reshape([count, patches * dim])
+        })
     }
 }
 

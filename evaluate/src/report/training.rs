@@ -1,7 +1,7 @@
 //! The report's second half: loss curves, the probe table, attention maps.
 
 use crate::Result;
-use crate::eval::ATTENTION;
+use crate::seeing::ATTENTION;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::report::{Line, line_chart, picture, table};
 use lapidary_schemas::Manifest;

@@ -3,9 +3,11 @@
 
 mod copies;
 mod scene;
+mod sequence;
 
 pub use copies::{COPY_KINDS, truth_table};
-pub use scene::{CLASSES, Object, Scene};
+pub use scene::{CLASSES, Object, SIDE_PX, Scene};
+pub use sequence::Sequence;
 
 use crate::random::{Purpose, Rng, RngExt, keyed};
 use crate::stage::{Progress, write_json};

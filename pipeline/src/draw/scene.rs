@@ -12,7 +12,7 @@ use std::f32::consts::{PI, TAU};
 /// Names of the classes.
 pub const CLASSES: [&str; 8] = ["disc", "box", "triangle", "star", "ring", "cross", "crescent", "flower"];
 /// Side of a scene.
-pub(super) const SIDE_PX: u32 = 128;
+pub const SIDE_PX: u32 = 128;
 
 type Colour = [f32; 3];
 
@@ -98,6 +98,17 @@ impl Object {
         PI * self.radius_px * self.radius_px
     }
 
+    /// The object elsewhere: so far to the right and down, turned by so many radians, larger by a factor.
+    pub(super) fn moved(&self, right_px: f32, down_px: f32, turn: f32, grown: f32) -> Self {
+        Self {
+            x_px: self.x_px + right_px,
+            y_px: self.y_px + down_px,
+            turn: self.turn + turn,
+            radius_px: self.radius_px * grown,
+            ..self.clone()
+        }
+    }
+
     /// Colour at a point, and how much of the point the object covers (0 to 1).
     fn shade(&self, x: f32, y: f32) -> (Colour, f32) {
         let (dx, dy) = ((x - self.x_px) / self.radius_px, (y - self.y_px) / self.radius_px);
@@ -133,6 +144,29 @@ impl Scene {
         let radius = 44.0 + 16.0 * rng.random::<f32>();
         scene.objects.push(Object::random(rng, class, radius, 1.0));
         scene
+    }
+
+    /// Objects of these radii, each of another class, from back to front.
+    pub(super) fn of_objects(rng: &mut impl Rng, radii_px: &[f32]) -> Self {
+        let mut scene = Self::ground(rng);
+        let first = rng.random_range(0..CLASSES.len());
+        for (number, radius_px) in radii_px.iter().enumerate() {
+            let class = (first + 3 * number) % CLASSES.len();
+            scene.objects.push(Object::random(rng, class, *radius_px, 1.0));
+        }
+        scene
+    }
+
+    /// Which object is seen at each pixel, row by row: 0 for the ground, else 1 and its index in `objects`. An object is seen
+    /// where it covers half of a pixel.
+    pub fn labels(&self) -> Vec<u8> {
+        let mut labels = Vec::with_capacity((SIDE_PX * SIDE_PX) as usize);
+        for (y, x) in (0..SIDE_PX).flat_map(|y| (0..SIDE_PX).map(move |x| (y, x))) {
+            let (x, y) = (x as f32 + 0.5, y as f32 + 0.5);
+            let seen = self.objects.iter().rposition(|object| object.shade(x, y).1 >= 0.5);
+            labels.push(seen.map_or(0, |index| index as u8 + 1));
+        }
+        labels
     }
 
     fn ground(rng: &mut impl Rng) -> Self {

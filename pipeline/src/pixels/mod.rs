@@ -142,16 +142,47 @@ fn filter(interpolation: Interpolation) -> Filter {
 /// # Errors
 /// When the image has no pixels.
 pub fn resize_and_crop(image: &RgbImage, short_side_px: u32, side: u32) -> Result<RgbImage> {
-    let scale = f64::from(short_side_px) / f64::from(image.width().min(image.height()));
-    let scaled = |len: u32| ((f64::from(len) * scale).floor() as u32).max(side);
-    let (width, height) = (scaled(image.width()), scaled(image.height()));
-    let (x, y) = ((width - side) / 2, (height - side) / 2);
+    let Middle { resized_px: (width, height), offset_px: (x, y), .. } =
+        Middle::of(image.dimensions(), short_side_px, side);
     if width.max(height) > MOST_ASPECT * width.min(height) {
         return resize_middle(image, (width, height), (x, y), side);
     }
     let resized = Resizer::default().rgb(image.as_raw(), image.dimensions(), (width, height), Filter::CatmullRom)?;
     let resized = RgbImage::from_raw(width, height, resized).expect("three bytes for each pixel");
     Ok(image::imageops::crop_imm(&resized, x, y, side, side).to_image())
+}
+
+/// What [`resize_and_crop`] shows of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Middle {
+    /// Width and height of the image.
+    pub image_px: (u32, u32),
+    /// Width and height of the image when it is resized.
+    pub resized_px: (u32, u32),
+    /// Left and top of the square in the resized image.
+    pub offset_px: (u32, u32),
+}
+
+impl Middle {
+    /// The middle of an image of this width and height.
+    pub fn of(image_px: (u32, u32), short_side_px: u32, side: u32) -> Self {
+        let scale = f64::from(short_side_px) / f64::from(image_px.0.min(image_px.1));
+        let scaled = |len: u32| ((f64::from(len) * scale).floor() as u32).max(side);
+        let (width, height) = (scaled(image_px.0), scaled(image_px.1));
+        Self { image_px, resized_px: (width, height), offset_px: ((width - side) / 2, (height - side) / 2) }
+    }
+
+    /// The image's pixel that lies under the middle of a pixel of the square.
+    pub fn source(&self, (x, y): (u32, u32)) -> (u32, u32) {
+        let under = |at: u32, offset: u32, resized: u32, image: u32| {
+            let place = (f64::from(at + offset) + 0.5) * f64::from(image) / f64::from(resized);
+            (place as u32).min(image.saturating_sub(1))
+        };
+        (
+            under(x, self.offset_px.0, self.resized_px.0, self.image_px.0),
+            under(y, self.offset_px.1, self.resized_px.1, self.image_px.1),
+        )
+    }
 }
 
 /// An image is resized whole when its long side is at most so many times the short one: a line of 20,000 pixels would
@@ -244,6 +275,20 @@ mod tests {
         let middle = resize_and_crop(&line, 256, 224).expect("resizes");
         assert!(begun.elapsed().as_secs_f64() < 0.5 && middle.dimensions() == (224, 224));
         assert_eq!(middle.get_pixel(100, 100), line.get_pixel(0, 10_000));
+    }
+
+    #[test]
+    fn the_middles_source_is_where_its_pixels_come_from() {
+        // Levels grow with x and y, so that a level says which pixel is under it.
+        for (width, height, short, side) in [(200, 120, 60, 52), (90, 240, 120, 100), (50, 50, 50, 50)] {
+            let image = RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 0]));
+            let (shown, middle) = (resize_and_crop(&image, short, side), Middle::of((width, height), short, side));
+            for (x, y, pixel) in shown.expect("resizes").enumerate_pixels() {
+                let (across, down) = middle.source((x, y));
+                let near = |level: u8, at: u32| u32::from(level).abs_diff(at) <= 2;
+                assert!(near(pixel.0[0], across) && near(pixel.0[1], down), "{x}, {y}: {pixel:?}, {across}, {down}");
+            }
+        }
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub enum Purpose {
     ProbeDropout = 22,
     /// How a probe's image is copied.
     ProbeCopy = 23,
+    /// How an image is transformed to see how its features change.
+    Transformation = 24,
+    /// Directions that features are projected on.
+    Projection = 25,
+    /// Which patches a step of a dense probe learns from.
+    PatchBatch = 26,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).

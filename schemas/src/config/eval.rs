@@ -39,7 +39,7 @@ pub struct EvalConfig {
     pub linear_steps: usize,
     /// Its learning rates; the best on a held-out fifth of the labels is kept.
     pub linear_learning_rates: Vec<f64>,
-    /// Images whose attention maps are drawn.
+    /// Images whose attention maps, patch colours and patch matches are drawn.
     pub attention_images: usize,
     /// Linear classifier after DINO.
     pub dino_linear: DinoLinearConfig,
@@ -53,6 +53,22 @@ pub struct EvalConfig {
     pub retrieval_images: usize,
     /// Test images that copies are made of, to be found again; 0 leaves that out. Chosen by seed, stratified.
     pub copy_images: usize,
+    /// Side in pixels of what attention, patch colours, patch matches and drawn sequences are computed on, cut to whole patches;
+    /// 0 means the network's own. facebookresearch/dino shows 480.
+    pub attention_px: usize,
+    /// Share of a head's attention (above 0, at most 1) that its mask keeps.
+    pub attention_mass: f64,
+    /// Train images, and as many test images, whose masks segmentation is learned from and measured on; 0 means none. Chosen by
+    /// seed, stratified.
+    pub dense_images: usize,
+    /// Drawn sequences along which masks are propagated; 0 means none.
+    pub video_sequences: usize,
+    /// Test images that are transformed to see how features change; 0 means none. Chosen by seed, stratified.
+    pub robustness_images: usize,
+    /// Test images on the maps of features (at most 2,000); 0 means none. Chosen by seed, stratified.
+    pub map_images: usize,
+    /// Test images whose nearest train images are listed; 0 means none. Chosen by seed, stratified.
+    pub neighbour_queries: usize,
 }
 
 impl Default for EvalConfig {
@@ -80,6 +96,13 @@ impl Default for EvalConfig {
             mlp: MlpProbeConfig::default(),
             retrieval_images: 5000,
             copy_images: 64,
+            attention_px: 0,
+            attention_mass: 0.6,
+            dense_images: 100,
+            video_sequences: 4,
+            robustness_images: 64,
+            map_images: 500,
+            neighbour_queries: 16,
         }
     }
 }
