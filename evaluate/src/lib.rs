@@ -3,7 +3,9 @@
 //!
 //! Every score of a trained network stands beside that of the same network before its first step.
 
+pub mod adapt;
 mod attention;
+pub mod compare;
 mod error;
 mod eval;
 mod geometry;

@@ -15,6 +15,7 @@ mod ridge;
 mod score;
 
 pub(crate) use finite::check_finite;
+pub(crate) use held_out::held_out;
 pub(crate) use label_list::{LABELS, LabelList};
 pub use score::ProbeScore;
 

@@ -4,7 +4,7 @@
 mod copies;
 mod scene;
 
-pub use copies::{COPY_KINDS, truth_table};
+pub use copies::{COPY_KINDS, copy, truth_table};
 pub use scene::{CLASSES, Object, Scene};
 
 use crate::random::{Purpose, Rng, RngExt, keyed};

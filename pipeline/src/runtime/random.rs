@@ -31,6 +31,8 @@ pub enum Purpose {
     RopeRescale = 9,
     /// Which patches of an image's views are masked at a training step.
     PatchMask = 10,
+    /// Which values of a hidden layer are left out at a training step.
+    Dropout = 20,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).
