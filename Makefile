@@ -44,7 +44,7 @@ endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 
-.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds gpu-check check-exports check clean
+.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check check-exports check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -152,6 +152,17 @@ bench-eval: setup ## k-NN, logistic regression and features beside PyTorch, scik
 
 bench-seeds: build ## trained against untrained on the built-in data, over 3 seeds
 	@tests/bench/seeds.sh $(LAPIDARY)
+
+paper: build ## the paper's two tables: three objectives of PRESET=paper, or a smaller one, on SIZE=256 images (SEEDS="1 2 3")
+	@OUT=$(call one_word,OUT) DATA=$(call one_word,DATA) PROBE=$(call one_word,PROBE) DEVICE=$(call one_word,DEVICE) SET=$(call one_word,SET) \
+	  SIZE=$(if $(filter command line,$(origin SIZE)),$(call one_word,SIZE),256) \
+	  PRESET=$(if $(filter command line,$(origin PRESET)),$(call one_word,PRESET),paper) tests/bench/paper.sh $(LAPIDARY)
+
+science: build ## objectives, alpha and curation on CIFAR-10, over 3 seeds; hours, resumable (SEEDS, SCIENCE_STEPS, SCIENCE_PARTS)
+	@OUT=$(call one_word,OUT)/science tests/bench/science.sh $(LAPIDARY)
+
+science-table: build ## what `make science` has found so far
+	@OUT=$(call one_word,OUT)/science tests/bench/science.sh $(LAPIDARY) table
 
 gpu-check: ## 50 steps of coco-vits16 on a GPU, beside 10 on the CPU
 	@$(MAKE) --no-print-directory build CUDA=1

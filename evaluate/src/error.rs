@@ -32,6 +32,18 @@ pub enum EvaluateError {
         /// The first such image.
         first: ImageId,
     },
+    /// The loss of an adaptation is no number.
+    #[error(
+        "the loss of `{rung}` is no number at step {step}\n\
+         hint: lower its learning rate: adapt.head_learning_rate, adapt.learning_rate, adapt.lora_learning_rate or \
+         adapt.lp_ft_learning_rate"
+    )]
+    Diverged {
+        /// The rung.
+        rung: &'static str,
+        /// The step, from 0.
+        step: usize,
+    },
     /// Polars refused.
     #[error("reading tables: {0}")]
     Polars(#[from] polars::prelude::PolarsError),

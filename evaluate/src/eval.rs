@@ -75,7 +75,7 @@ pub fn eval(
 }
 
 /// Says so when the images that the run saw were not compared with the probe's.
-fn warn_if_contaminated(layout: &Layout, run: &FinishedRun, probe: &str) {
+pub(crate) fn warn_if_contaminated(layout: &Layout, run: &FinishedRun, probe: &str) {
     // An older curation is one stage.
     let of_stage = |stage| ancestor(layout, &run.manifest, stage);
     let curated = of_stage("pairs").or_else(|| of_stage("curate"));

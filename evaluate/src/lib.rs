@@ -3,6 +3,8 @@
 //!
 //! Every score of a trained network stands beside that of the same network before its first step.
 
+pub mod adapt;
+pub mod compare;
 mod csv_file;
 mod dense;
 mod error;

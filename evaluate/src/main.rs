@@ -1,4 +1,6 @@
-//! `lapidary-evaluate`: the verbs `eval` and `report`.
+//! `lapidary-evaluate`: the verbs `eval`, `adapt`, `compare` and `report`.
+
+mod verbs;
 
 use clap::Subcommand;
 use lapidary_evaluate::{Scores, Subject, eval, report, said_of_all, said_of_scores};
@@ -24,6 +26,10 @@ enum Verb {
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
     },
+    /// Adapt a run to a probe's classes, and say what each way cost and gained
+    Adapt(verbs::AdaptArgs),
+    /// Print runs side by side, mean and spread over seeds, and which differences are larger than the spread
+    Compare(verbs::CompareArgs),
     /// Write the report
     Report {
         /// The subset [default: the one last cut]
@@ -45,7 +51,8 @@ fn main() -> ExitCode {
 
 fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     let layout = common.layout();
-    let source = common.source()?;
+    // Runs may be named with their source, or come from a file.
+    let source = if matches!(verb, Verb::Compare(_)) { String::new() } else { common.source()? };
     let current = layout.current();
     let probe_or_default = |probe: Option<String>| {
         probe.unwrap_or_else(|| if current.probe.is_empty() { source.clone() } else { current.probe.clone() })
@@ -79,6 +86,8 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 said_of_all(&measured).iter().for_each(|line| println!("{:>8}  {line}", ""));
             }
         }
+        Verb::Adapt(arguments) => verbs::run_adapt(common, arguments)?,
+        Verb::Compare(arguments) => verbs::run_compare(common, arguments)?,
         Verb::Report { subset, run, probe } => {
             let subject = Subject {
                 source: source.clone(),

@@ -108,6 +108,12 @@ enum Verb {
     /// Measure a run on a probe (lapidary-evaluate)
     #[command(disable_help_flag = true)]
     Eval(Rest),
+    /// Adapt a run to a probe's classes: probes, LoRA, fine-tuning (lapidary-evaluate)
+    #[command(disable_help_flag = true)]
+    Adapt(Rest),
+    /// Tables of runs and of which differences exceed their spread (lapidary-evaluate)
+    #[command(disable_help_flag = true)]
+    Compare(Rest),
     /// Write the report (lapidary-evaluate)
     #[command(disable_help_flag = true)]
     Report(Rest),
@@ -157,7 +163,7 @@ fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
         "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
         "pretrain" | "export" | "doctor" => Some("lapidary-train"),
-        "eval" | "report" => Some("lapidary-evaluate"),
+        "eval" | "adapt" | "compare" | "report" => Some("lapidary-evaluate"),
         _ => None,
     }
 }
@@ -254,6 +260,8 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Export(_)
         | Verb::Doctor(_)
         | Verb::Eval(_)
+        | Verb::Adapt(_)
+        | Verb::Compare(_)
         | Verb::Report(_) => {
             // Reached only when common arguments come before the verb.
             let verb = std::env::args().skip(1).find(|a| binary_of(a).is_some()).unwrap_or_default();

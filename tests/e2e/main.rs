@@ -2,6 +2,7 @@
 //!
 //! They run the `lapidary` that lies beside them in the target folder, which `make test` builds first.
 
+mod adapted;
 mod chain;
 mod curation;
 mod curation_stages;

@@ -107,7 +107,7 @@ const GRADIENT_NORM: &str = "gradient_norm";
 /// Held while a step is computed: burn-autodiff 0.21 keeps one table of graphs for the whole process, and with a backward pass
 /// beside another thread's forward pass gradients were seen that are off by a tenth of their norm. Forward passes beside each
 /// other, and backward passes beside each other, were right in every run.
-static GRAPHS: Mutex<()> = Mutex::new(());
+pub(crate) static GRAPHS: Mutex<()> = Mutex::new(());
 
 impl<B: TrainBackend> Trainer<B> {
     /// A run at its first step.

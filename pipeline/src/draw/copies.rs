@@ -24,7 +24,10 @@ pub fn truth_table<'a>(rows: impl IntoIterator<Item = [&'a str; 3]>) -> Result<V
 }
 
 /// A copy of an image: its file's bytes, or its pixels changed and encoded anew.
-pub(super) fn copy(kind: &str, bytes: &[u8], image: &RgbImage, rng: &mut impl Rng) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When there is no such kind, or the image cannot be encoded.
+pub fn copy(kind: &str, bytes: &[u8], image: &RgbImage, rng: &mut impl Rng) -> Result<Vec<u8>> {
     let (width, height) = image.dimensions();
     match kind {
         "exact" => Ok(bytes.to_vec()),

@@ -5,7 +5,7 @@ mod copies;
 mod scene;
 mod sequence;
 
-pub use copies::{COPY_KINDS, truth_table};
+pub use copies::{COPY_KINDS, copy, truth_table};
 pub use scene::{CLASSES, Object, SIDE_PX, Scene};
 pub use sequence::Sequence;
 

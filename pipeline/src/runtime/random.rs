@@ -45,6 +45,8 @@ pub enum Purpose {
     Projection = 25,
     /// Which patches a step of a dense probe learns from.
     PatchBatch = 26,
+    /// Which values of a hidden layer are left out at a training step.
+    Dropout = 27,
 }
 
 /// The generator keyed by `seed`, `purpose` and two ids (each use says which).

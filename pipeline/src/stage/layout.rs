@@ -102,6 +102,11 @@ impl Layout {
         self.out.join(source).join("evals").join(run).join(probe)
     }
 
+    /// `OUT/SOURCE/adapted/RUN/PROBE/KIND`.
+    pub fn adapted(&self, source: &str, run: &str, probe: &str, kind: &str) -> PathBuf {
+        self.out.join(source).join("adapted").join(run).join(probe).join(kind)
+    }
+
     /// `OUT/SOURCE/report.html`.
     pub fn report(&self, source: &str) -> PathBuf {
         self.out.join(source).join("report.html")

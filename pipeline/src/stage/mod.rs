@@ -28,8 +28,8 @@ mod table;
 mod tests;
 
 pub use curation::{CuratedManifests, read_curated};
-pub(crate) use differences::flat;
-pub use environment::{environment, machine_memory_mib, peak_memory_mib};
+pub use differences::flat;
+pub use environment::{environment, machine_memory_mib, peak_memory_mib, reset_peak_memory};
 pub use explain::explain;
 pub use extend::ShardsLeft;
 pub(crate) use extend::rows_among;

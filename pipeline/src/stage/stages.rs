@@ -10,8 +10,8 @@ use lapidary_schemas::{Digest, Manifest};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// How deep below OUT a stage's folder lies: `SOURCE/evals/RUN/PROBE`.
-pub(crate) const MAX_DEPTH: usize = 4;
+/// How deep below OUT a stage's folder lies: `SOURCE/adapted/RUN/PROBE/KIND`.
+pub(crate) const MAX_DEPTH: usize = 5;
 
 /// A stage's folder.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 //! the pipeline does the overlaying and names unknown keys. No field is optional, so that the resolved configuration saved
 //! with a run says everything; 0 or an empty value stands for "choose for me" where a comment says so.
 
+mod adapt;
 mod augment;
 mod curation;
 mod eval;
@@ -12,6 +13,7 @@ mod objective;
 mod pretrain;
 mod probes;
 
+pub use adapt::AdaptConfig;
 pub use augment::{BlurKind, Interpolation, PlanConfig, ViewKind, ViewSpec};
 pub use curation::{CurateConfig, Evidence, FingerprintConfig, LeafOrder, QualityConfig, Removal, SeedMode, Weight};
 pub use eval::EvalConfig;
@@ -46,6 +48,8 @@ pub struct Config {
     pub pretrain: PretrainConfig,
     /// How the result is measured.
     pub eval: EvalConfig,
+    /// How the result is adapted to classes.
+    pub adapt: AdaptConfig,
 }
 
 /// Limits and sizes of `lapidary ingest`.

@@ -3,6 +3,7 @@
 //! The same tensors give the same bytes. What a library cannot express is refused in words, before a file is written.
 
 mod card;
+mod classifier;
 mod command;
 mod dinov2;
 mod onnx;
@@ -14,6 +15,7 @@ mod tests;
 mod timm;
 mod transformers;
 
+pub use classifier::{CLASSIFIER_FILE, export_classifier};
 pub use command::{default_folder, export_backbone};
 
 use crate::model::HostTensor;

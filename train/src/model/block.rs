@@ -1,6 +1,7 @@
 //! A Transformer block: attention and a feed-forward network, each after a LayerNorm, scaled where there is LayerScale, and
 //! added to the tokens unless stochastic depth leaves it out (spec/pretraining.md 1.8).
 
+use super::lora::Lora;
 use super::norm::LayerNorm;
 use super::precision::{linear, product};
 use super::rope::Rotation;
@@ -28,6 +29,8 @@ pub(super) struct Block<B: Backend> {
 #[derive(Module, Debug)]
 struct Attention<B: Backend> {
     qkv: Linear<B>,
+    /// What is added to queries and values, in networks that are adapted by it.
+    lora: Option<Lora<B>>,
     proj: Linear<B>,
     heads: usize,
 }
@@ -69,6 +72,7 @@ impl<B: Operators> Block<B> {
             norm1: layer_norm(config, device),
             attn: Attention {
                 qkv: LinearConfig::new(dim, 3 * dim).init(device),
+                lora: None,
                 proj: LinearConfig::new(dim, dim).init(device),
                 heads: config.heads,
             },
@@ -87,6 +91,21 @@ impl<B: Operators> Block<B> {
     /// The same block with its matrix products in a precision.
     pub(super) fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same block with low-rank maps beside queries and values, whose weights are yet to be initialised.
+    pub(super) fn with_lora(mut self, rank: usize, scale: f64) -> Self {
+        let [dim, _] = self.attn.qkv.weight.val().dims();
+        self.attn.lora = Some(Lora::new(dim, rank, scale, &self.attn.qkv.weight.val().device()));
+        self
+    }
+
+    /// The same block with its low-rank maps added to the weights that they stand beside.
+    pub(super) fn merged(mut self) -> Self {
+        if let Some(lora) = self.attn.lora.take() {
+            self.attn.qkv.weight = self.attn.qkv.weight.map(|weight| weight + lora.delta());
+        }
+        self
     }
 
     /// The next tokens.
@@ -141,7 +160,7 @@ impl<B: Operators> Attention<B> {
         if precision != Precision::F32 {
             return self.forward_with_weights(tokens, rotation, precision).0;
         }
-        let mut qkv = linear(&self.qkv, tokens, precision);
+        let mut qkv = self.qkv(tokens, precision);
         if let Some(rotation) = rotation {
             let [queries, keys, values] = self.split(&qkv);
             let parts = [rotation.apply(queries), rotation.apply(keys), values];
@@ -149,6 +168,15 @@ impl<B: Operators> Attention<B> {
             qkv = Tensor::cat(joined.to_vec(), 2);
         }
         linear(&self.proj, operators::attention(qkv, self.heads), precision)
+    }
+
+    /// Queries, keys and values side by side, `[batch, tokens, 3 * dim]`.
+    fn qkv(&self, tokens: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
+        let mapped = linear(&self.qkv, tokens.clone(), precision);
+        match &self.lora {
+            Some(lora) => mapped + lora.forward(tokens),
+            None => mapped,
+        }
     }
 
     /// Queries, keys and values, `[batch, heads, tokens, head width]` each.
@@ -169,7 +197,7 @@ impl<B: Operators> Attention<B> {
         precision: Precision,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let [batch, count, dim] = tokens.dims();
-        let [queries, keys, values] = self.split(&linear(&self.qkv, tokens, precision));
+        let [queries, keys, values] = self.split(&self.qkv(tokens, precision));
         let rotated = |values: Tensor<B, 4>| match rotation {
             Some(rotation) => rotation.apply(values),
             None => values,

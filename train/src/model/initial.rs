@@ -24,8 +24,16 @@ enum Law {
 
 /// Draws the initial weights of a network from `seed`.
 pub fn initialise<B: Operators, M: Module<B>>(module: M, seed: u64) -> M {
+    initialise_those(module, seed, |_| true)
+}
+
+/// The same for the parameters that `those` names; the others stay.
+pub(crate) fn initialise_those<B: Operators, M: Module<B>>(module: M, seed: u64, those: impl Fn(&str) -> bool) -> M {
     let shapes = shapes(&module);
     map_named(module, |(name, shape, tensor): Seen<'_, B>| {
+        if !those(name) {
+            return tensor;
+        }
         // A linear map's inputs, for its weight and its bias.
         let weight = name.strip_suffix("bias").map(|linear| format!("{linear}weight"));
         let inputs = weight.and_then(|weight| shapes.get(&weight)).map_or(shape[0], |weight| weight[0]);
@@ -53,6 +61,9 @@ fn law(name: &str, inputs: usize) -> Law {
     let of_map = name.starts_with("distill_");
     match parameter {
         "gamma" => Law::Kept,
+        // As microsoft/LoRA and peft have it: kaiming_uniform of a = sqrt 5 is PyTorch's default for linear maps.
+        "weight" if module.ends_with(".lora_a") => Law::Uniform((inputs as f32).powf(-0.5)),
+        "weight" if module.ends_with(".lora_b") => Law::Constant(0.0),
         "weight" if of_norm => Law::Constant(1.0),
         "bias" if of_norm => Law::Constant(0.0),
         "weight_g" => Law::Constant(1.0),
@@ -83,6 +94,8 @@ mod tests {
             ("backbone.blocks.0.ls1.gamma", 8, Law::Kept),
             ("backbone.blocks.0.attn.qkv.weight", 8, Law::Normal(0.02)),
             ("backbone.blocks.0.attn.qkv.bias", 8, Law::Constant(0.0)),
+            ("backbone.blocks.0.attn.lora.q.lora_a.weight", 16, Law::Uniform(0.25)),
+            ("backbone.blocks.0.attn.lora.v.lora_b.weight", 4, Law::Constant(0.0)),
             ("backbone.cls_token", 1, Law::Normal(0.02)),
             ("backbone.patch_embed.proj.bias", 16, Law::Uniform(0.25)),
             ("head.mlp.0.linear.bias", 16, Law::Constant(0.0)),

@@ -5,6 +5,7 @@ mod descriptor;
 mod head;
 mod initial;
 mod layout;
+mod lora;
 mod mlp;
 mod norm;
 mod parameters;
@@ -20,11 +21,12 @@ pub use head::DinoHead;
 pub(crate) use head::l2_normalise;
 pub use initial::initialise;
 pub(crate) use layout::{disk_shape, from_disk, to_disk};
+pub use lora::is_lora;
 pub(crate) use mlp::standardise;
 pub use mlp::{Activation, Layer, Mlp, Norm};
 pub use parameters::{
     HostTensor, Seen, host_values, load, map_named, named_gradients, named_tensors, names, parameter_shapes, shapes,
-    snapshot,
+    snapshot, with_gradients_of,
 };
 pub(crate) use position::resize_matrix;
 pub use vit::{Draws, Tokens, Vit};

@@ -87,6 +87,27 @@ impl<B: Backend, F: FnMut(Seen<'_, B>) -> Tensor<B, 1>> ModuleMapper<B> for Mapp
     }
 }
 
+struct Chooser<F> {
+    path: Path,
+    is_learned: F,
+}
+
+impl<B: Backend, F: Fn(&str) -> bool> ModuleMapper<B> for Chooser<F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.0.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let is_learned = (self.is_learned)(&self.path.name());
+        let (id, tensor, mapper) = param.consume();
+        Param::from_mapped_value(id, tensor.detach().set_require_grad(is_learned), mapper)
+    }
+}
+
 struct GradientVisitor<'a, B: AutodiffBackend> {
     path: Path,
     gradients: &'a B::Gradients,
@@ -113,6 +134,12 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for GradientVisitor<'_, B> {
 /// Replaces every parameter by what `change` makes of its name, shape and flat values.
 pub fn map_named<B: Backend, M: Module<B>>(module: M, change: impl FnMut(Seen<'_, B>) -> Tensor<B, 1>) -> M {
     module.map(&mut Mapper { path: Path::default(), change })
+}
+
+/// The same network, of which gradients are taken of the parameters that `is_learned` names, and of no others: nothing is
+/// kept for the backward pass of what lies below the lowest of them.
+pub fn with_gradients_of<B: Backend, M: Module<B>>(module: M, is_learned: impl Fn(&str) -> bool) -> M {
+    module.map(&mut Chooser { path: Path::default(), is_learned })
 }
 
 /// Every parameter, flat, by name.

@@ -3,6 +3,8 @@
 //! timm's names, so that parameter paths are its keys.
 
 use super::block::{Block, Keep, layer_norm};
+use super::initial::initialise_those;
+use super::lora::is_lora;
 use super::norm::LayerNorm;
 use super::position::resize_matrix;
 use super::precision::linear;
@@ -96,6 +98,21 @@ impl<B: Operators> Vit<B> {
     pub fn with_precision(self, precision: Precision) -> Self {
         let blocks = self.blocks.into_iter().map(|block| block.with_precision(precision)).collect();
         Self { blocks, precision, ..self }
+    }
+
+    /// The same network with low-rank maps (Hu et al. 2021) of this rank beside the queries and values of every block, scaled by
+    /// `alpha / rank`. They are drawn from `seed` and change nothing at first.
+    pub fn with_lora(self, rank: usize, alpha: f64, seed: u64) -> Self {
+        let scale = alpha / rank as f64;
+        let blocks = self.blocks.into_iter().map(|block| block.with_lora(rank, scale)).collect();
+        initialise_those(Self { blocks, ..self }, seed, is_lora)
+    }
+
+    /// The same network with its low-rank maps added to the weights that they stand beside: what it computes stays, to
+    /// rounding, and its parameters are those of a network that never had any. On a backend without gradients.
+    pub fn merged(self) -> Self {
+        let blocks = self.blocks.into_iter().map(Block::merged).collect();
+        Self { blocks, ..self }
     }
 
     /// The class token's feature after the final norm, with nothing left to chance.

@@ -23,6 +23,7 @@ pub struct Groups {
     layer_decay: f64,
     patch_embed_rate: f64,
     undecayed_rate: f64,
+    backbone_rate: f64,
     blocks: usize,
 }
 
@@ -60,7 +61,12 @@ impl Groups {
             OptimiserKind::Lars => config.lars_bias_rate,
         };
         let PretrainConfig { layer_decay, patch_embed_rate, .. } = *config;
-        Self { layer_decay, patch_embed_rate, undecayed_rate, blocks }
+        Self { layer_decay, patch_embed_rate, undecayed_rate, backbone_rate: 1.0, blocks }
+    }
+
+    /// The same groups with the backbone's rates multiplied by a factor.
+    pub(crate) fn with_backbone_rate(self, backbone_rate: f64) -> Self {
+        Self { backbone_rate, ..self }
     }
 
     /// The group of a parameter, by its name and the number of its dimensions.
@@ -68,7 +74,7 @@ impl Groups {
         let decayed = dims > 1 && !name.ends_with(".bias");
         let mut rate = if decayed { 1.0 } else { self.undecayed_rate };
         if let Some(inner) = name.strip_prefix("backbone.") {
-            rate *= self.layer_decay.powi(self.layers_after(inner) as i32);
+            rate *= self.backbone_rate * self.layer_decay.powi(self.layers_after(inner) as i32);
             if inner.starts_with("patch_embed.") {
                 rate *= self.patch_embed_rate;
             }
@@ -140,6 +146,14 @@ mod tests {
         assert_eq!(of("head.last_layer.weight_v").shape, [16, 4]);
         let last: Vec<&str> = rows.iter().filter(|row| row.last_layer).map(|row| row.name.as_str()).collect();
         assert_eq!(last, ["head.last_layer.weight_v", "head.last_layer.weight_g"]);
+    }
+
+    #[test]
+    fn the_backbone_may_have_a_rate_of_its_own() {
+        let groups = Groups::new(&config().pretrain, 3).with_backbone_rate(0.1);
+        assert_eq!(groups.of("backbone.norm.weight", 1).rate, 0.1);
+        assert!((groups.of("backbone.blocks.2.attn.qkv.weight", 2).rate - 0.05).abs() < 1e-12);
+        assert_eq!(groups.of("head.fc2.weight", 2).rate, 1.0);
     }
 
     #[test]

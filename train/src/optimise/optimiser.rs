@@ -58,6 +58,12 @@ impl<B: Operators> Optimiser<B> {
         Self { config: config.clone(), groups: Groups::new(config, blocks), rule }
     }
 
+    /// The same with the backbone's rates multiplied by a factor: heads of a fine-tuned network learn faster.
+    pub fn with_backbone_rate(mut self, factor: f64) -> Self {
+        self.groups = self.groups.with_backbone_rate(factor);
+        self
+    }
+
     /// Changes a network by its gradients, and its teacher, of each parameter that it has, by
     /// `momentum * teacher + (1 - momentum) * student`.
     pub fn step<A, M, T>(
