@@ -1,9 +1,10 @@
 //! What was learned: features of a frozen network, probes ([`ProbeScore`]), the geometry of features ([`Geometry`]), attention
-//! maps, and the report.
+//! maps, the report ([`report()`]) and its live counterpart ([`serve()`]), and cards.
 //!
 //! Every score of a trained network stands beside that of the same network before its first step.
 
 mod attention;
+mod cards;
 mod error;
 mod eval;
 mod geometry;
@@ -15,7 +16,9 @@ mod probes;
 mod report;
 mod score_table;
 mod scores;
+mod serve;
 
+pub use cards::{dataset_cards, model_card};
 pub use error::{EvaluateError, Result};
 pub use eval::{ATTENTION, SCORES_FILE, eval};
 pub use geometry::{Agreement, Geometry};
@@ -23,3 +26,4 @@ pub use probes::ProbeScore;
 pub use report::{Subject, report};
 pub use score_table::said_of_scores;
 pub use scores::{Accuracy, Measure, NetworkScores, Scores};
+pub use serve::{DEFAULT_PORT, ListenOn, serve};

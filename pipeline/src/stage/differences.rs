@@ -34,7 +34,7 @@ pub(crate) fn differences(config: &Value, inputs: &BTreeMap<String, Digest>, now
 }
 
 /// Every value under its dotted key.
-pub(crate) fn flat(value: &Value) -> BTreeMap<String, String> {
+pub fn flat(value: &Value) -> BTreeMap<String, String> {
     fn walk(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
         match value {
             Value::Object(fields) => {

@@ -28,7 +28,7 @@ mod table;
 mod tests;
 
 pub use curation::{CuratedManifests, read_curated};
-pub(crate) use differences::flat;
+pub use differences::flat;
 pub use environment::{environment, machine_memory_mib, peak_memory_mib};
 pub use explain::explain;
 pub use extend::ShardsLeft;
