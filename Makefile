@@ -43,8 +43,12 @@ export CXXFLAGS_x86_64_unknown_linux_gnu :=
 endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
+# The browser that tests open the report in: BROWSER=1 installs it. Without it they say that they were skipped.
+ifeq ($(BROWSER),1)
+PACKAGES += chromium
+endif
 
-.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-seeds gpu-check check-exports check clean
+.PHONY: help setup build demo curate pretrain eval report serve report-picture status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-seeds gpu-check check-exports check-cards check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -106,6 +110,13 @@ eval: build ## measure the last run on PROBE and write the report
 report: build ## write the report of what is there
 	@$(LAPIDARY) report $(ASKED)
 
+serve: build ## show what is there in a browser, on 127.0.0.1
+	@$(LAPIDARY) serve $(ASKED)
+
+report-picture: ## README's picture: the report of make demo, by a browser (BROWSER=1 installs one)
+	@$(MAKE) --no-print-directory demo
+	@tests/bench/report_picture.sh $(call one_word,OUT)/pile/report.html tests/report.png
+
 status: build ## say what is there and what is stale
 	@$(LAPIDARY) status $(ASKED)
 
@@ -151,6 +162,9 @@ bench-seeds: build ## trained against untrained on the built-in data, over 3 see
 gpu-check: ## 50 steps of coco-vits16 on a GPU, beside 10 on the CPU
 	@$(MAKE) --no-print-directory build CUDA=1
 	@tests/bench/gpu.sh $(LAPIDARY)
+
+check-cards: build ## the cards of a subset, by mlcroissant, datasets and huggingface_hub (LAPIDARY_PYTHON)
+	@tests/golden/cards.sh $(LAPIDARY)
 
 check-exports: build ## trained networks in timm, transformers, DINOv2's code and onnxruntime (LAPIDARY_PYTHON)
 	@tests/golden/exports.sh $(LAPIDARY)

@@ -2,6 +2,8 @@
 //!
 //! They run the `lapidary` that lies beside them in the target folder, which `make test` builds first.
 
+mod browser;
+mod cards;
 mod chain;
 mod curation;
 mod curation_stages;
@@ -26,6 +28,7 @@ mod own_embeddings;
 mod plans;
 mod refusals;
 mod run;
+mod serving;
 mod shared_data;
 mod sources;
 mod training;

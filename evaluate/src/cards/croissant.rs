@@ -45,14 +45,12 @@ pub(super) fn croissant(layout: &Layout, export: &Exported) -> Result<Value> {
     for shard in Layout::shards(&export.folder)? {
         distribution.push(file_object(&shard)?);
     }
-    let ids: Vec<Value> = distribution.iter().map(|file| json!({"@id": file["@id"]})).collect();
     distribution.push(json!({
         "@type": "cr:FileSet",
         "@id": SHARDS,
         "name": SHARDS,
-        "description": "The Parquet shards.",
-        "containedIn": ids,
-        "encodingFormat": "application/vnd.apache.parquet",
+        "description": "The Parquet shards, beside this file.",
+        "encodingFormat": "application/x-parquet",
         "includes": "part-*.parquet",
     }));
     let records = &export.ingested.facts["licenses"];
@@ -111,7 +109,7 @@ fn file_object(path: &Path) -> Result<Value> {
         "description": "A shard.",
         "contentUrl": name,
         "contentSize": format!("{bytes} B"),
-        "encodingFormat": "application/vnd.apache.parquet",
+        "encodingFormat": "application/x-parquet",
         "sha256": digest,
     }))
 }

@@ -4,7 +4,8 @@ use super::ATTRIBUTION_FILE;
 use super::front_matter::{Yaml, front_matter};
 use super::licence_ids::{address, hub_id, hub_ids};
 use super::subset::Exported;
-use crate::report::commands::command;
+use crate::report::lineage::commands_to;
+use crate::report::made::MadeFolder;
 use crate::report::text::{grouped, words};
 use lapidary_pipeline::stage::{Layout, read_curated};
 use lapidary_schemas::{DecisionReason, RejectReason};
@@ -103,18 +104,12 @@ fn made(text: &mut String, layout: &Layout, export: &Exported) {
         let _ = writeln!(text, "| curate | {}: {meaning} | {} |", words(code), grouped(count.as_u64().unwrap_or(0)));
     }
     let _ = writeln!(text, "| cut | in this subset | {} |", grouped(export.cut.rows.output));
-    let mut commands = vec![command(layout, &export.images, &export.ingested)];
-    if let Some(curated) = &curated {
-        let folders = [
-            layout.pairs(&export.source),
-            layout.groups(&export.source),
-            layout.clusters(&export.source),
-            layout.ranking(&export.source),
-        ];
-        commands.extend(folders.iter().zip(&curated.stages).map(|(folder, stage)| command(layout, folder, stage)));
+    let folder = layout.subset(&export.source, &export.subset);
+    let mut commands = commands_to(layout, &export.source, MadeFolder { folder, manifest: export.cut.clone() });
+    // The same command again, which then writes the images as well.
+    if let Some(last) = commands.last_mut() {
+        let _ = write!(last, " --export {}", export.format);
     }
-    commands.push(command(layout, &layout.subset(&export.source, &export.subset), &export.cut));
-    commands.dedup();
     let _ = write!(
         text,
         "\nThe same commands on the same files give the digest `{}`:\n\n```sh\n{}\n```\n\n",

@@ -37,6 +37,7 @@ pub(super) fn hub_id(name: &str, address: Option<&str>) -> String {
     }
     let from_address = address.and_then(of_creative_commons);
     let plain: String = name.to_lowercase().replace([' ', '_'], "-");
+    let plain = if plain == "cc0" { "cc0-1.0".to_owned() } else { plain };
     let from_name = std::iter::once(plain.as_str()).find(|name| CREATIVE_COMMONS.contains(name)).map(str::to_owned);
     from_address.or(from_name).unwrap_or_else(|| "other".to_owned())
 }
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(of("Attribution-NonCommercial-ShareAlike License"), "cc-by-nc-sa-2.0");
         assert_eq!(of("No known copyright restrictions"), "other");
         assert_eq!(
-            (of("CC BY 4.0"), of("CC0-1.0"), of("")),
+            (of("CC BY 4.0"), of("CC0"), of("")),
             ("cc-by-4.0".to_owned(), "cc0-1.0".to_owned(), "unknown".to_owned())
         );
         assert_eq!(hub_ids(&[], &records), ["unknown"]);

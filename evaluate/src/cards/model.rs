@@ -3,6 +3,8 @@
 use super::front_matter::{Yaml, front_matter};
 use crate::Result;
 use crate::report::commands::command;
+use crate::report::lineage::commands_to;
+use crate::report::made::MadeFolder;
 use crate::report::text::{grouped, percent, wilson};
 use crate::scores::Scores;
 use lapidary_pipeline::stage::{Layout, StageFolder, ancestor, require_manifest};
@@ -30,7 +32,7 @@ pub(super) fn card(layout: &Layout, source: &str, run: &str) -> Result<String> {
     describe(&mut text, run, &manifest);
     trained_on(&mut text, layout, &manifest);
     scores(&mut text, &measured);
-    repeat(&mut text, layout, &folder, &manifest, &measured);
+    repeat(&mut text, (layout, source), &folder, &manifest, &measured);
     let _ = write!(
         text,
         "## Limits\n\nFeatures of images; there is no classifier. What was measured is what the tables say, on those probes and no \
@@ -170,12 +172,19 @@ fn scores(text: &mut String, measured: &[Measured]) {
     }
 }
 
-fn repeat(text: &mut String, layout: &Layout, folder: &std::path::Path, manifest: &Manifest, measured: &[Measured]) {
-    let mut commands = vec![command(layout, folder, manifest)];
+fn repeat(
+    text: &mut String,
+    (layout, source): (&Layout, &str),
+    folder: &std::path::Path,
+    manifest: &Manifest,
+    measured: &[Measured],
+) {
+    let mut commands =
+        commands_to(layout, source, MadeFolder { folder: folder.to_owned(), manifest: manifest.clone() });
     commands.extend(measured.iter().map(|one| command(layout, &one.folder, &one.manifest)));
     let _ = write!(
         text,
-        "## Repeat it\n\n```sh\n{}\n```\n\n`lapidary report` has every step before, each with its digest and command.\n\n",
+        "## Repeat it\n\n```sh\n{}\n```\n\n`lapidary report` has every step with its digest.\n\n",
         commands.join("\n")
     );
 }

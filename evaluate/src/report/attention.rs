@@ -9,19 +9,21 @@ use lapidary_pipeline::report::data_address;
 use maud::{Markup, html};
 use std::path::{Path, PathBuf};
 
-/// Strips of a run that are shown.
-const STRIPS_SHOWN: usize = 6;
+/// Strips that are shown, of all runs together.
+const STRIPS_SHOWN: usize = 8;
 
 /// The section's strips, or none when no evaluation drew any.
 pub(super) fn attention(runs: &[MadeRun]) -> Result<Option<Markup>> {
     let mut shown = Vec::new();
+    let measured = runs.iter().filter(|run| run.eval.is_some()).count().max(1);
     for run in runs {
         let Some(eval) = &run.eval else { continue };
         let folder = eval.folder.join(ATTENTION);
         let entries = std::fs::read_dir(&folder).into_iter().flatten();
         let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.sort();
-        let strips = files.iter().take(STRIPS_SHOWN).map(|file| strip(file)).collect::<Result<Vec<_>>>()?;
+        let strips =
+            files.iter().take((STRIPS_SHOWN / measured).max(1)).map(|file| strip(file)).collect::<Result<Vec<_>>>()?;
         if !strips.is_empty() {
             shown.push((run.name.clone(), strips));
         }

@@ -69,7 +69,7 @@ pub(super) fn balance(made: &Made, counts: &ClassCounts) -> Markup {
     let names: Vec<String> = order.iter().map(|class| made.classes[*class].clone()).collect();
     let series = [("all images".to_owned(), shares(&counts.all)), ("subset".to_owned(), shares(&counts.subset))];
     let (before, after) = counts.entropies();
-    html! {
+    html! { div.charts {
         (Bars { title: "Class balance", x: "share of the labelled images", names: &names, series: &series, unit: Unit::Percent, marker: None }.figure())
         p.dim {
             "The class that fills most of an image, among " (grouped(all)) " labelled images and the subset's " (grouped(some))
@@ -77,7 +77,7 @@ pub(super) fn balance(made: &Made, counts: &ClassCounts) -> Markup {
             (format!("{:.3}", (made.classes.len() as f64).ln())) "; labels were not used to choose."
             @if made.classes.len() > order.len() { " The " (order.len()) " most frequent of " (made.classes.len()) " classes are shown." }
         }
-    }
+    } }
 }
 
 fn entropy(counts: &[u64]) -> f64 {

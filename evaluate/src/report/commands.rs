@@ -1,9 +1,9 @@
 //! The command that makes a stage's folder again: the verb, the names, and every setting that is not the default.
 
-use lapidary_pipeline::stage::{Layout, flat};
+use lapidary_pipeline::stage::{Layout, flat, read_manifest};
 use lapidary_schemas::{Config, Manifest};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The command that made a folder, in a shell's words; empty for a stage that has none.
@@ -38,8 +38,7 @@ pub(crate) fn command(layout: &Layout, folder: &Path, manifest: &Manifest) -> St
             _ => from_source(&["embed"]),
         },
         "pairs" | "groups" | "clusters" | "ranking" => {
-            let keys = [("", "curate"), ("encoder", "embed.encoder"), ("seed", "seed")];
-            [from_source(&["curate"]), settings(config, &keys)].concat()
+            [from_source(&["curate"]), curation_settings(folder, manifest)].concat()
         }
         "cut" => {
             let size = config["size"].to_string();
@@ -70,6 +69,17 @@ pub(crate) fn command(layout: &Layout, folder: &Path, manifest: &Manifest) -> St
     let elsewhere = (out != "out").then(|| ["--out".to_owned(), out.into_owned()]);
     let words = std::iter::once("lapidary".to_owned()).chain(words).chain(elsewhere.into_iter().flatten());
     words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+/// The settings of a curation: of its four stages, which one command runs. Where those beside a stage are not there, its own.
+fn curation_settings(folder: &Path, manifest: &Manifest) -> Vec<String> {
+    let beside = folder.parent().unwrap_or(folder);
+    let others = ["pairs", "groups", "clusters", "ranking"].map(|stage| read_manifest(&beside.join(stage)).ok());
+    let all = others.iter().flatten().filter(|other| other.stage != manifest.stage).chain([manifest]);
+    let keys = [("", "curate"), ("encoder", "embed.encoder"), ("seed", "seed")];
+    let found: BTreeSet<String> =
+        all.flat_map(|stage| settings(&stage.config, &keys)).filter(|word| word != "--set").collect();
+    found.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
 }
 
 fn cut_filter(filter: &Value) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The scores of every run: each probe with its protocol, other measures, the geometry of features, trained beside untrained.
 
-use super::chart::{Bars, Unit};
+use super::chart::{Bars, Line, Lines, Unit};
 use super::made::MadeRun;
 use super::text::{grouped, percent, wilson};
 use crate::score_table::figures;
@@ -8,6 +8,7 @@ use crate::scores::{Measure, NetworkScores, Scores};
 use lapidary_pipeline::report::table;
 use maud::{Markup, html};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The section's charts and tables, for the runs that were measured.
 pub(super) fn evaluation(runs: &[MadeRun]) -> Markup {
@@ -55,9 +56,44 @@ fn chart(scored: &[(&str, &Scores)]) -> Markup {
     // Of several runs one untrained twin is enough for the eye; the table has all.
     series.extend(scored.first().map(|(run, scores)| (label(run, "untrained"), of(|s| &s.untrained, scores))));
     let chance = scored.first().map_or(f64::NAN, |(_, scores)| scores.chance_top1);
+    let by_labels = by_labels(scored);
     html! { div.charts {
         (Bars { title: "Top-1 by probe", x: "share of test images", names: &names, series: &series, unit: Unit::Percent, marker: Some((chance, "chance")) }.figure())
+        @if !by_labels.is_empty() {
+            (Lines { title: "Top-1 by number of labels", x: "labels", y: "top-1 (%)", lines: &by_labels }.figure())
+        }
     } }
+}
+
+/// Curves over the number of labels, of the families of probes that were measured with three or more: `logistic 10 %` and
+/// `logistic 5 a class` are of one family.
+fn by_labels(scored: &[(&str, &Scores)]) -> Vec<Line> {
+    type Places = BTreeMap<usize, f64>;
+    let families = |network: &NetworkScores| -> BTreeMap<String, Places> {
+        let mut families: BTreeMap<String, Places> = BTreeMap::new();
+        for probe in &network.probes {
+            let family = probe.name.split(' ').next().unwrap_or_default().to_owned();
+            families.entry(family).or_default().insert(probe.labels, probe.top1 * 100.0);
+        }
+        families.retain(|_, places| places.len() >= 3);
+        families
+    };
+    let several = scored.len() > 1;
+    let of_network = |head: &str, network: &NetworkScores, tail: &str| -> Vec<Line> {
+        let line = |(family, places): (String, Places)| {
+            Line::new(&format!("{head}{family}{tail}"), places.into_iter().map(|(labels, top1)| (labels as f64, top1)))
+        };
+        families(network).into_iter().map(line).collect()
+    };
+    let of_run = |(i, (run, scores)): (usize, &(&str, &Scores))| -> Vec<Line> {
+        let head = if several { format!("{run}: ") } else { String::new() };
+        let mut lines = of_network(&head, &scores.trained, "");
+        if i == 0 {
+            lines.extend(of_network(&head, &scores.untrained, ", untrained"));
+        }
+        lines
+    };
+    scored.iter().enumerate().flat_map(of_run).collect()
 }
 
 fn probes(scored: &[(&str, &Scores)]) -> Markup {
@@ -78,28 +114,33 @@ fn probes(scored: &[(&str, &Scores)]) -> Markup {
                 percent(trained.top5),
                 beside(|probe| probe.top1),
                 beside(|probe| probe.top5),
-                trained.protocol.clone(),
             ];
             let head = [Some(name.clone()), several.then(|| (*run).to_owned())];
             rows.push(head.into_iter().flatten().chain(cells).collect::<Vec<String>>());
         }
     }
     let head = if several { vec!["probe", "run"] } else { vec!["probe"] };
-    let cells = [
-        "labels",
-        "top-1",
-        "95 % interval",
-        "top-5",
-        "untrained top-1",
-        "untrained top-5",
-        "protocol, comparable with what",
-    ];
+    let cells = ["labels", "top-1", "95 % interval", "top-5", "untrained top-1", "untrained top-5"];
     let headings: Vec<&str> = head.into_iter().chain(cells).collect();
     html! {
         h3 { "Every probe" }
         p.dim { "The lists of labels stand beside the scores, in " code { "labels/" } "." }
         div id="probes-table" { (table(&headings, &rows)) }
+        (protocols(scored))
     }
+}
+
+/// Each protocol once, with the probes that follow it and what they can be held beside.
+fn protocols(scored: &[(&str, &Scores)]) -> Markup {
+    let mut followed: Vec<(&str, Vec<&str>)> = Vec::new();
+    for probe in scored.iter().flat_map(|(_, scores)| &scores.trained.probes) {
+        match followed.iter_mut().find(|(protocol, _)| *protocol == probe.protocol) {
+            Some((_, names)) if names.contains(&probe.name.as_str()) => {}
+            Some((_, names)) => names.push(&probe.name),
+            None => followed.push((&probe.protocol, vec![&probe.name])),
+        }
+    }
+    html! { dl.protocols { @for (protocol, names) in followed { dt { (names.join(", ")) } dd { (protocol) "." } } } }
 }
 
 /// Figures that are no accuracies: whatever an evaluation has, by name.

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 const PICTURES_MAX: usize = 600;
 /// Of these, pictures of dropped images, where there are so many.
 const DROPPED_MAX: usize = 240;
-const PICTURE_PX: u32 = 128;
+const PICTURE_PX: u32 = 112;
 
 /// A row of `decisions`.
 struct Row {
@@ -91,7 +91,7 @@ pub(super) fn gallery(layout: &Layout, made: &Made, pictures: &Pictures) -> Resu
             button type="reset" { "Reset" }
             output aria-live="polite" {}
         }
-        div.gallery { @for (row, small) in chosen.iter().zip(&small) { (tile(&rows[*row], small)) } }
+        div.gallery-box tabindex="0" role="group" aria-label="Pictures" { div.gallery { @for (row, small) in chosen.iter().zip(&small) { (tile(&rows[*row], small)) } } }
     })
 }
 

@@ -17,6 +17,8 @@ use std::path::Path;
 const GROUPS_SHOWN: usize = 24;
 /// Members of a group that are shown, the one that is kept among them.
 const MEMBERS_SHOWN: usize = 6;
+/// Pictures of all groups together, from where on no more groups are shown.
+const PICTURES_MAX: usize = 90;
 /// Side of their pictures, which the viewer shows larger.
 const PICTURE_PX: u32 = 240;
 
@@ -34,7 +36,12 @@ struct Member {
 pub(super) fn groups(folder: &Path, facts: &Value, pairs: &PairTable, pictures: &Pictures) -> Result<Markup> {
     let all = read(folder)?;
     let count = all.len() as u64;
-    let shown: Vec<(u32, Vec<Member>)> = most_telling(all).into_iter().take(GROUPS_SHOWN).collect();
+    let mut pictured = 0;
+    let fits = |(_, members): &(u32, Vec<Member>)| {
+        pictured += members.len().min(MEMBERS_SHOWN);
+        pictured <= PICTURES_MAX
+    };
+    let shown: Vec<(u32, Vec<Member>)> = most_telling(all).into_iter().take(GROUPS_SHOWN).take_while(fits).collect();
     let members = || shown.iter().flat_map(|(_, members)| members.iter().take(MEMBERS_SHOWN));
     // A group may hold images of another source, which has no picture here.
     let ids: Vec<ImageId> = members().map(|member| member.id).filter(|id| pictures.has(*id)).collect();

@@ -31,14 +31,20 @@ fn place(stage: &str) -> usize {
 }
 
 /// All folders that led to what is reported, those that were made first in front. One that was made anew since is not there.
-pub(super) fn ancestry(layout: &Layout, made: &Made) -> Vec<MadeFolder> {
-    let mut found: BTreeMap<PathBuf, MadeFolder> = BTreeMap::new();
-    let mut next: Vec<MadeFolder> = vec![made.images.clone()];
+fn ancestry(layout: &Layout, made: &Made) -> Vec<MadeFolder> {
+    let mut ends: Vec<MadeFolder> = vec![made.images.clone()];
     if made.curated.is_some() {
-        next.extend(MadeFolder::read(layout.ranking(&made.source)));
+        ends.extend(MadeFolder::read(layout.ranking(&made.source)));
     }
-    next.extend(made.subset.clone());
-    next.extend(made.runs.iter().flat_map(|run| std::iter::once(run.run.clone()).chain(run.eval.clone())));
+    ends.extend(made.subset.clone());
+    ends.extend(made.runs.iter().flat_map(|run| std::iter::once(run.run.clone()).chain(run.eval.clone())));
+    ancestors(layout, &made.source, ends)
+}
+
+/// Folders and all that they were made from, those that were made first in front, and of a stage the source's own first.
+pub(crate) fn ancestors(layout: &Layout, source: &str, ends: Vec<MadeFolder>) -> Vec<MadeFolder> {
+    let mut found: BTreeMap<PathBuf, MadeFolder> = BTreeMap::new();
+    let mut next = ends;
     while let Some(one) = next.pop() {
         if found.contains_key(&one.folder) {
             continue;
@@ -48,13 +54,24 @@ pub(super) fn ancestry(layout: &Layout, made: &Made) -> Vec<MadeFolder> {
         found.insert(one.folder.clone(), one);
     }
     let mut all: Vec<MadeFolder> = found.into_values().collect();
-    // The source's own before those that it is compared with and measured on.
-    let own = format!("{}/", made.source);
+    let own = format!("{source}/");
     all.sort_by_key(|one| {
         let name = layout.name_of(&one.folder);
         (place(&one.manifest.stage), !name.starts_with(&own), name)
     });
     all
+}
+
+/// The commands that make a folder from the files that its sources were, in their order, each once.
+pub(crate) fn commands_to(layout: &Layout, source: &str, end: MadeFolder) -> Vec<String> {
+    let all = ancestors(layout, source, vec![end]);
+    let mut commands: Vec<String> = Vec::new();
+    for one in all.iter().map(|one| command(layout, &one.folder, &one.manifest)).filter(|one| !one.is_empty()) {
+        if !commands.contains(&one) {
+            commands.push(one);
+        }
+    }
+    commands
 }
 
 /// The table of lineage.

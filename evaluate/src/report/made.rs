@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 /// A stage's folder with its manifest.
 #[derive(Debug, Clone)]
-pub(super) struct MadeFolder {
-    pub(super) folder: PathBuf,
-    pub(super) manifest: Manifest,
+pub(crate) struct MadeFolder {
+    pub(crate) folder: PathBuf,
+    pub(crate) manifest: Manifest,
 }
 
 impl MadeFolder {

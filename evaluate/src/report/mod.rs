@@ -13,8 +13,8 @@ mod evaluation;
 mod frames;
 mod gallery;
 mod groups;
-mod lineage;
-mod made;
+pub(crate) mod lineage;
+pub(crate) mod made;
 mod pair_table;
 mod pairs;
 mod summary;
@@ -95,7 +95,7 @@ fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
         section(
             "found",
             "What was found",
-            html! { ol.found { @for sentence in &found { li { (sentence) } } } (headline(made)) },
+            html! { ol.found { @for sentence in &found { li { (summary::marked(sentence)) } } } (headline(made)) (hints()) },
         ),
         section("lineage", "Lineage", lineage::lineage(layout, made)),
         section("counts", "In and out", counts::counts(made)?),
@@ -108,7 +108,7 @@ fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
         sections.push(section("gallery", "Gallery", gallery::gallery(layout, made, &pictures)?));
         let curves = balance::curves(&layout.ranking(source), &made.images.folder, made.classes.len())?;
         let balance = classes.as_ref().map(|counts| classes::balance(made, counts));
-        sections.push(section("balance", "Balance", html! { (curves) @if let Some(balance) = balance { (balance) } }));
+        sections.push(section("balance", "Balance", html! { (curves) @if let Some(balance) = &balance { (balance) } }));
     }
     if !made.runs.is_empty() {
         sections.push(section("training", "Training", training::training(&made.runs)?));
@@ -124,6 +124,13 @@ fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
         *body = html! { (last) (viewer::dialog()) };
     }
     Ok(sections)
+}
+
+/// How the page is read.
+fn hints() -> Markup {
+    html! { p.dim {
+        "Point at a curve, or focus it and use the arrow keys, to read its values; every chart has a table under it. Pictures open in a          viewer, where the arrow keys go on to the next."
+    } }
 }
 
 /// The figures that a reader looks for first.

@@ -22,12 +22,7 @@ pub(super) fn pairs(table: &PairTable, facts: &Value, pictures: &Pictures) -> Re
     let judged: Vec<usize> = (0..scores.len()).filter(|row| kinds[*row] != CopyKind::Exact.code()).collect();
     let mut by_score = [0u64; SCORE_BINS];
     judged.iter().for_each(|row| by_score[((scores[*row] * SCORE_BINS as f64) as usize).min(SCORE_BINS - 1)] += 1);
-    // A pair with an image of another source has no picture here.
-    let mut nearest: Vec<usize> =
-        judged.iter().copied().filter(|row| pictures.has(ids[*row].0) && pictures.has(ids[*row].1)).collect();
-    nearest.sort_by(|x, y| (scores[*x] - threshold).abs().total_cmp(&(scores[*y] - threshold).abs()));
-    nearest.truncate(PAIRS_SHOWN);
-    nearest.sort_by(|x, y| scores[*y].total_cmp(&scores[*x]));
+    let shown = nearest(&judged, &scores, threshold, |row| pictures.has(ids[row].0) && pictures.has(ids[row].1));
     let linked = judged.iter().filter(|row| scores[**row] >= threshold).count();
     Ok(html! {
         p.dim {
@@ -43,9 +38,25 @@ pub(super) fn pairs(table: &PairTable, facts: &Value, pictures: &Pictures) -> Re
             (neighbours(facts))
         }
         h3 { "Nearest to the threshold, on either side" }
-        @if nearest.is_empty() { p { "No such pairs." } }
-        div.groups { @for figure in figures(table, &nearest, threshold, pictures)? { (figure) } }
+        @if shown.is_empty() { p { "No such pairs." } }
+        div.groups { @for figure in figures(table, &shown, threshold, pictures)? { (figure) } }
     })
+}
+
+/// The pairs nearest to the threshold, as many on either side as there are, the strongest first. `is_shown` says which have
+/// pictures here: one with an image of another source has none.
+fn nearest(judged: &[usize], scores: &[f64], threshold: f64, is_shown: impl Fn(usize) -> bool) -> Vec<usize> {
+    let (mut linked, mut apart): (Vec<usize>, Vec<usize>) =
+        judged.iter().copied().filter(|row| is_shown(*row)).partition(|row| scores[*row] >= threshold);
+    for side in [&mut linked, &mut apart] {
+        side.sort_by(|x, y| (scores[*x] - threshold).abs().total_cmp(&(scores[*y] - threshold).abs()));
+    }
+    let of_linked = linked.len().min((PAIRS_SHOWN / 2).max(PAIRS_SHOWN.saturating_sub(apart.len())));
+    linked.truncate(of_linked);
+    apart.truncate(PAIRS_SHOWN - of_linked);
+    let mut shown = [linked, apart].concat();
+    shown.sort_by(|x, y| scores[*y].total_cmp(&scores[*x]));
+    shown
 }
 
 fn figures(table: &PairTable, rows: &[usize], threshold: f64, pictures: &Pictures) -> Result<Vec<Markup>> {
@@ -94,5 +105,20 @@ fn neighbours(facts: &Value) -> Markup {
                 (format!("{:.3}", facts["neighbours"]["recall"].as_f64().unwrap_or(0.0))) "."
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_of_the_threshold_are_shown() {
+        let scores: Vec<f64> = (0..100).map(|i| f64::from(i) / 100.0).collect();
+        let judged: Vec<usize> = (0..100).collect();
+        let shown = nearest(&judged, &scores, 0.5, |row| row != 50);
+        assert_eq!((shown.len(), shown[0], shown[PAIRS_SHOWN - 1]), (PAIRS_SHOWN, 62, 38));
+        assert_eq!(nearest(&judged, &scores, 0.03, |_| true).len(), PAIRS_SHOWN, "what one side lacks the other has");
+        assert_eq!(nearest(&judged[..5], &scores, 0.5, |_| true), [4, 3, 2, 1, 0]);
     }
 }

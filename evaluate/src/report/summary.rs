@@ -8,11 +8,22 @@ use super::training::{metrics, verdicts_of};
 use crate::Result;
 use crate::scores::{NetworkScores, Scores};
 use lapidary_schemas::{DecisionReason, RejectReason};
+use maud::{Markup, html};
 use serde_json::Value;
 
 /// The five sentences. Of a stage that has not run the sentence says how to run it.
 pub(super) fn sentences(made: &Made, classes: Option<&ClassCounts>) -> Result<[String; 5]> {
     Ok([data(made), curation(made), subset(made, classes), training(&made.runs)?, evaluation(&made.runs)])
+}
+
+/// A sentence for the page: its subject, which ends at the colon, stands out, and what is between backticks is code.
+pub(super) fn marked(sentence: &str) -> Markup {
+    let (subject, rest) = sentence.split_once(": ").unwrap_or(("", sentence));
+    let parts = rest.split('`').enumerate();
+    html! {
+        @if !subject.is_empty() { b { (subject) ". " } }
+        @for (i, part) in parts { @if i % 2 == 1 { code { (part) } } @else { (part) } }
+    }
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {
@@ -32,7 +43,7 @@ fn data(made: &Made) -> String {
         format!("{} rejected{}", counted(rows.rejected, "was", "were"), most.unwrap_or_default())
     };
     format!(
-        "Data: of {} of `{}`, {} images and {rejected}.",
+        "Data: Of {} of `{}`, {} images and {rejected}.",
         counted(rows.input, "input", "inputs"),
         made.source,
         counted(rows.output, "is", "are")
@@ -40,7 +51,7 @@ fn data(made: &Made) -> String {
 }
 
 fn curation(made: &Made) -> String {
-    let Some(curated) = &made.curated else { return "Curation: none yet; `lapidary curate` makes one.".to_owned() };
+    let Some(curated) = &made.curated else { return "Curation: None yet; `lapidary curate` makes one.".to_owned() };
     let reasons = by_reason(made);
     let total: u64 = reasons.iter().map(|(_, count, _)| count).sum();
     let kept: u64 =
@@ -70,7 +81,7 @@ fn curation(made: &Made) -> String {
 }
 
 fn subset(made: &Made, classes: Option<&ClassCounts>) -> String {
-    let Some(cut) = &made.subset else { return "Subset: none yet; `lapidary cut --size N` cuts one.".to_owned() };
+    let Some(cut) = &made.subset else { return "Subset: None yet; `lapidary cut --size N` cuts one.".to_owned() };
     let ranked = cut.manifest.facts["ranked"].as_u64().unwrap_or(0);
     let labelled = classes.filter(|counts| counts.subset.iter().sum::<u64>() > 0);
     let balance = labelled.map(|counts| {
@@ -86,7 +97,7 @@ fn subset(made: &Made, classes: Option<&ClassCounts>) -> String {
     });
     let size = cut.manifest.rows.output;
     format!(
-        "Subset: the first {} of {} ranked images were cut ({}){}.",
+        "Subset: The first {} of {} ranked images were cut ({}){}.",
         grouped(size),
         grouped(ranked),
         percent(size as f64 / ranked.max(1) as f64),
@@ -105,7 +116,7 @@ fn losses(steps: &[Value]) -> Option<(f64, f64)> {
 
 fn training(runs: &[MadeRun]) -> Result<String> {
     if runs.is_empty() {
-        return Ok("Training: no run yet; `lapidary pretrain` trains one.".to_owned());
+        return Ok("Training: No run yet; `lapidary pretrain` trains one.".to_owned());
     }
     let mut parts = Vec::new();
     for run in runs {
@@ -128,7 +139,7 @@ fn training(runs: &[MadeRun]) -> Result<String> {
             change.unwrap_or_default(),
         ));
     }
-    Ok(format!("Training: run {} (means over the first and the last tenth of the steps).", parts.join("; run ")))
+    Ok(format!("Training: Run {} (means over the first and the last tenth of the steps).", parts.join("; run ")))
 }
 
 /// The score that a network is known by.
@@ -141,7 +152,7 @@ fn evaluation(runs: &[MadeRun]) -> String {
         runs.iter().filter_map(|run| Some((run.name.as_str(), run.scores.as_ref()?))).collect();
     scored.sort_by(|a, b| headline(&b.1.trained).total_cmp(&headline(&a.1.trained)));
     let Some((best, scores)) = scored.first() else {
-        return "Evaluation: none on this probe yet; `lapidary eval` measures a run.".to_owned();
+        return "Evaluation: None on this probe yet; `lapidary eval` measures a run.".to_owned();
     };
     let share = headline(&scores.trained);
     let (low, high) = wilson(share, scores.test_images as u64);
@@ -152,7 +163,7 @@ fn evaluation(runs: &[MadeRun]) -> String {
         .collect();
     let others = if others.is_empty() { String::new() } else { format!("; the other runs: {}", others.join(", ")) };
     format!(
-        "Evaluation: on `{}` the features of `{best}` name the class of {} of {} test images by k-NN (95 % interval {:.1} to {:.1}), those \
+        "Evaluation: On `{}` the features of `{best}` name the class of {} of {} test images by k-NN (95 % interval {:.1} to {:.1}), those \
          of the same network untrained {}, and guessing {}{others}.",
         scores.probe,
         percent(share),
@@ -174,6 +185,12 @@ mod tests {
         let steps: Vec<Value> = (0..100).map(|i| json!({"loss": 100 - i})).chain([json!({"loss": null})]).collect();
         assert_eq!(losses(&steps), Some((95.5, 5.5)));
         assert_eq!(losses(&[]), None);
+    }
+
+    #[test]
+    fn a_sentence_has_its_subject_and_its_code() {
+        let text = marked("Data: Of `a<b`, 3 are images.").into_string();
+        assert_eq!(text, "<b>Data. </b>Of <code>a&lt;b</code>, 3 are images.");
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Answer {
             ("Cross-Origin-Resource-Policy", "same-origin"),
         ];
         let always = always.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut response = Response::from_data(self.body).with_status_code(self.status);
+        let mut response =
+            Response::from_data(self.body).with_status_code(self.status).with_chunked_threshold(usize::MAX);
         for (name, value) in self.headers.into_iter().chain(always) {
             if let Ok(header) = Header::from_bytes(name, value) {
                 response.add_header(header);

@@ -48,7 +48,7 @@ impl Drawn {
                     div.plot tabindex="0" role="group" aria-label={ (self.title) ": values by the arrow keys" } data-chart=(self.points) {
                         (PreEscaped(&self.svg))
                     }
-                    output.readout aria-live="polite" { "Point at the chart, or focus it and use the arrow keys, to read values." }
+                    output.readout aria-live="polite" {}
                 } @else {
                     div.plot { (PreEscaped(&self.svg)) }
                 }
@@ -66,7 +66,9 @@ pub(super) fn number(value: f64) -> String {
     } else if value == 0.0 {
         "0".to_owned()
     } else if size >= 1e6 || size < 1e-3 {
-        format!("{value:.3e}")
+        let text = format!("{value:.3e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
     } else {
         let digits = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;
         let text = format!("{value:.digits$}");
@@ -92,6 +94,7 @@ mod tests {
             (0.123456, "0.1235"),
             (-2.5, "-2.5"),
             (0.00001234, "1.234e-5"),
+            (0.0008, "8e-4"),
             (f64::NAN, "-"),
         ] {
             assert_eq!(number(value), text);

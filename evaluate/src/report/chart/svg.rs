@@ -11,7 +11,7 @@ use plotters::style::{Color, IntoFont, ShapeStyle};
 /// Drawn pixels a pixel of the view box.
 pub(super) const SCALE: u32 = 4;
 /// Width of a chart's view box: what a narrow screen has, so that letters stay legible there.
-pub(super) const WIDTH: u32 = 480;
+pub(super) const WIDTH: u32 = 420;
 /// Size of letters in the view box.
 pub(super) const LETTERS: f64 = 12.0;
 /// Text on axes and beside marks.
@@ -70,6 +70,8 @@ pub(super) fn drawn(title: &str, height: u32, draw: impl FnOnce(&Area<'_>) -> Re
 /// The text with the page's colours, without what repeats the defaults, and with a name for those who do not see it.
 fn in_page_colours(text: &str, title: &str) -> String {
     let mut text = text.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "");
+    // Within a page of HTML an SVG needs no namespace.
+    text = text.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "");
     for (colour, name) in [(INK, "ink"), (DIM, "dim"), (GRID, "grid")] {
         text = text.replace(&hexadecimal(colour), &format!("var(--{name})"));
     }
