@@ -43,8 +43,10 @@ export CXXFLAGS_x86_64_unknown_linux_gnu :=
 endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
+# The browser that tests open the report in. Where it cannot be installed they say that they were skipped.
+BROWSER  := $(if $(filter setup test,$(MAKECMDGOALS)),chromium)
 
-.PHONY: help setup build demo curate pretrain eval report status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check check-exports check clean
+.PHONY: help setup build demo curate pretrain eval report serve report-picture status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check check-exports check-cards check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
@@ -58,6 +60,10 @@ setup: ## install the system packages that the build needs
 	  sudo=""; if [ "$$(id -u)" != 0 ]; then command -v sudo >/dev/null || { echo "please run as root: apt-get install$$missing"; exit 1; }; sudo=sudo; fi; \
 	  echo "installing$$missing"; \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$missing >/dev/null || { echo "apt-get could not install:$$missing"; exit 1; }; \
+	fi
+	@if [ -n "$(BROWSER)" ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing $(BROWSER)"; apt-get update -qq; apt-get install -y -qq --no-install-recommends $(BROWSER) >/dev/null 2>&1 \
+	    || echo "$(BROWSER) could not be installed: tests in a browser will be skipped"; \
 	fi
 
 build: setup ## build all binaries (CUDA=1 for the GPU)
@@ -107,6 +113,13 @@ eval: build ## measure the last run on PROBE (one folder or several: PROBE='a b'
 
 report: build ## write the report of what is there
 	@$(LAPIDARY) report $(ASKED)
+
+serve: build ## show what is there in a browser, on 127.0.0.1
+	@$(LAPIDARY) serve $(ASKED)
+
+report-picture: ## README's picture: the report of make demo, by a browser (BROWSER=1 installs one)
+	@$(MAKE) --no-print-directory demo
+	@tests/bench/report_picture.sh $(call one_word,OUT)/pile/report.html tests/report.png
 
 status: build ## say what is there and what is stale
 	@$(LAPIDARY) status $(ASKED)
@@ -167,6 +180,9 @@ science-table: build ## what `make science` has found so far
 gpu-check: ## 50 steps of coco-vits16 on a GPU, beside 10 on the CPU
 	@$(MAKE) --no-print-directory build CUDA=1
 	@tests/bench/gpu.sh $(LAPIDARY)
+
+check-cards: build ## the cards of a subset, by mlcroissant, datasets and huggingface_hub (LAPIDARY_PYTHON)
+	@tests/golden/cards.sh $(LAPIDARY)
 
 check-exports: build ## trained networks in timm, transformers, DINOv2's code and onnxruntime (LAPIDARY_PYTHON)
 	@tests/golden/exports.sh $(LAPIDARY)

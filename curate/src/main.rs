@@ -6,9 +6,10 @@ use lapidary_curate::{
     fingerprint, score_csv, sentences,
 };
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
+use lapidary_pipeline::plan::subset_ids;
 use lapidary_pipeline::sources::{Options, default_name, open_source};
-use lapidary_pipeline::stage::Outcome;
-use lapidary_pipeline::{PipelineError, encoder_name};
+use lapidary_pipeline::stage::{Layout, Outcome};
+use lapidary_pipeline::{LicenceCount, PipelineError, encoder_name, licence_counts};
 use lapidary_schemas::Config;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -166,6 +167,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 );
             }
             if let Some(format) = format {
+                say_licences(common, &layout, &subset)?;
                 let (outcome, folder, manifest) = export(&layout, &common.source()?, &subset, format, common.dry_run)?;
                 announce(common, "export", &folder, outcome, manifest.as_ref());
             }
@@ -186,6 +188,30 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             say(common, &facts, || said_of_diff(&facts));
         }
     }
+    Ok(())
+}
+
+/// Says under which licences the images of a subset stand, before they leave.
+fn say_licences(common: &CommonArgs, layout: &Layout, subset: &str) -> Result<(), Failure> {
+    let source = common.source()?;
+    let folder = layout.subset(&source, subset);
+    // A dry run may have cut nothing yet.
+    if !folder.exists() {
+        return Ok(());
+    }
+    let ids = subset_ids(&folder)?.into_iter().collect();
+    let counts = licence_counts(&layout.images(&source), &ids)?;
+    say(common, &json!({"stage": "licences", "subset": subset, "licences": counts}), || {
+        let line = |count: &LicenceCount| {
+            let of = format!("{:>8}  {} images: {}", "licences", count.images, count.said());
+            if count.with_url == count.images {
+                of
+            } else {
+                format!("{of} ({} of them without an address to attribute)", count.images - count.with_url)
+            }
+        };
+        counts.iter().map(line).collect()
+    });
     Ok(())
 }
 

@@ -1,9 +1,12 @@
-//! `lapidary-evaluate`: the verbs `eval`, `adapt`, `compare` and `report`.
+//! `lapidary-evaluate`: the verbs `eval`, `adapt`, `compare`, `report`, `serve` and `card`.
 
 mod verbs;
 
 use clap::Subcommand;
-use lapidary_evaluate::{Scores, Subject, eval, report, said_of_all, said_of_scores};
+use lapidary_evaluate::{
+    DEFAULT_PORT, ListenOn, Scores, Subject, dataset_cards, eval, model_card, report, said_of_all, said_of_scores,
+    serve,
+};
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::stage::{Layout, Outcome};
@@ -35,12 +38,33 @@ enum Verb {
         /// The subset [default: the one last cut]
         #[arg(long)]
         subset: Option<String>,
-        /// The run [default: the one last trained]
+        /// A run; several are drawn in one chart (repeatable) [default: the one last trained]
         #[arg(long)]
-        run: Option<String>,
+        run: Vec<String>,
         /// The probe's source [default: the one last ingested as a probe, else the source itself]
         #[arg(long)]
         probe: Option<String>,
+    },
+    /// Show what is there in a browser: grids of any subset, filters, a map
+    Serve {
+        /// Another address than 127.0.0.1; whoever reads from elsewhere needs the token that is printed
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<std::net::IpAddr>,
+        /// The port; 0 takes a free one
+        #[arg(long, default_value_t = DEFAULT_PORT)]
+        port: u16,
+    },
+    /// Write the card of a subset beside its exports, with Croissant metadata, or the card of a run
+    Card {
+        /// The subset [default: the one last cut]
+        #[arg(long, conflicts_with = "run")]
+        subset: Option<String>,
+        /// The run, instead
+        #[arg(long)]
+        run: Option<String>,
+        /// The folder for a run's card [default: OUT/SOURCE/cards/RUN]
+        #[arg(long, value_name = "DIR", requires = "run")]
+        into: Option<std::path::PathBuf>,
     },
 }
 
@@ -92,7 +116,12 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             let subject = Subject {
                 source: source.clone(),
                 subset: subset.unwrap_or_else(|| current.subset.clone()),
-                run: run.unwrap_or_else(|| current.run.clone()),
+                runs_are_named: !run.is_empty(),
+                runs: if run.is_empty() {
+                    Vec::from_iter((!current.run.is_empty()).then(|| current.run.clone()))
+                } else {
+                    run
+                },
                 probe: probe_or_default(probe),
             };
             let (outcome, path) = report(&layout, &subject, common.dry_run)?;
@@ -105,6 +134,20 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 };
                 vec![format!("{:>8}  {state}: {}", "report", path.display())]
             });
+        }
+        Verb::Card { subset, run, into } => {
+            let written = match run {
+                Some(run) => vec![model_card(&layout, &source, &run, into.as_deref())?],
+                None => dataset_cards(&layout, &source, &subset.unwrap_or_else(|| current.subset.clone()))?,
+            };
+            let facts = json!({"stage": "card", "files": written});
+            say(common, &facts, || written.iter().map(|file| format!("{:>8}  {}", "card", file.display())).collect());
+        }
+        Verb::Serve { listen, port } => {
+            serve(&layout, &source, ListenOn { address: listen, port }, |address| {
+                let facts = json!({"stage": "serve", "address": address});
+                say(common, &facts, || vec![format!("{:>8}  {address} (Ctrl-C ends it)", "serve")]);
+            })?;
         }
     }
     Ok(())

@@ -117,6 +117,12 @@ enum Verb {
     /// Write the report (lapidary-evaluate)
     #[command(disable_help_flag = true)]
     Report(Rest),
+    /// Show what is there in a browser, on 127.0.0.1: grids of any subset, filters, a map (lapidary-evaluate)
+    #[command(disable_help_flag = true)]
+    Serve(Rest),
+    /// Write the card of a subset, with Croissant metadata, or of a run (lapidary-evaluate)
+    #[command(disable_help_flag = true)]
+    Card(Rest),
     /// Say what is there and what is stale
     Status {
         /// Also what was made with other settings and is kept
@@ -163,7 +169,7 @@ fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
         "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
         "pretrain" | "export" | "doctor" => Some("lapidary-train"),
-        "eval" | "adapt" | "compare" | "report" => Some("lapidary-evaluate"),
+        "eval" | "adapt" | "compare" | "report" | "serve" | "card" => Some("lapidary-evaluate"),
         _ => None,
     }
 }
@@ -262,7 +268,9 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Eval(_)
         | Verb::Adapt(_)
         | Verb::Compare(_)
-        | Verb::Report(_) => {
+        | Verb::Report(_)
+        | Verb::Serve(_)
+        | Verb::Card(_) => {
             // Reached only when common arguments come before the verb.
             let verb = std::env::args().skip(1).find(|a| binary_of(a).is_some()).unwrap_or_default();
             let binary = binary_of(&verb).unwrap_or("lapidary-curate");

@@ -3,6 +3,8 @@
 //! They run the `lapidary` that lies beside them in the target folder, which `make test` builds first.
 
 mod adapted;
+mod browser;
+mod cards;
 mod chain;
 mod curation;
 mod curation_stages;
@@ -29,6 +31,7 @@ mod plans;
 mod refusals;
 mod run;
 mod seeing;
+mod serving;
 mod shared_data;
 mod sources;
 mod training;

@@ -1,8 +1,9 @@
 //! How even the first N of the ranking are over clusters and classes, for every N, against as many images drawn at random.
 
+use super::chart::{Line, Lines};
+use super::frames::scan;
 use crate::Result;
 use lapidary_pipeline::random::{Purpose, Rng, keyed};
-use lapidary_pipeline::report::{Line, line_chart};
 use lapidary_schemas::tables::DECISIONS_FILE;
 use maud::{Markup, html};
 use polars::prelude::*;
@@ -14,9 +15,6 @@ const SIZES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0];
 
 /// Divergence from an even distribution over clusters and over classes, by size.
 pub(super) fn curves(ranking: &Path, images: &Path, classes: usize) -> Result<Markup> {
-    let scan = |path: &Path| -> Result<LazyFrame> {
-        Ok(LazyFrame::scan_parquet(PlRefPath::try_from_path(path)?, ScanArgsParquet::default())?)
-    };
     let ranked = scan(&ranking.join(DECISIONS_FILE))?
         .filter(col("rank").is_not_null())
         .select([col("image_id"), col("rank"), col("leaf")])
@@ -38,21 +36,22 @@ pub(super) fn curves(ranking: &Path, images: &Path, classes: usize) -> Result<Ma
     let mut random: Vec<usize> = (0..ids.len()).collect();
     random.sort_by_cached_key(|row| keyed(0, Purpose::LeafOrder, ids[*row], 1).next_u64());
     let in_order: Vec<usize> = (0..ids.len()).collect();
-    let line = |name: &str, order: &[usize], keys: &[Option<usize>], bins: usize| Line {
-        name: name.to_owned(),
-        points: SIZES.iter().map(|percent| (*percent, divergence(order, keys, bins, *percent))).collect(),
+    let line = |name: &str, order: &[usize], keys: &[Option<usize>], bins: usize| {
+        Line::new(name, SIZES.iter().map(|percent| (*percent, divergence(order, keys, bins, *percent))))
     };
     let chart = |title: &str, keys: &[Option<usize>], bins: usize| {
         let lines = [line("ranking", &in_order, keys, bins), line("random", &random, keys, bins)];
-        line_chart(title, "percent of the ranked images", &lines)
+        Lines { title, x: "first part of the ranking (%)", y: "divergence from even (nats)", lines: &lines }.figure()
     };
     Ok(html! {
         p.dim {
             "Kullback-Leibler divergence from an even distribution, in nats: 0 is even. The first N of the ranking against N of
              the same images drawn at random."
         }
-        (chart("Over clusters", &by_cluster, clusters))
-        @if classes > 1 && by_class.iter().any(Option::is_some) { (chart("Over classes", &by_class, classes)) }
+        div.charts {
+            (chart("Balance over clusters", &by_cluster, clusters))
+            @if classes > 1 && by_class.iter().any(Option::is_some) { (chart("Balance over classes", &by_class, classes)) }
+        }
     })
 }
 

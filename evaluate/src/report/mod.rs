@@ -1,23 +1,44 @@
-//! The report: one HTML file that shows which images were dropped and why, what was trained, and how it compares.
+//! The report: one HTML file, read offline, on what came in, what was dropped and why, what was trained, and how it compares.
+//!
+//! It is made from the manifests and tables of whatever stages have run; what has not run says how to run it. The kit around it
+//! (page, tables, pictures) is the pipeline's, the charts are this folder's.
 
+mod attention;
 mod balance;
-mod curation;
-mod probes;
+mod chart;
+mod classes;
+pub(crate) mod commands;
+mod counts;
+mod evaluation;
+mod frames;
+mod gallery;
+mod groups;
+pub(crate) mod lineage;
+pub(crate) mod made;
+mod pair_table;
+mod pairs;
+mod summary;
+pub(crate) mod text;
 mod training;
+mod unit_map;
+mod viewer;
 
 use crate::Result;
-use lapidary_pipeline::report::{card, page, table};
-use lapidary_pipeline::stage::{
-    CuratedManifests, Layout, Outcome, digest_of_bytes, read_curated, read_manifest, require_manifest, write_synced,
-};
+use classes::ClassCounts;
+use lapidary_pipeline::report::{Extras, card, page_with};
+use lapidary_pipeline::stage::{Layout, Outcome, digest_of_bytes, write_synced};
 use lapidary_pipeline::{ImageStore, Pictures};
-use lapidary_schemas::Manifest;
+use made::Made;
 use maud::{Markup, html};
+use pair_table::PairTable;
 use serde_json::json;
 use std::path::PathBuf;
+use text::{grouped, percent};
 
 /// Raised when the page changes, so that it is written anew.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// What the report adds to the kit.
+const EXTRAS: Extras = Extras { style: include_str!("page/report.css"), script: include_str!("page/report.js") };
 
 /// What a report is about.
 #[derive(Debug, Clone)]
@@ -26,8 +47,10 @@ pub struct Subject {
     pub source: String,
     /// Its subset, if one was cut.
     pub subset: String,
-    /// The run, if one was trained.
-    pub run: String,
+    /// The runs, in the order in which they are shown.
+    pub runs: Vec<String>,
+    /// Whether somebody named these runs: then one that is not there is an error.
+    pub runs_are_named: bool,
     /// The probe, if one was ingested.
     pub probe: String,
 }
@@ -42,22 +65,11 @@ fn section(anchor: &str, heading: &str, body: Markup) -> Section {
 /// Writes `OUT/SOURCE/report.html` from whatever stages are there; skips when none of them has changed.
 ///
 /// # Errors
-/// When the source was not ingested, or a table cannot be read.
+/// When the source was not ingested, a run that was named is not there, or a table cannot be read.
 pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outcome, PathBuf)> {
     let path = layout.report(&subject.source);
-    let images = layout.images(&subject.source);
-    let ingested = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
-    let folders = [
-        layout.subset(&subject.source, &subject.subset),
-        layout.run(&subject.source, &subject.run),
-        layout.eval(&subject.source, &subject.run, &subject.probe),
-    ];
-    let curated = read_curated(layout, &subject.source).ok();
-    let [cut, trained, measured] = folders.each_ref().map(|folder| read_manifest(folder).ok());
-    let of_curation = curated.iter().flat_map(|curated| &curated.stages);
-    let after = [cut.as_ref(), trained.as_ref(), measured.as_ref()].into_iter().flatten();
-    let manifests: Vec<&Manifest> = std::iter::once(&ingested).chain(of_curation).chain(after).collect();
-    let digests: Vec<&str> = manifests.iter().map(|m| m.digest.0.as_str()).collect();
+    let made = Made::of(layout, subject)?;
+    let digests: Vec<&str> = made.manifests().iter().map(|manifest| manifest.digest.0.as_str()).collect();
     let key = digest_of_bytes(json!([env!("CARGO_PKG_VERSION"), VERSION, digests]).to_string().as_bytes());
     let mark = format!("<!-- made from {key} -->");
     if std::fs::read_to_string(&path).is_ok_and(|text| text.ends_with(&mark)) {
@@ -66,88 +78,81 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
     if dry_run {
         return Ok((Outcome::WouldRun, path));
     }
-    let pictures = Pictures::new(ImageStore::open(&images)?);
-    let mut sections = vec![section("counts", "In and out", curation::counts(&images, &ingested, curated.as_ref())?)];
-    if let Some(curated) = &curated {
-        let (facts, source) = (&curated.facts, &subject.source);
-        let groups = curation::groups(&layout.groups(source), facts, &pictures)?;
-        sections.push(section("duplicates", "Duplicate groups", groups));
-        let pairs = curation::pairs(&layout.pairs(source), facts, &pictures)?;
-        sections.push(section("pairs", "Pairs and thresholds", pairs));
-        let ranking = layout.ranking(source);
-        let montage = curation::montage(&layout.clusters(source), &ranking, &pictures)?;
-        sections.push(section("clusters", "Clusters", montage));
-        let classes: Vec<String> = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
-        sections.push(section("sizes", "Balance at every size", balance::curves(&ranking, &images, classes.len())?));
-    }
-    if cut.is_some() {
-        let classes = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
-        sections.push(section("balance", "Class balance", curation::balance(&images, &folders[0], classes)?));
-    }
-    if let Some(trained) = &trained {
-        sections.push(section("training", "Pretraining", training::curves(&folders[1], trained)?));
-    }
-    if let Some(measured) = &measured {
-        sections.push(section(
-            "probes",
-            "Probes",
-            html! { (training::probes(measured)) (probes::all_probes(measured)) },
-        ));
-        sections.push(section("attention", "Where the class token looks", training::attention(&folders[2])?));
-    }
-    sections.push(section("lineage", "Lineage", lineage(&manifests)));
-    let cards = headline(&ingested, curated.as_ref(), cut.as_ref(), measured.as_ref());
-    sections[0].2 = html! { (cards) (sections[0].2) };
-    let lead = format!("source {}, subset {}, run {}", subject.source, subject.subset, subject.run);
-    let html = page(&format!("Lapidary: {}", subject.source), &lead, &sections);
+    let mut lead = vec![format!("Source {}", made.source)];
+    lead.extend(made.subset.as_ref().map(|_| format!("subset {}", subject.subset)));
+    lead.extend(made.runs.iter().map(|run| format!("run {}", run.name)));
+    let html = page_with(&format!("Lapidary: {}", made.source), &lead.join(", "), &sections(layout, &made)?, EXTRAS);
     write_synced(&path, format!("{html}{mark}").as_bytes())?;
     Ok((Outcome::Ran, path))
 }
 
-fn headline(
-    ingested: &Manifest,
-    curated: Option<&CuratedManifests>,
-    cut: Option<&Manifest>,
-    measured: Option<&Manifest>,
-) -> Markup {
-    let percent = |value: &serde_json::Value| format!("{:.1} %", value.as_f64().unwrap_or(0.0) * 100.0);
-    html! {
-        div.cards {
-            (card(&ingested.rows.input.to_string(), "inputs"))
-            (card(&ingested.rows.rejected.to_string(), "rejected"))
-            @if let Some(curated) = curated {
-                (card(&curated.facts["images_by_reason"]["kept"].to_string(), "kept after duplicates"))
-                @if curated.facts["truth"].is_object() {
-                    (card(&percent(&curated.facts["truth"]["recall"]), "of planted copies found"))
-                    (card(&percent(&curated.facts["truth"]["precision"]), "of grouped pairs right"))
-                }
-            }
-            @if let Some(cut) = cut { (card(&cut.rows.output.to_string(), "in the subset")) }
-            @if let Some(measured) = measured {
-                (card(&percent(&measured.facts["trained"]["knn_top1"]), "k-NN top-1"))
-                (card(&percent(&measured.facts["untrained"]["knn_top1"]), "k-NN top-1, untrained"))
-            }
-        }
+fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
+    let source = &made.source;
+    let pictures = Pictures::new(ImageStore::open(&made.images.folder)?);
+    let classes = made.subset.as_ref().map(|subset| ClassCounts::read(made, &subset.folder)).transpose()?;
+    let found = summary::sentences(made, classes.as_ref())?;
+    let mut sections = vec![
+        section(
+            "found",
+            "What was found",
+            html! { ol.found { @for sentence in &found { li { (summary::marked(sentence)) } } } (headline(made)) (hints()) },
+        ),
+        section("lineage", "Lineage", lineage::lineage(layout, made)),
+        section("counts", "In and out", counts::counts(made)?),
+    ];
+    if let Some(curated) = &made.curated {
+        let table = PairTable::read(&layout.pairs(source))?;
+        let groups = groups::groups(&layout.groups(source), &curated.facts, &table, &pictures)?;
+        sections.push(section("duplicates", "Duplicate groups", groups));
+        sections.push(section("pairs", "Pairs", pairs::pairs(&table, &curated.facts, &pictures)?));
+        sections.push(section("gallery", "Gallery", gallery::gallery(layout, made, &pictures)?));
+        let curves = balance::curves(&layout.ranking(source), &made.images.folder, made.classes.len())?;
+        let balance = classes.as_ref().map(|counts| classes::balance(made, counts));
+        sections.push(section("balance", "Balance", html! { (curves) @if let Some(balance) = &balance { (balance) } }));
     }
+    if !made.runs.is_empty() {
+        sections.push(section("training", "Training", training::training(&made.runs)?));
+    }
+    if made.runs.iter().any(|run| run.eval.is_some()) {
+        sections.push(section("evaluation", "Evaluation", evaluation::evaluation(&made.runs)));
+    }
+    if let Some(strips) = attention::attention(&made.runs)? {
+        sections.push(section("attention", "Attention", strips));
+    }
+    if let Some((_, _, body)) = sections.last_mut() {
+        let last = std::mem::replace(body, html! {});
+        *body = html! { (last) (viewer::dialog()) };
+    }
+    Ok(sections)
 }
 
-fn lineage(manifests: &[&Manifest]) -> Markup {
-    let rows: Vec<Vec<String>> = manifests
-        .iter()
-        .map(|m| {
-            let inputs: Vec<&str> = m.inputs.keys().map(String::as_str).collect();
-            vec![
-                m.stage.clone(),
-                m.digest.short().to_owned(),
-                m.rows.output.to_string(),
-                format!("{:.1} s", m.wall_secs),
-                format!("{:.0} MiB", m.peak_memory_mib),
-                inputs.join(", "),
-            ]
-        })
-        .collect();
+/// How the page is read.
+fn hints() -> Markup {
+    html! { p.dim {
+        "Point at a curve, or focus it and use the arrow keys, to read its values; every chart has a table under it. Pictures open in a          viewer, where the arrow keys go on to the next."
+    } }
+}
+
+/// The figures that a reader looks for first.
+fn headline(made: &Made) -> Markup {
+    let rows = made.images.manifest.rows;
+    let facts = made.curated.as_ref().map(|curated| &curated.facts);
+    let share = |value: &serde_json::Value| value.as_f64().map(percent);
+    let truth = facts.map(|facts| &facts["truth"]);
+    let best = made.runs.iter().filter_map(|run| run.scores.as_ref());
+    let best = best.max_by(|a, b| a.trained.knn_top1.total_cmp(&b.trained.knn_top1));
     html! {
-        p.dim { "Every stage's manifest names its inputs by digest. " code { "lapidary explain IMAGE" } " follows one image." }
-        (table(&["stage", "digest", "rows", "wall time", "peak memory", "made from"], &rows))
+        div.cards {
+            (card(&grouped(rows.input), "inputs"))
+            (card(&grouped(rows.rejected), "rejected"))
+            @if let Some(facts) = facts { (card(&grouped(facts["images_by_reason"]["kept"].as_u64().unwrap_or(0)), "images kept")) }
+            @if let Some(recall) = truth.and_then(|truth| share(&truth["recall"])) { (card(&recall, "of planted copies found")) }
+            @if let Some(precision) = truth.and_then(|truth| share(&truth["precision"])) { (card(&precision, "of grouped pairs right")) }
+            @if let Some(subset) = &made.subset { (card(&grouped(subset.manifest.rows.output), "images in the subset")) }
+            @if let Some(scores) = best {
+                (card(&percent(scores.trained.knn_top1), "k-NN top-1"))
+                (card(&percent(scores.untrained.knn_top1), "k-NN top-1, untrained"))
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The table `images`: written shard by shard, read in order or by id, its 64-bit hash, and thumbnails of it.
 
 mod labels;
+mod licences;
 mod phash;
 mod pictures;
 mod shard_rows;
@@ -8,8 +9,9 @@ mod shards;
 mod store;
 
 pub use labels::{label_sets, labels_by_split};
+pub use licences::{LicenceCount, licence_counts};
 pub use phash::{luma_of_image, phash};
-pub use pictures::Pictures;
+pub use pictures::{Pictures, Thumbnail};
 pub use shard_rows::ShardRows;
 pub use shards::{Annotation, ImageRow, ImageShards, Notes, bytes_column, with_all_columns};
 pub(crate) use shards::{FinishedShard, ShardFacts};

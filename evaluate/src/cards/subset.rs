@@ -1,0 +1,87 @@
+//! A subset that was exported, with what its card says of it.
+
+use crate::Result;
+use lapidary_pipeline::plan::subset_ids;
+use lapidary_pipeline::stage::{Layout, read_manifest, require_manifest};
+use lapidary_pipeline::{LicenceCount, licence_counts};
+use lapidary_schemas::{ImageId, Manifest};
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+/// What a subset may be exported as.
+const FORMATS: [&str; 3] = ["parquet", "folder", "coco"];
+
+/// An export of a subset.
+#[derive(Debug)]
+pub(super) struct Exported {
+    pub(super) source: String,
+    pub(super) subset: String,
+    pub(super) format: &'static str,
+    pub(super) folder: PathBuf,
+    pub(super) export: Manifest,
+    pub(super) cut: Manifest,
+    pub(super) images: PathBuf,
+    pub(super) ingested: Manifest,
+    pub(super) ids: HashSet<ImageId>,
+    pub(super) licences: Vec<LicenceCount>,
+    pub(super) classes: Vec<String>,
+}
+
+impl Exported {
+    /// The exports of a subset that are there.
+    ///
+    /// # Errors
+    /// When the subset or its images are not there.
+    pub(super) fn all(layout: &Layout, source: &str, subset: &str) -> Result<Vec<Self>> {
+        let (images, folder) = (layout.images(source), layout.subset(source, subset));
+        let ingested = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
+        let cut = require_manifest(&folder, "subset", "run `lapidary cut --size N` first")?;
+        let ids: HashSet<ImageId> = subset_ids(&folder)?.into_iter().collect();
+        let licences = licence_counts(&images, &ids)?;
+        let classes: Vec<String> = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
+        let found = FORMATS.into_iter().filter_map(|format| {
+            let folder = layout.subset(source, &format!("{subset}.{format}"));
+            let export = read_manifest(&folder).ok()?;
+            Some(Self {
+                source: source.to_owned(),
+                subset: subset.to_owned(),
+                format,
+                folder,
+                export,
+                cut: cut.clone(),
+                images: images.clone(),
+                ingested: ingested.clone(),
+                ids: ids.clone(),
+                licences: licences.clone(),
+                classes: classes.clone(),
+            })
+        });
+        Ok(found.collect())
+    }
+
+    pub(super) fn is_parquet(&self) -> bool {
+        self.format == "parquet"
+    }
+
+    /// The name that the set goes by.
+    pub(super) fn name(&self) -> String {
+        format!("{}-{}", self.source, self.subset)
+    }
+
+    /// The address that the source was ingested from.
+    pub(super) fn address(&self) -> Option<&str> {
+        self.ingested.inputs.keys().map(String::as_str).find(|name| std::path::Path::new(name).is_absolute())
+    }
+
+    /// What it is, in a sentence or two.
+    pub(super) fn description(&self) -> String {
+        format!(
+            "{} images of `{}`, the first of a ranking of {} that stay when copies are dropped, even over clusters of their \
+             embeddings. Cut by Lapidary {}.",
+            self.ids.len(),
+            self.source,
+            self.cut.facts["ranked"],
+            self.export.lapidary,
+        )
+    }
+}

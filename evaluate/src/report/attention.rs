@@ -1,0 +1,51 @@
+//! Where the class token looks: the strips that `eval` drew, as smaller files.
+
+use super::made::MadeRun;
+use crate::Result;
+use crate::seeing::ATTENTION;
+use image::codecs::jpeg::JpegEncoder;
+use lapidary_pipeline::PipelineError;
+use lapidary_pipeline::report::data_address;
+use maud::{Markup, html};
+use std::path::{Path, PathBuf};
+
+/// Strips that are shown, of all runs together.
+const STRIPS_SHOWN: usize = 8;
+
+/// The section's strips, or none when no evaluation drew any.
+pub(super) fn attention(runs: &[MadeRun]) -> Result<Option<Markup>> {
+    let mut shown = Vec::new();
+    let measured = runs.iter().filter(|run| run.eval.is_some()).count().max(1);
+    for run in runs {
+        let Some(eval) = &run.eval else { continue };
+        let folder = eval.folder.join(ATTENTION);
+        let entries = std::fs::read_dir(&folder).into_iter().flatten();
+        let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.sort();
+        let strips =
+            files.iter().take((STRIPS_SHOWN / measured).max(1)).map(|file| strip(file)).collect::<Result<Vec<_>>>()?;
+        if !strips.is_empty() {
+            shown.push((run.name.clone(), strips));
+        }
+    }
+    Ok((!shown.is_empty()).then(|| {
+        html! {
+            p.dim { "Each row: the image, the mean of the last block's heads laid over it, then each head." }
+            @for (name, strips) in &shown {
+                @if shown.len() > 1 { h3 { (name) } }
+                div.strips { @for strip in strips { (strip) } }
+            }
+        }
+    }))
+}
+
+fn strip(file: &Path) -> Result<Markup> {
+    let image = image::open(file).map_err(|e| PipelineError::format(file, e))?.to_rgb8();
+    let mut jpeg = Vec::new();
+    JpegEncoder::new_with_quality(&mut jpeg, 88).encode_image(&image).map_err(|e| PipelineError::format(file, e))?;
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(html! {
+        figure { img src=(data_address(&jpeg, "image/jpeg")) width=(image.width()) height=(image.height()) loading="lazy"
+            alt={ "Image " (name) ", the attention of the class token laid over it, and that of each head" }; }
+    })
+}
