@@ -30,7 +30,7 @@ pub(super) fn attention(runs: &[MadeRun]) -> Result<Option<Markup>> {
     }
     Ok((!shown.is_empty()).then(|| {
         html! {
-            p.dim { "Each row: the image, the mean of the last block's heads laid over it, then each head." }
+            p.dim { "Each picture above: the image, the mean of the last block's heads laid over it, then each head; below: what holds the most attention, as much as eval.attention_mass." }
             @for (name, strips) in &shown {
                 @if shown.len() > 1 { h3 { (name) } }
                 div.strips { @for strip in strips { (strip) } }

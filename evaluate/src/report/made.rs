@@ -39,6 +39,8 @@ pub(super) struct Made {
     pub(super) curated: Option<CuratedManifests>,
     pub(super) subset: Option<MadeFolder>,
     pub(super) runs: Vec<MadeRun>,
+    /// The probe's source.
+    pub(super) probe: String,
     /// Names of the source's classes.
     pub(super) classes: Vec<String>,
 }
@@ -73,6 +75,7 @@ impl Made {
             curated: read_curated(layout, source).ok(),
             subset: subset.flatten(),
             runs,
+            probe: subject.probe.clone(),
             classes,
         })
     }

@@ -10,6 +10,7 @@ mod classes;
 pub(crate) mod commands;
 mod counts;
 mod evaluation;
+mod features;
 mod frames;
 mod gallery;
 mod groups;
@@ -17,6 +18,7 @@ pub(crate) mod lineage;
 pub(crate) mod made;
 mod pair_table;
 mod pairs;
+mod robustness;
 mod summary;
 pub(crate) mod text;
 mod training;
@@ -116,8 +118,14 @@ fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
     if made.runs.iter().any(|run| run.eval.is_some()) {
         sections.push(section("evaluation", "Evaluation", evaluation::evaluation(&made.runs)));
     }
+    if let Some(charts) = robustness::robustness(&made.runs) {
+        sections.push(section("robustness", "Robustness", charts));
+    }
     if let Some(strips) = attention::attention(&made.runs)? {
         sections.push(section("attention", "Attention", strips));
+    }
+    if let Some(seen) = features::features(layout, &made.probe, &made.runs)? {
+        sections.push(section("features", "Features", seen));
     }
     if let Some((_, _, body)) = sections.last_mut() {
         let last = std::mem::replace(body, html! {});

@@ -33,6 +33,20 @@ for(const plot of all('.plot[data-chart]')){
   plot.addEventListener('blur',()=>{cursor.hidden=true});
 }
 
+// Maps of features: the picture of the dot under the pointer.
+const tip=document.querySelector('.map-tip');
+if(tip){
+  const addresses=new Map(all('.map-pictures img').map(img=>[img.dataset.picture,img.src]));
+  for(const map of all('svg.map')){
+    map.addEventListener('pointermove',event=>{
+      const address=addresses.get(event.target.dataset&&event.target.dataset.point);
+      tip.hidden=!address;
+      if(address){tip.src=address;tip.style.left=event.clientX+12+'px';tip.style.top=event.clientY+12+'px'}
+    });
+    map.addEventListener('pointerleave',()=>{tip.hidden=true});
+  }
+}
+
 // The gallery's filter. Counts of what is in the tables stand in the options; here those that are shown.
 const filter=document.getElementById('gallery-filter');
 if(filter){
