@@ -14,7 +14,7 @@ const DIM: usize = 384;
 const CLASSES: usize = 100;
 const NEIGHBOURS: [usize; 4] = [10, 20, 100, 200];
 const TEMPERATURE: f64 = 0.07;
-const C: f64 = 1.0;
+const C: f64 = 0.01;
 const STOP: Stop = Stop { iterations: 1000, gradient_max: 1e-4 };
 
 fn words<T>(path: &Path, from: impl Fn([u8; 4]) -> T) -> Vec<T> {

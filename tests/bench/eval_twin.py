@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 DIM, CLASSES, TRAIN, TEST = 384, 100, 50_000, 10_000
-NEIGHBOURS, TEMPERATURE, C, TOLERANCE = [10, 20, 100, 200], 0.07, 1.0, 1e-4
+NEIGHBOURS, TEMPERATURE, C, TOLERANCE = [10, 20, 100, 200], 0.07, 0.01, 1e-4
 what, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 
 
