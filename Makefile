@@ -16,7 +16,10 @@ SET    ?=
 DEVICE ?= auto
 # CUDA is compiled in where a driver is found; CUDA=1 and CUDA=0 decide for themselves.
 CUDA   ?= $(shell if ldconfig -p 2>/dev/null | grep -q libcuda.so.1 || command -v nvidia-smi >/dev/null 2>&1; then echo 1; else echo 0; fi)
-PRESET ?= $(if $(filter 1,$(CUDA)),coco-vits16,demo)
+# Expanded at once: what is passed on is its text.
+ifeq ($(origin PRESET),undefined)
+PRESET := $(if $(filter 1,$(CUDA)),coco-vits16,demo)
+endif
 # A name for DATA, where its folder's is taken. Only as NAME=...: some environments hold a variable of that name.
 ifneq ($(origin NAME),command line)
 NAME :=

@@ -38,7 +38,7 @@ pub(crate) fn label_sets(rows: usize, classes: usize) -> Vec<Vec<u32>> {
     let class = |row: usize| (7 * row + row / 3) % classes;
     let set = |row: usize| {
         let mut set = vec![class(row) as u32];
-        set.extend((row % 3 == 0).then(|| ((class(row) + 1) % classes) as u32));
+        set.extend(row.is_multiple_of(3).then(|| ((class(row) + 1) % classes) as u32));
         set.sort_unstable();
         set
     };

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 DIM, CLASSES, TRAIN, TEST = 384, 100, 50_000, 10_000
-NEIGHBOURS, TEMPERATURE, C, TOLERANCE = [10, 20, 100, 200], 0.07, 1.0, 1e-4
+NEIGHBOURS, TEMPERATURE, C, TOLERANCE = [10, 20, 100, 200], 0.07, 0.01, 1e-4
 what, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 
 
@@ -61,13 +61,13 @@ def knn():
         return torch.cat(found).numpy()
 
     with torch.inference_mode():
-        secs = {}
+        secs, processor = {}, {}
         for k in NEIGHBOURS:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             predictions = classify(k)
-            secs[k] = time.perf_counter() - began
+            secs[k], processor[k] = time.perf_counter() - began, time.process_time() - used
             predictions.astype("<u4").tofile(folder / f"knn-{k}.torch")
-    print(json.dumps({"knn_20": secs[20], "knn_all": sum(secs.values())}))
+    print(json.dumps({"knn_20": secs[20], "knn_20_processor": processor[20], "knn_all": sum(secs.values())}))
 
 
 def linear():
@@ -75,13 +75,13 @@ def linear():
 
     (x, labels), (test, truth) = load("train"), load("test")
     model = LogisticRegression(C=C, tol=TOLERANCE, max_iter=1000)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     model.fit(x, labels)
-    secs = time.perf_counter() - began
+    secs, processor = time.perf_counter() - began, time.process_time() - used
     predictions = model.predict(test)
     predictions.astype("<u4").tofile(folder / "linear.sklearn")
     top1 = float((predictions == truth).mean())
-    print(json.dumps({"secs": secs, "iterations": int(model.n_iter_[0]), "top1": top1}))
+    print(json.dumps({"secs": secs, "processor": processor, "iterations": int(model.n_iter_[0]), "top1": top1}))
 
 
 {"data": data, "knn": knn, "linear": linear}[what]()

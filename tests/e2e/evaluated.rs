@@ -2,6 +2,7 @@
 
 use crate::run::{DRAWN, TINY, curated, facts, lapidary, refusal, text, tiny};
 use crate::shared_data::shared;
+use crate::training::walk;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -101,7 +102,7 @@ fn shard(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn weights_of_another_architecture_are_refused_by_name() {
+fn weights_of_another_architecture_and_images_without_labels_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     trained(&out);
@@ -117,6 +118,17 @@ fn weights_of_another_architecture_are_refused_by_name() {
     let (code, error) = refusal(&[&["eval", "--device", "cpu", "--run", "r", "--out", text(&out)], TINY].concat());
     assert!(code == 1 && !error.contains("panicked"), "{code}: {error}");
     assert!(error.contains("24") && error.contains("36"), "both shapes are named: {error}");
+
+    // Images without labels are no probe.
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).expect("creates");
+    for (index, file) in walk(&DRAWN.probe().join("train")).into_iter().take(4).enumerate() {
+        let extension = file.extension().expect("images have one").to_string_lossy().into_owned();
+        std::fs::copy(&file, photos.join(format!("{index}.{extension}"))).expect("copies");
+    }
+    facts(&out, &["ingest", "--data", text(&photos), "--as-probe"]);
+    let (code, error) = refusal(&[&["eval", "--device", "cpu", "--run", "wide", "--out", text(&out)], TINY].concat());
+    assert!(code == 1 && error.contains("probe `photos`") && error.contains("fewer than two classes"), "{error}");
 }
 
 #[test]

@@ -48,3 +48,27 @@ fn clean_leaves_out_alone() {
     let recipe = recipe(&["clean".to_owned(), "OUT=/somewhere/out".to_owned()]);
     assert!(recipe.contains("cargo clean") && !recipe.contains("rm ") && !recipe.contains("/somewhere"), "{recipe}");
 }
+
+#[test]
+fn probes_are_one_folder_or_several_and_a_preset_that_is_not_named_is_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    ["a b", "c", "d"].iter().for_each(|name| std::fs::create_dir(path(name)).expect("creates"));
+    // Says what it is given, a call a line.
+    let calls = "calls() { printf '<%s>' \"$@\"; echo; }\n";
+    let run = |probe: &str| {
+        let given = ["eval", &format!("PROBE={probe}"), "LAPIDARY=calls", "CUDA=0", "OUT=o"].map(str::to_owned);
+        let recipe = recipe(&given);
+        let script = calls.to_owned() + &recipe[recipe.find("set -f").expect("the recipe of eval")..];
+        let ran = Command::new("bash").args(["-c", &script]).output().expect("bash starts");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).expect("UTF-8")
+    };
+    let rest = "<--device><auto><--out><o><--preset><demo>\n<report><--out><o>\n";
+    let ingest = |name: &str| format!("<ingest><--data><{}><--as-probe><--out><o>\n", path(name));
+    let named = |name: &str| format!("<--probe><{}>", path(name));
+    assert_eq!(run(""), format!("<eval>{rest}"));
+    assert_eq!(run(&path("a b")), format!("{}<eval>{}{rest}", ingest("a b"), named("a b")));
+    let both = format!("{} {}", path("c"), path("d"));
+    assert_eq!(run(&both), format!("{}{}<eval>{}{}{rest}", ingest("c"), ingest("d"), named("c"), named("d")));
+}

@@ -160,7 +160,7 @@ fn what_a_kill_leaves_in_a_run_is_cleaned_and_not_hashed() {
     assert!(left.iter().all(|path| !path.to_string_lossy().contains("step-0")), "{left:?}");
 }
 
-fn walk(folder: &Path) -> Vec<PathBuf> {
+pub fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()).map(|entry| entry.path())
     {
