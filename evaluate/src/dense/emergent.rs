@@ -1,4 +1,4 @@
-//! Segmentation that emerges untrained for: how well the class token's attention, cut to the patches that hold most of it, covers
+//! Segmentation that nothing was trained for: how well the class token's attention, cut to the patches that hold most of it, covers
 //! the objects (Caron et al. 2021, fig. 4).
 //!
 //! Jaccard similarity of each head's mask, patches as squares of pixels, with the union of the image's objects in the view; pixels

@@ -4,6 +4,9 @@
 //! Everything is measured on the view that the network sees of an image, masks cut and scaled with it (nearest pixel). A pixel has
 //! the class of the smallest instance there, or is background, which is a class; pixels of crowds count for nothing. Views and maps
 //! are the same for every network: they are made once.
+//!
+//! Memory: 5 bytes a pixel of each view, and a network's tokens and scores of all patches (4 bytes times their width and labels): 100
+//! images of 196 patches of 384 values and 81 labels take 25 MB and 90 MB.
 
 mod confusion;
 mod emergent;

@@ -25,14 +25,19 @@ impl ClassAttention {
     ///
     /// # Errors
     /// When the user interrupts.
-    pub(crate) fn of<B: Operators>(network: &FrozenVit<B>, views: &[RgbImage]) -> Result<Self> {
+    pub(crate) fn of<'a, B: Operators>(
+        network: &FrozenVit<B>,
+        views: impl IntoIterator<Item = &'a RgbImage>,
+    ) -> Result<Self> {
+        let views: Vec<&RgbImage> = views.into_iter().collect();
         let grid = views.first().map_or(0, |view| view.width() as usize / network.patch_px());
         let (mut heads, mut weights) = (0, Vec::new());
         // Heads are counted when there are some: 16 is more than most networks have.
         let at_once = (BYTES_AT_ONCE / (4 * 16 * (grid * grid + 1).pow(2))).clamp(1, 64);
         for views in views.chunks(at_once) {
             interrupt::check()?;
-            let attention = network.vit.class_attention(network.tensor(views));
+            let attention =
+                network.vit.class_attention(network.tensor(&views.iter().copied().cloned().collect::<Vec<_>>()));
             heads = attention.dims()[1];
             let attention = attention.into_data().convert::<f32>().into_vec::<f32>();
             weights.extend(attention.expect("converted to f32 just before"));

@@ -42,9 +42,9 @@ impl Canvas {
     }
 }
 
-/// A view at the side that pictures have.
-pub(super) fn shown(view: &RgbImage, side_px: u32) -> RgbImage {
-    resize(view, side_px, side_px, FilterType::CatmullRom)
+/// A picture at another side.
+pub(super) fn scaled(picture: &RgbImage, side_px: u32) -> RgbImage {
+    resize(picture, side_px, side_px, FilterType::CatmullRom)
 }
 
 /// A picture of patches, each a square of one colour.

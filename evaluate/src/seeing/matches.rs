@@ -1,7 +1,8 @@
 //! Patches of two pictures that are each other's nearest: an image beside its own upper left part, enlarged, and beside its nearest
 //! train image.
 
-use super::canvas::{Canvas, shown};
+use super::Shown;
+use super::canvas::{Canvas, scaled};
 use crate::Result;
 use crate::csv_file::CsvFile;
 use crate::matrix::{Matrix, multiply};
@@ -26,8 +27,8 @@ pub(super) struct Pair {
     pub(super) kind: &'static str,
     /// What the two are called: the images' ids.
     pub(super) names: [String; 2],
-    /// Two views of one side.
-    pub(super) views: [RgbImage; 2],
+    /// Their views are of one side.
+    pub(super) shown: [Shown; 2],
 }
 
 /// Patches of the first and second picture, row by row, and their cosine.
@@ -45,10 +46,10 @@ pub(super) fn write_matches<B: Operators>(folder: &Path, network: &FrozenVit<B>,
     let pictures = folder.join(MATCHES);
     std::fs::create_dir_all(&pictures).map_err(PipelineError::io("create folder", &pictures))?;
     for (number, pair) in (1..).zip(pairs) {
-        let tokens = network.patch_features(&pair.views);
+        let tokens = network.patch_features(&pair.shown.each_ref().map(|shown| shown.view.clone()));
         let (a, b) = tokens.split_at(tokens.len() / 2);
         let matches = mutual_nearest(a, b, network.dim());
-        let grid = pair.views[0].width() as usize / network.patch_px();
+        let grid = pair.shown[0].view.width() as usize / network.patch_px();
         let place = |at: usize| (at as f32 + 0.5) / grid as f32;
         for (a, b, similarity) in &matches {
             let places = [a % grid, a / grid, b % grid, b / grid].map(|at| format!("{:.4}", place(at)));
@@ -94,7 +95,9 @@ fn normalised(values: &[f32], dim: usize) -> Vec<f32> {
 /// Both pictures, a line for each of the nearest matches.
 fn drawn(pair: &Pair, matches: &[Match], grid: usize) -> RgbImage {
     let mut canvas = Canvas::new(2, 1, SIDE_PX);
-    pair.views.iter().zip(0..).for_each(|(view, column)| canvas.place(column, 0, &shown(view, SIDE_PX)));
+    for (shown, column) in pair.shown.iter().zip(0..) {
+        canvas.place(column, 0, &scaled(&shown.picture, SIDE_PX));
+    }
     let right = canvas.corner(1, 0).0 as f32;
     let place = |at: usize| (at as f32 + 0.5) / grid as f32 * SIDE_PX as f32;
     for (number, (a, b, _)) in matches.iter().take(LINES).enumerate() {

@@ -38,6 +38,24 @@ pub const ATTENTION: &str = "attention";
 /// Images whose patches are matched, of those that are drawn.
 const MATCHED: usize = 3;
 
+/// Side of the pictures that views are shown by.
+const PICTURE_PX: usize = 256;
+
+/// An image as the network sees it, and as a reader does.
+#[derive(Debug, Clone)]
+struct Shown {
+    /// What the network sees.
+    view: RgbImage,
+    /// The same part of the image with more pixels, where it has them.
+    picture: RgbImage,
+}
+
+impl Shown {
+    fn of<B: Operators>(network: &FrozenVit<B>, image: &RgbImage, side_px: usize) -> Result<Self> {
+        Ok(Self { view: network.view(image, side_px)?, picture: network.view(image, PICTURE_PX.max(side_px))? })
+    }
+}
+
 /// What is drawn and listed.
 pub(crate) struct Seeing<'a> {
     pub(crate) store: &'a ImageStore,
@@ -74,32 +92,51 @@ impl Seeing<'_> {
         let side_px = network.whole_patches_px(config.attention_px);
         let ids: Vec<ImageId> = drawn.iter().map(|one| one.id).collect();
         let images = decoded(self.store, &ids)?;
-        let views: Vec<RgbImage> = images.iter().map(|image| network.view(image, side_px)).collect::<Result<_, _>>()?;
+        let shown: Vec<Shown> = images.iter().map(|image| Shown::of(network, image, side_px)).collect::<Result<_>>()?;
         let folder = self.folder.join(ATTENTION);
         std::fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
-        for (id, strip) in ids.iter().zip(strips::strips(network, &views, config.attention_mass)?) {
+        for (id, strip) in ids.iter().zip(strips::strips(network, &shown, config.attention_mass)?) {
             save(&strip, &folder.join(format!("{id}.png")))?;
         }
-        save(&patch_colours::patch_colours(network, &views), &self.folder.join(PATCH_COLOURS_FILE))?;
-        let shown = &drawn[..drawn.len().min(MATCHED)];
-        let index = |one: &Labelled| probe.test.binary_search(one).expect("what is drawn is of the probe's images");
-        let queries = test.select(&shown.iter().map(index).collect::<Vec<_>>()).normalised();
+        save(&patch_colours::patch_colours(network, &shown), &self.folder.join(PATCH_COLOURS_FILE))?;
+        write_matches(
+            self.folder,
+            network,
+            &self.pairs(network, &drawn, (&images[..], &shown[..]), (train, test), device)?,
+        )
+    }
+
+    /// The first of what is drawn, each beside its own upper left part and beside its nearest train image.
+    fn pairs<B: Operators>(
+        &self,
+        network: &FrozenVit<B>,
+        drawn: &[Labelled],
+        (images, shown): (&[RgbImage], &[Shown]),
+        (train, test): (&Features, &Features),
+        device: &B::Device,
+    ) -> Result<Vec<Pair>> {
+        let matched = &drawn[..drawn.len().min(MATCHED)];
+        let index =
+            |one: &Labelled| self.probe.test.binary_search(one).expect("what is drawn is of the probe's images");
+        let queries = test.select(&matched.iter().map(index).collect::<Vec<_>>()).normalised();
         let nearest = Neighbours::find::<B>(&train.clone().normalised(), &queries, 1, device);
         let mut pairs = Vec::new();
-        for (number, one) in shown.iter().enumerate() {
-            let (id, view) = (one.id.to_string(), views[number].clone());
+        for (number, one) in matched.iter().enumerate() {
+            let (id, first) = (one.id.to_string(), &shown[number]);
+            let side_px = first.view.width() as usize;
             let (width, height) = images[number].dimensions();
             let part = crop_imm(&images[number], 0, 0, (width * 3 / 4).max(1), (height * 3 / 4).max(1)).to_image();
-            let part = network.view(&part, side_px)?;
-            pairs.push(Pair { kind: "view", names: [id.clone(), id.clone()], views: [view.clone(), part] });
+            let part = Shown::of(network, &part, side_px)?;
+            pairs.push(Pair { kind: "view", names: [id.clone(), id.clone()], shown: [first.clone(), part] });
             if let Some((_, at)) = nearest.of(number).first() {
-                let other = probe.train[*at as usize].id;
+                let other = self.probe.train[*at as usize].id;
                 let image = decoded(self.store, &[other])?.remove(0);
-                let other_view = network.view(&image, side_px)?;
-                pairs.push(Pair { kind: "neighbour", names: [id, other.to_string()], views: [view, other_view] });
+                let other_shown = Shown::of(network, &image, side_px)?;
+                let shown = [first.clone(), other_shown];
+                pairs.push(Pair { kind: "neighbour", names: [id, other.to_string()], shown });
             }
         }
-        write_matches(self.folder, network, &pairs)
+        Ok(pairs)
     }
 
     /// Test images, a class after the other.

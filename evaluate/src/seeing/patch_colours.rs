@@ -1,7 +1,8 @@
 //! Patch tokens in colour: their first three principal components as red, green and blue, in one basis for all pictures shown, so that
 //! a colour means the same in each (Oquab et al. 2024, fig. 1).
 
-use super::canvas::{Canvas, of_patches, shown};
+use super::Shown;
+use super::canvas::{Canvas, of_patches, scaled};
 use super::pca::Pca;
 use image::{Rgb, RgbImage};
 use lapidary_train::FrozenVit;
@@ -12,17 +13,17 @@ pub const PATCH_COLOURS_FILE: &str = "patch_colours.png";
 
 const SIDE_PX: u32 = 128;
 
-/// The views above, their patches in colour below.
-pub(super) fn patch_colours<B: Operators>(network: &FrozenVit<B>, views: &[RgbImage]) -> RgbImage {
-    let grid = views.first().map_or(1, |view| view.width() / network.patch_px() as u32);
+/// The pictures above, the patches of their views in colour below.
+pub(super) fn patch_colours<B: Operators>(network: &FrozenVit<B>, shown: &[Shown]) -> RgbImage {
+    let grid = shown.first().map_or(1, |shown| shown.view.width() / network.patch_px() as u32);
     let mut tokens = Vec::new();
-    for view in views {
-        tokens.extend(network.patch_features(std::slice::from_ref(view)));
+    for shown in shown {
+        tokens.extend(network.patch_features(std::slice::from_ref(&shown.view)));
     }
     let colours = colours(&tokens, network.dim());
-    let mut canvas = Canvas::new(views.len() as u32, 2, SIDE_PX);
-    for ((column, view), colours) in (0..).zip(views).zip(colours.chunks_exact((grid * grid) as usize)) {
-        canvas.place(column, 0, &shown(view, SIDE_PX));
+    let mut canvas = Canvas::new(shown.len() as u32, 2, SIDE_PX);
+    for ((column, shown), colours) in (0..).zip(shown).zip(colours.chunks_exact((grid * grid) as usize)) {
+        canvas.place(column, 0, &scaled(&shown.picture, SIDE_PX));
         canvas.place(column, 1, &of_patches(grid, SIDE_PX, |patch| colours[patch]));
     }
     canvas.image

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_tracked_better_than_by_labels_that_stand_still_and_alike_each_time() {
+    fn sequences_have_figures_between_nothing_and_all_and_alike_each_time() {
         let (network, config) = (network(), EvalConfig { video_sequences: 2, ..EvalConfig::default() });
         let found = measures(&network, &config, 1).expect("measures");
         assert_eq!(found, measures(&network, &config, 1).expect("measures"));
