@@ -96,7 +96,10 @@ fn every_probe(comparison: &Comparison, figures: &[&str], quantity: Quantity) ->
     let names = comparison.groups.iter().map(|group| group.name.clone());
     let rows = figures.iter().map(row).filter(|row| row[1..].iter().any(|cell| cell != "-"));
     Table {
-        title: format!("Every probe, {} [%]", quantity.name()),
+        title: match quantity {
+            Quantity::Top1 => "Every probe's top-1, every other measure [%]".to_owned(),
+            _ => format!("Every probe's {} [%]", quantity.name()),
+        },
         headings: std::iter::once("probe".to_owned()).chain(names).collect(),
         rows: rows.collect(),
     }
