@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A picture of a report, by a browser: its first screens, light beside dark.
+# A picture of a report, by a browser: where it begins, and beside that its duplicate groups and curves.
 #
 #   tests/bench/report_picture.sh REPORT.html PICTURE.png
 set -euo pipefail
@@ -9,10 +9,12 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
   || { echo "no chromium: make setup BROWSER=1 installs it"; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+frame() { echo "<iframe src=\"file://$report#$1\" style=\"border:0;width:800px;height:$2px;display:block;margin-bottom:8px\"></iframe>"; }
 cat > "$work/frame.html" <<HTML
-<!DOCTYPE html><body style="margin:0;background:#888"><iframe src="file://$report" style="border:0;width:1180px;height:1900px"></iframe>
+<!DOCTYPE html><body style="margin:0;background:#777;display:flex;gap:8px">
+<div>$(frame found 1000)</div><div>$(frame duplicates 330)$(frame training 662)</div>
 HTML
-"$browser" --headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=8000 --window-size=1180,1900 \
+"$browser" --headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=9000 --window-size=1608,1000 \
   --blink-settings=preferredColorScheme=1 --screenshot="$work/picture.png" "file://$work/frame.html" 2>/dev/null
 mv "$work/picture.png" "$picture"
 echo "picture     $picture ($(stat -c %s "$picture") bytes)"

@@ -79,9 +79,13 @@ pub(super) fn lineage(layout: &Layout, made: &Made) -> Markup {
     let steps = ancestry(layout, made);
     let row = |what: &str, name: &str, digest: &Digest, rest: [String; 3], command: &str| {
         html! { tr {
-            td { (what) } td { code { (name) } } td { code title=(digest) { (digest.short()) } }
+            td { (what) }
+            td {
+                code { (name) }
+                @if !command.is_empty() { code.command { (command) } }
+            }
+            td { code title=(digest) { (digest.short()) } }
             @for cell in rest { td.n { (cell) } }
-            td { @if command.is_empty() { "" } @else { code { (command) } } }
         } }
     };
     let of_step = |step: &MadeFolder| {
@@ -112,9 +116,8 @@ pub(super) fn lineage(layout: &Layout, made: &Made) -> Markup {
         }
         div.scroll { table.lineage {
             thead { tr {
-                @for heading in ["what", "folder", "digest"] { th scope="col" { (heading) } }
+                @for heading in ["what", "folder, and the command that makes it", "digest"] { th scope="col" { (heading) } }
                 @for heading in ["rows", "wall time", "peak memory"] { th.n scope="col" { (heading) } }
-                th scope="col" { "command" }
             } }
             tbody { @for step in &steps { (of_step(step)) } }
         } }

@@ -71,6 +71,12 @@ fn curation(made: &Made) -> String {
         }
         _ => String::new(),
     };
+    if kept == total {
+        return format!(
+            "Curation: All {} images stay: none is a copy of another, or was dropped for another reason.",
+            grouped(total)
+        );
+    }
     format!(
         "Curation: {} of {} images stay and {} dropped{why}, in {} of copies{planted}.",
         grouped(kept),

@@ -78,13 +78,15 @@ const open=async id=>{
 $('close').addEventListener('click',()=>$('viewer').close());
 
 // The map.
+// On a dark ground colours are lighter.
+const tint=([r,g,b])=>matchMedia('(prefers-color-scheme: dark)').matches?[r,g,b].map(level=>Math.round(level+(255-level)*.45)):[r,g,b];
 const colour=point=>point[3]>=0?point[3]:point[2];
 const draw=()=>{
   const {width,height}=canvas,byClass=points.some(point=>point[3]>=0);
   pen.clearRect(0,0,width,height);
   const size=points.length>5000?2:points.length>800?4:6;
   for(const point of points){
-    const [r,g,b]=HUES[(byClass?colour(point):point[2])%HUES.length];
+    const [r,g,b]=tint(HUES[(byClass?colour(point):point[2])%HUES.length]);
     pen.fillStyle='rgba('+r+','+g+','+b+',.75)';
     pen.fillRect(point[0]*width-size/2,(1-point[1])*height-size/2,size,size);
   }
@@ -96,7 +98,7 @@ const draw=()=>{
   const names=byClass?about.classes:about.reasons.map(words);
   $('colours').replaceChildren(...names.slice(0,40).map((name,i)=>{
     const li=document.createElement('li'),dot=document.createElement('i');
-    dot.style.background='rgb('+HUES[i%HUES.length]+')';li.append(dot,name);
+    dot.style.background='rgb('+tint(HUES[i%HUES.length])+')';li.append(dot,name);
     return li;
   }));
 };
