@@ -10,7 +10,7 @@
 //! (`OUT/SOURCE/subsets/SIZE` of such a pool) how many images it has, how many originals, how many of each class, and how many
 //! classes of equal size would have its entropy: a JSON object.
 
-use arrow::array::{Array, AsArray, StringArray, StructArray, UInt64Array};
+use arrow::array::{AsArray, StringArray, StructArray, UInt64Array};
 use lapidary_pipeline::draw::{copy, truth_table};
 use lapidary_pipeline::plan::subset_ids;
 use lapidary_pipeline::random::{Purpose, Rng, RngExt, keyed};
