@@ -10,7 +10,7 @@
 //! (`OUT/SOURCE/subsets/SIZE` of such a pool) how many images it has, how many originals, how many of each class, and how many
 //! classes of equal size would have its entropy: a JSON object.
 
-use arrow::array::{Array, AsArray, StringArray, StructArray, UInt64Array};
+use arrow::array::{AsArray, StringArray, StructArray, UInt64Array};
 use lapidary_pipeline::draw::{copy, truth_table};
 use lapidary_pipeline::plan::subset_ids;
 use lapidary_pipeline::random::{Purpose, Rng, RngExt, keyed};
@@ -124,17 +124,22 @@ fn stats(images: &Path, subset: &Path) {
             let all: &UInt64Array = column(&batch, "image_id").expect("ids");
             let pictures: &StructArray = column(&batch, "image").expect("pictures");
             let paths: &StringArray = pictures.column_by_name("path").expect("paths").as_string();
-            for row in (0..batch.num_rows()).filter(|row| ids.contains(&all.value(*row))) {
+            for row in 0..batch.num_rows() {
                 let path = PathBuf::from(paths.value(row));
                 let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
                 let class = path.parent().map(name_of).unwrap_or_default();
-                originals.insert((class.clone(), stem.split('-').next().unwrap_or_default().to_owned()));
-                *of_class.entry(class).or_default() += 1;
+                // A class of which the subset has nothing counts 0.
+                let count = of_class.entry(class.clone()).or_default();
+                if ids.contains(&all.value(row)) {
+                    *count += 1;
+                    originals.insert((class, stem.split('-').next().unwrap_or_default().to_owned()));
+                }
             }
         }
     }
     let total: usize = of_class.values().sum();
-    let entropy: f64 = of_class.values().map(|n| *n as f64 / total as f64).map(|share| -share * share.ln()).sum();
+    let shares = of_class.values().filter(|n| **n > 0).map(|n| *n as f64 / total as f64);
+    let entropy: f64 = shares.map(|share| -share * share.ln()).sum();
     let told = json!({
         "images": total,
         "originals": originals.len(),
