@@ -14,9 +14,9 @@ fn structure(value: &Value, path: &str, into: &mut BTreeSet<String>) {
             fields.iter().for_each(|(key, value)| structure(value, &format!("{path}/{key}"), into))
         }
         Value::Array(items) => items.iter().for_each(|item| structure(item, &format!("{path}[]"), into)),
-        Value::String(_) => drop(into.insert(format!("{path}: text"))),
-        Value::Number(_) => drop(into.insert(format!("{path}: number"))),
-        Value::Bool(_) | Value::Null => drop(into.insert(format!("{path}: other"))),
+        Value::String(_) => into.extend([format!("{path}: text")]),
+        Value::Number(_) => into.extend([format!("{path}: number")]),
+        Value::Bool(_) | Value::Null => into.extend([format!("{path}: other")]),
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn number(value: f64) -> String {
         "-".to_owned()
     } else if value == 0.0 {
         "0".to_owned()
-    } else if size >= 1e6 || size < 1e-3 {
+    } else if !(1e-3..1e6).contains(&size) {
         let text = format!("{value:.3e}");
         let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
         format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
