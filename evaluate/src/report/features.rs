@@ -19,6 +19,8 @@ const MATCHES_SHOWN: usize = 6;
 const QUERIES_SHOWN: usize = 8;
 const NEIGHBOURS_SHOWN: usize = 6;
 const THUMBNAIL_PX: u32 = 64;
+/// Dots of a map that have a picture: about 2 KiB each.
+const MAP_PICTURES_MAX: usize = 300;
 /// Maps of the table, by the names of their columns, best first.
 const MAPS: [(&str, &str); 3] =
     [("tsne", "t-SNE"), ("pca", "principal components"), ("random", "a random projection, as in DinoTwins")];
@@ -106,7 +108,9 @@ fn map(file: &Path, pictures: &Pictures) -> Result<Markup> {
     if ids.is_empty() {
         return Ok(html! {});
     }
-    let small = thumbnails(pictures, &ids)?;
+    let step = ids.len().div_ceil(MAP_PICTURES_MAX).max(1);
+    let pictured: Vec<ImageId> = ids.iter().copied().step_by(step).collect();
+    let small = thumbnails(pictures, &pictured)?;
     let mut classes: Vec<&str> = rows.iter().filter_map(|row| row.get("class")).map(String::as_str).collect();
     classes.sort_unstable();
     classes.dedup();
@@ -138,7 +142,7 @@ fn map(file: &Path, pictures: &Pictures) -> Result<Markup> {
     let drawn: Vec<Markup> = drawn.collect();
     Ok(html! {
         h3 { "Test images on a map" }
-        p.dim { "Class features, L2-normalised, in two dimensions; point at a dot for its picture. Axes have no unit." }
+        p.dim { "Class features, L2-normalised, in two dimensions; point at a dot for its class and, " @if step > 1 { "for one in " (step) ", " } "its picture. Axes have no unit." }
         ul.legend { @for class in &classes { li { span.swatch style=(format!("background:hsl({:.0} 65% 50%)", hue(class))) {} (class) } } }
         div.charts { @for map in drawn { (map) } }
         div.map-pictures hidden { @for (id, address) in &small { img data-picture=(id) src=(address) alt=""; } }
@@ -170,7 +174,7 @@ fn neighbours(file: &Path, pictures: &Pictures) -> Result<Markup> {
     let small = thumbnails(pictures, &ids)?;
     let tile = |one: ImageId, class: &str, caption: &str, is_other: bool| {
         html! {
-            figure class={ "tile" @if is_other { " out" } } {
+            figure class={ "near" @if is_other { " other" } } {
                 img src=[small.get(&one)] width=(THUMBNAIL_PX) alt={ "image " (one) ", " (class) } loading="lazy";
                 figcaption { (caption) }
             }

@@ -30,13 +30,14 @@ pub(super) fn robustness(runs: &[MadeRun]) -> Option<Markup> {
                     .flat_map(|untrained| curves(&head, ", untrained", untrained, &transformed.name)),
             );
         }
-        let title = format!("{}: {}", transformed.name, transformed.meaning);
+        let mut title = format!("{}: {}", transformed.name, transformed.meaning);
+        title.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
         Lines { title: &title, x: "strength (0 is the image as it is)", y: "share, or cosine", lines: &lines }.figure()
     };
     Some(html! {
         p.dim {
             "Top-1 of " (first.probe) " on " (grouped(first.images as u64)) " test images under each transformation, and the mean cosine
-             between their features and those of the images as they are. " (first.protocol) "."
+             between their features and those of the images as they are: " (first.protocol) "."
         }
         div.charts { @for transformed in &first.transformations { (chart(transformed)) } }
     })

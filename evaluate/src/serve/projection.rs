@@ -86,7 +86,8 @@ mod tests {
         let value = |row: usize, column: usize| {
             let (a, b) = ((row as f64 * 0.37).sin() * 3.0, (row as f64 * 1.93).cos() * 1.5);
             let noise = ((row * 7 + column * 13) as f64 * 0.618).sin() * 0.2;
-            (a * (column as f64 + 1.0) / 6.0 + b * if column % 2 == 0 { 1.0 } else { -1.0 } + noise + 5.0) as f32
+            (a * (column as f64 + 1.0) / 6.0 + b * if column.is_multiple_of(2) { 1.0 } else { -1.0 } + noise + 5.0)
+                as f32
         };
         let values: Vec<f32> = (0..count).flat_map(|row| (0..dim).map(move |column| value(row, column))).collect();
         let places = project(&values, dim);
