@@ -44,6 +44,7 @@ pub const TINY: &[&str] = &[
     "eval.mlp.steps=10",
     "--set",
     "eval.copy_images=4",
+    "--set",
     "eval.robustness_images=8",
     "--set",
     "eval.video_sequences=1",
