@@ -119,7 +119,8 @@ if(dialog){
     at=openers.indexOf(opener);
     dialog.showModal();draw();
   });
-  dialog.querySelector('.close').addEventListener('click',()=>dialog.close());
+  const back=()=>{stage.replaceChildren();openers[at]?.focus()};
+  dialog.querySelector('.close').addEventListener('click',()=>{dialog.close();back()});
   dialog.querySelector('.next').addEventListener('click',()=>move(1));
   dialog.querySelector('.previous').addEventListener('click',()=>move(-1));
   modes.addEventListener('input',draw);
@@ -130,6 +131,6 @@ if(dialog){
     if(event.key==='ArrowRight')move(1);else if(event.key==='ArrowLeft')move(-1);else return;
     event.preventDefault();
   });
-  dialog.addEventListener('close',()=>{stage.replaceChildren();openers[at]?.focus()});
+  dialog.addEventListener('close',back);
 }
 })();
