@@ -120,7 +120,7 @@ report: build ## write the report of what is there
 serve: build ## show what is there in a browser, on 127.0.0.1
 	@$(LAPIDARY) serve $(ASKED)
 
-report-picture: ## README's picture: the report of make demo, by a browser (BROWSER=1 installs one)
+report-picture: ## README's picture: the report of make demo, by a browser
 	@$(MAKE) --no-print-directory demo
 	@tests/bench/report_picture.sh $(call one_word,OUT)/pile/report.html tests/report.png
 

@@ -6,7 +6,7 @@ set -euo pipefail
 
 report=$(realpath "$1") picture=$2
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome) \
-  || { echo "no chromium: make setup BROWSER=1 installs it"; exit 1; }
+  || { echo "no chromium: make setup installs it"; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 frame() { echo "<iframe src=\"file://$report#$1\" style=\"border:0;width:800px;height:$2px;display:block;margin-bottom:8px\"></iframe>"; }

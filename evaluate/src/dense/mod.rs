@@ -45,9 +45,10 @@ const LINEAR: &str = "lapidary's own: a linear layer on standardised patch token
 const KNN: &str = "lapidary's own: the 20 nearest train patches vote by exp(cosine / `eval.knn_temperature`); votes bilinear to the \
                    view's pixels; mIoU as above. Compare with itself only";
 const ATTENTION: &str = "Caron et al. 2021, fig. 4 (there PASCAL VOC12): the patches that hold `eval.attention_mass` of a head's class \
-                         attention against the union of the objects in the view; mean over images";
-const CENTRED_BOX: &str =
-    "a centred square of the objects' own area: what knowing nothing but that objects are in the middle gives";
+                         attention against the union of the objects in the view; mean over images. Compare with the centred \
+                         box and the untrained network";
+const CENTRED_BOX: &str = "a centred square of the objects' own area, to compare attention with: what knowing nothing but that objects are in the \
+     middle gives";
 
 /// Tokens of patches, view by view and row by row.
 #[derive(Debug, Clone)]

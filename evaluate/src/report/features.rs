@@ -132,7 +132,7 @@ fn map(file: &Path, pictures: &Pictures) -> Result<Markup> {
                 fill=(format!("hsl({:.0} 65% 50%)", hue(class))) { title { (class) } } }
         };
         (!points.is_empty()).then(|| html! {
-            figure.chart {
+            figure.plane {
                 figcaption { "Test images by " (name) }
                 svg.map viewBox={ "0 0 " (MAP_UNITS) " " (MAP_UNITS) } role="img"
                     aria-label={ (points.len()) " test images placed by " (name) ", coloured by class" } { @for point in &points { (dot(point)) } }
@@ -145,8 +145,7 @@ fn map(file: &Path, pictures: &Pictures) -> Result<Markup> {
         p.dim { "Class features, L2-normalised, in two dimensions; point at a dot for its class and, " @if step > 1 { "for one in " (step) ", " } "its picture. Axes have no unit." }
         ul.legend { @for class in &classes { li { span.swatch style=(format!("background:hsl({:.0} 65% 50%)", hue(class))) {} (class) } } }
         div.charts { @for map in drawn { (map) } }
-        div.map-pictures hidden { @for (id, address) in &small { img data-picture=(id) src=(address) alt=""; } }
-        img.map-tip alt="" hidden;
+        template.map-pictures { @for (id, address) in &small { img data-picture=(id) src=(address) alt={ "image " (id) }; } }
     })
 }
 

@@ -34,14 +34,19 @@ for(const plot of all('.plot[data-chart]')){
 }
 
 // Maps of features: the picture of the dot under the pointer.
-const tip=document.querySelector('.map-tip');
-if(tip){
-  const addresses=new Map(all('.map-pictures img').map(img=>[img.dataset.picture,img.src]));
+const pictures=document.querySelector('template.map-pictures');
+if(pictures){
+  const addresses=new Map(all('img',pictures.content).map(img=>[img.dataset.picture,img.getAttribute('src')]));
+  const tip=document.createElement('img');
+  tip.className='map-tip';tip.hidden=true;
   for(const map of all('svg.map')){
     map.addEventListener('pointermove',event=>{
-      const address=addresses.get(event.target.dataset&&event.target.dataset.point);
+      const id=event.target.dataset&&event.target.dataset.point,address=addresses.get(id);
       tip.hidden=!address;
-      if(address){tip.src=address;tip.style.left=event.clientX+12+'px';tip.style.top=event.clientY+12+'px'}
+      if(address){
+        if(!tip.isConnected)document.body.append(tip);
+        tip.src=address;tip.alt='image '+id;tip.style.left=event.clientX+12+'px';tip.style.top=event.clientY+12+'px';
+      }
     });
     map.addEventListener('pointerleave',()=>{tip.hidden=true});
   }
