@@ -2,6 +2,7 @@
 //! not depend on the number of threads, so that neither do results.
 
 use gemm::Parallelism;
+use lapidary_train::operators::exp;
 use multiversion::multiversion;
 
 /// Values that can be multiplied.
@@ -82,38 +83,15 @@ fn exponentials_f32(row: &mut [f32]) -> (f64, f64) {
     let mut chunks = row.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
         for (sum, value) in sums.iter_mut().zip(chunk) {
-            *value = exp_below_0(*value - greatest);
+            *value = exp(*value - greatest);
             *sum += *value;
         }
     }
     for (sum, value) in sums.iter_mut().zip(chunks.into_remainder()) {
-        *value = exp_below_0(*value - greatest);
+        *value = exp(*value - greatest);
         *sum += *value;
     }
     (f64::from(greatest), sums.into_iter().map(f64::from).sum())
-}
-
-/// e^x of an x of at most 0, within 2 units in the last place; 0 below -87.
-///
-/// x = n ln 2 + r with |r| at most ln 2 / 2; e^r by its Taylor polynomial of degree 7, whose rest is below 1e-8; 2^n by its bits.
-#[inline(always)]
-pub(crate) fn exp_below_0(x: f32) -> f32 {
-    // ln 2 in two parts, the first of which has few bits, so that n times it is exact.
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Added and taken off again it rounds to a whole number, which stands in the lowest bits in between.
-    const ROUND: f32 = 12_582_912.0;
-    let clamped = x.max(-87.0);
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = clamped - n * LN_2_HIGH - n * LN_2_LOW;
-    let mut sum = 1.0 / 5040.0;
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        sum = sum * r + coefficient;
-    }
-    let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    let value = sum * f32::from_bits(power);
-    if x < -87.0 { 0.0 } else { value }
 }
 
 /// A matrix in memory, or its transpose.

@@ -4,6 +4,7 @@
 
 use burn_flex::Flex;
 use lapidary_evaluate::{Logistic, Stop};
+use lapidary_tests::processor_secs;
 use lapidary_train::probe::{Features, Neighbours, knn};
 use serde_json::json;
 use std::path::Path;
@@ -31,15 +32,6 @@ fn features(folder: &Path, split: &str) -> Features {
 fn write(folder: &Path, name: &str, predictions: &[u32]) {
     let bytes: Vec<u8> = predictions.iter().flat_map(|class| class.to_le_bytes()).collect();
     std::fs::write(folder.join(name), bytes).expect("the folder can be written");
-}
-
-/// Seconds of processor time that this process has used.
-fn processor_secs() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let after_name = stat.rsplit(')').next().expect("a name in parentheses");
-    let ticks: Vec<f64> =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-    ticks.iter().sum::<f64>() / 100.0
 }
 
 /// From features of unit length to predictions: for k = 20 alone, and for all k.

@@ -8,6 +8,7 @@ use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
 use lapidary_pipeline::stage::peak_memory_mib;
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ViewKind};
 use lapidary_schemas::{Config, ImageId};
+use lapidary_tests::processor_secs;
 use lapidary_train::backend::Cpu;
 use lapidary_train::model::{Vit, initialise};
 use lapidary_train::optimise::Schedule;
@@ -61,15 +62,6 @@ fn batch(case: &Case, step: usize) -> Batch {
         ViewGroup { kind, size_px, views, pixels: Pixels::Rendered(values) }
     };
     Batch { step, ids: (0..images as u64).map(ImageId).collect(), groups: case.views.iter().map(group).collect() }
-}
-
-/// Seconds of processor time that this process has used.
-fn processor_secs() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let after_name = stat.rsplit(')').next().expect("a name in parentheses");
-    let ticks: Vec<f64> =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-    ticks.iter().sum::<f64>() / 100.0
 }
 
 fn train(name: &str, steps: usize) {

@@ -21,28 +21,13 @@ import pathlib
 import sys
 
 import numpy as np
+from drawn_features import features, l2_normalised, labels_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.multiclass import OneVsRestClassifier
 
 folder = pathlib.Path(sys.argv[1])
 KINDS = ["cropped", "jpeg", "resized", "flipped", "brightness", "overlaid"]
-
-
-def labels_of(rows, classes):
-    i = np.arange(rows)
-    return (7 * i + i // 3) % classes
-
-
-def features(rows, width, classes, phase, apart):
-    x = np.arange(rows * width, dtype=np.float64).reshape(rows, width)
-    label = labels_of(rows, classes)[:, None]
-    wave = np.sin(1.7 * x + phase) + 0.8 * np.sin(0.013 * x * x * phase)
-    return (wave + apart * np.sin(label * width + np.arange(width))).astype(np.float32).astype(np.float64)
-
-
-def l2_normalised(x):
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def average_precision():

@@ -31,6 +31,7 @@ import types
 
 import numpy as np
 import torch
+from drawn_features import features, l2_normalised, labels_of
 from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import pdist
@@ -41,22 +42,6 @@ from sklearn.metrics.cluster import contingency_matrix
 
 folder, reference = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 EPS = 1e-7
-
-
-def labels_of(rows, classes):
-    i = np.arange(rows)
-    return (7 * i + i // 3) % classes
-
-
-def features(rows, width, classes, phase, apart):
-    x = np.arange(rows * width, dtype=np.float64).reshape(rows, width)
-    label = labels_of(rows, classes)[:, None]
-    wave = np.sin(1.7 * x + phase) + 0.8 * np.sin(0.013 * x * x * phase)
-    return (wave + apart * np.sin(label * width + np.arange(width))).astype(np.float32).astype(np.float64)
-
-
-def l2_normalised(x):
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def eval_knn():

@@ -25,6 +25,7 @@ import pathlib
 import sys
 from unittest.mock import MagicMock
 
+import drawn_features
 import numpy as np
 import torch
 from torch import nn
@@ -52,12 +53,8 @@ linear = module("linear", dinov2_code / "dinov2" / "eval" / "linear.py")
 
 
 def features(rows, width, classes, phase, apart):
-    x = np.arange(rows * width, dtype=np.float64).reshape(rows, width)
-    i = np.arange(rows)
-    labels = (7 * i + i // 3) % classes
-    wave = np.sin(1.7 * x + phase) + 0.8 * np.sin(0.013 * x * x * phase)
-    values = wave + apart * np.sin(labels[:, None] * width + np.arange(width))
-    return torch.tensor(values.astype(np.float32).astype(np.float64)), torch.tensor(labels)
+    drawn = drawn_features.features(rows, width, classes, phase, apart)
+    return torch.tensor(drawn), torch.tensor(drawn_features.labels_of(rows, classes))
 
 
 def initial(inputs, classes, phase):

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::health::names::PEAK_MEMORY_MIB;
 use crate::trainer::StepReport;
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::write_synced;
+use lapidary_pipeline::stage::{peak_memory_mib, write_synced};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -82,9 +82,7 @@ impl Metrics {
         line["images_per_sec"] = json!(batch as f64 / took.secs.max(1e-9));
         line["data_wait_secs"] = json!(took.waited_secs);
         line["step_secs"] = json!(took.secs);
-        if let Some(mib) = peak_memory_mib() {
-            line[PEAK_MEMORY_MIB] = json!(mib);
-        }
+        line[PEAK_MEMORY_MIB] = json!(peak_memory_mib());
         // In one write: what is read meanwhile ends with a whole line.
         let text = format!("{line}\n");
         self.file.write_all(text.as_bytes()).map_err(PipelineError::io("write", &self.path))?;
@@ -95,14 +93,6 @@ impl Metrics {
     pub(crate) fn sync(&self) -> Result<()> {
         Ok(self.file.sync_data().map_err(PipelineError::io("sync", &self.path))?)
     }
-}
-
-/// The most memory that the process has held, as Linux counts it (VmHWM); none elsewhere.
-fn peak_memory_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024.0)
 }
 
 fn without_times(mut line: Value) -> Value {

@@ -277,8 +277,8 @@ impl Program for Run {
                 let next = trainer.step() + 1;
                 taken.push(trainer.step());
                 let is_watched = watch.as_ref().is_some_and(|watch| watch.is_due(next, steps, per_epoch));
-                let is_last = next == steps || is_watched || next.is_multiple_of(config.pretrain.checkpoint_steps);
-                let reports = trainer.advance(batch, is_last);
+                let is_read_now = next == steps || is_watched || next.is_multiple_of(config.pretrain.checkpoint_steps);
+                let reports = trainer.advance(batch, is_read_now);
                 if !reports.is_empty() {
                     break (reports, false);
                 }

@@ -2,14 +2,13 @@
 
 use super::projection::project;
 use crate::Result;
+use crate::seeing::MAP_FILE;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{Layout, Table, column, list_values, read_manifest};
 use lapidary_schemas::ImageId;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// What an evaluation's maps lie in.
-const MAP_FILE: &str = "map.csv";
 const ROWS: usize = 8192;
 
 /// Places of images on a map, both ways from 0 to 1.

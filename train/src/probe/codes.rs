@@ -22,14 +22,9 @@ const SLACK: f32 = 1e-4;
 
 /// Whether this processor has what it takes.
 pub(super) fn are_supported() -> bool {
-    ["avx512f", "avx512bw", "avx512vnni"]
-        .iter()
-        .zip([
-            is_x86_feature_detected!("avx512f"),
-            is_x86_feature_detected!("avx512bw"),
-            is_x86_feature_detected!("avx512vnni"),
-        ])
-        .all(|(_, has)| has)
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 /// A row's codes: its scale and the norm of what rounding left.

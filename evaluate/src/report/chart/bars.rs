@@ -1,6 +1,6 @@
 //! Horizontal bars, side by side for each name: names of any length stand beside them, values at their ends.
 
-use super::svg::{self, Area, DIM, Failed, GRID, INK, WIDTH, letters, px, series, stroke, width_of};
+use super::svg::{self, Area, DIM, Failed, INK, WIDTH, letters, mesh, px, series, stroke, width_of};
 use super::{Drawn, nothing, number};
 use maud::Markup;
 use plotters::chart::ChartBuilder;
@@ -101,20 +101,7 @@ impl Bars<'_> {
         let count = self.names.len() as f64;
         let mut chart = builder.build_cartesian_2d(least..reach, count..0.0)?;
         let tick = |value: &f64| self.unit.tick(*value);
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .disable_y_axis()
-            .x_labels(5)
-            .max_light_lines(0)
-            .bold_line_style(stroke(GRID, 1.0))
-            .axis_style(stroke(GRID, 1.0))
-            .label_style(letters(DIM, HPos::Center))
-            .axis_desc_style(letters(DIM, HPos::Center))
-            .set_all_tick_mark_size(px(3.0))
-            .x_desc(self.x)
-            .x_label_formatter(&tick)
-            .draw()?;
+        mesh!(chart, self.x, tick, disable_y_mesh().disable_y_axis().x_labels(5));
         let pitch = BAR_PX / of_name;
         let top_of = |name: usize, bar: usize| name as f64 + GAP_PX / of_name / 2.0 + pitch * bar as f64;
         for (bar, (_, values)) in self.series.iter().enumerate() {

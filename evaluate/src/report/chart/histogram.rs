@@ -1,7 +1,7 @@
 //! Counts over a range of numbers.
 
 use super::lines::frame;
-use super::svg::{self, Area, DIM, Failed, GRID, letters, px, series, stroke};
+use super::svg::{self, Area, DIM, Failed, letters, mesh, px, series, stroke};
 use super::{Drawn, nothing, number};
 use maud::Markup;
 use plotters::chart::ChartBuilder;
@@ -72,21 +72,7 @@ impl Histogram<'_> {
         let range = self.range.0..self.range.1;
         let mut chart = builder.build_cartesian_2d(range.clone(), 0.0..most * 1.05)?;
         let tick = |value: &f64| number(*value);
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .y_labels(5)
-            .x_labels(6)
-            .max_light_lines(0)
-            .bold_line_style(stroke(GRID, 1.0))
-            .axis_style(stroke(GRID, 1.0))
-            .label_style(letters(DIM, HPos::Center))
-            .axis_desc_style(letters(DIM, HPos::Center))
-            .set_all_tick_mark_size(px(3.0))
-            .x_desc(self.x)
-            .x_label_formatter(&tick)
-            .y_label_formatter(&tick)
-            .draw()?;
+        mesh!(chart, self.x, tick, disable_x_mesh().y_labels(5).x_labels(6).y_label_formatter(&tick));
         let filled = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         let inset = (range.end - range.start) / self.counts.len() as f64 * 0.06;
         chart.draw_series(filled.map(|(bin, count)| {

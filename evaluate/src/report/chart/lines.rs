@@ -1,6 +1,6 @@
 //! Curves over a common horizontal axis.
 
-use super::svg::{self, Area, DIM, Failed, GRID, SCALE, letters, px, series, stroke};
+use super::svg::{self, Area, DIM, Failed, SCALE, letters, mesh, px, series, stroke};
 use super::thin::{THINNED_POINTS, thinned};
 use super::{Drawn, nothing, number};
 use maud::Markup;
@@ -21,27 +21,6 @@ const ROWS_MAX: usize = 40;
 const MARKED_MAX: usize = 12;
 /// From this ratio of the largest to the smallest value on, an axis of positive values is logarithmic.
 const LOG_RATIO: f64 = 1e3;
-
-/// Grid, ticks and the name of the horizontal axis, the same for charts of every axis's type.
-macro_rules! mesh {
-    ($chart:expr, $x:expr) => {{
-        let label = |value: &f64| number(*value);
-        $chart
-            .configure_mesh()
-            .x_labels(6)
-            .y_labels(6)
-            .max_light_lines(0)
-            .bold_line_style(stroke(GRID, 1.0))
-            .axis_style(stroke(GRID, 1.0))
-            .label_style(letters(DIM, HPos::Center))
-            .axis_desc_style(letters(DIM, HPos::Center))
-            .set_all_tick_mark_size(px(3.0))
-            .x_desc($x)
-            .x_label_formatter(&label)
-            .y_label_formatter(&label)
-            .draw()?;
-    }};
-}
 
 /// A curve.
 #[derive(Debug, Clone)]
@@ -118,7 +97,8 @@ impl Lines<'_> {
         let margin = (y.end - y.start) * 0.06;
         let mut builder = self.builder(area)?;
         let mut chart = builder.build_cartesian_2d(x.clone(), y.start - margin..y.end + margin)?;
-        mesh!(chart, self.x);
+        let tick = |value: &f64| number(*value);
+        mesh!(chart, self.x, tick, x_labels(6).y_labels(6).y_label_formatter(&tick));
         for (index, points) in lines.iter().enumerate() {
             chart.draw_series(LineSeries::new(points.iter().copied(), stroke(series(index), 1.8)))?;
             if points.len() <= MARKED_MAX {
@@ -137,7 +117,8 @@ impl Lines<'_> {
     ) -> Result<Value, Failed> {
         let mut builder = self.builder(area)?;
         let mut chart = builder.build_cartesian_2d(x.clone(), (y.start * 0.8..y.end * 1.25).log_scale())?;
-        mesh!(chart, self.x);
+        let tick = |value: &f64| number(*value);
+        mesh!(chart, self.x, tick, x_labels(6).y_labels(6).y_label_formatter(&tick));
         for (index, points) in lines.iter().enumerate() {
             chart.draw_series(LineSeries::new(points.iter().copied(), stroke(series(index), 1.8)))?;
         }

@@ -40,6 +40,27 @@ pub(super) fn stroke(colour: RGBColor, pixels: f64) -> ShapeStyle {
     colour.stroke_width(px(pixels) as u32)
 }
 
+/// Grid, ticks and the name of the horizontal axis, the same for charts of every axis's type, with what else one sets.
+macro_rules! mesh {
+    ($chart:expr, $x:expr, $tick:expr, $($call:ident($($argument:expr)?)).+) => {{
+        use crate::report::chart::svg::{DIM, GRID, letters, px, stroke};
+        use plotters::style::text_anchor::HPos;
+        $chart
+            .configure_mesh()
+            $(.$call($($argument)?))+
+            .max_light_lines(0)
+            .bold_line_style(stroke(GRID, 1.0))
+            .axis_style(stroke(GRID, 1.0))
+            .label_style(letters(DIM, HPos::Center))
+            .axis_desc_style(letters(DIM, HPos::Center))
+            .set_all_tick_mark_size(px(3.0))
+            .x_desc($x)
+            .x_label_formatter(&$tick)
+            .draw()?;
+    }};
+}
+pub(super) use mesh;
+
 /// The estimated width of a text in pixels of the view box. Letters of a sans-serif face are a little over half as wide as high.
 pub(super) fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * LETTERS * 0.56

@@ -10,6 +10,8 @@ mod numbers;
 mod optimiser;
 mod residual;
 
+pub use numbers::exp;
+
 use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, reference};
 use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
