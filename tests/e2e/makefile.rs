@@ -9,7 +9,10 @@ fn checkout() -> PathBuf {
 
 /// What the recipe of a verb would run.
 fn recipe(arguments: &[String]) -> String {
-    let made = Command::new("make").arg("-n").args(arguments).current_dir(checkout()).output().expect("make starts");
+    let mut make = Command::new("make");
+    // Under `make test`, make would say which folder it enters, and take what the make above it was given.
+    make.args(["-n", "--no-print-directory"]).env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
+    let made = make.args(arguments).current_dir(checkout()).output().expect("make starts");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     String::from_utf8(made.stdout).expect("UTF-8")
 }

@@ -1,8 +1,9 @@
-//! The backends, named here and nowhere else: burn-flex on the CPU and, with the feature `cuda`, burn-cuda.
+//! The backends, named here and nowhere else: burn-flex on the CPU; with the feature `cuda` NVIDIA's GPUs, with `wgpu` any that
+//! Vulkan or Metal know.
 //!
 //! A generic program is instantiated once for each, because that is what costs compile time.
 
-use crate::gpu::probe;
+use crate::gpu::resolve;
 use crate::operators::TrainBackend;
 use crate::{Result, TrainError};
 use burn::backend::Autodiff;
@@ -11,13 +12,9 @@ use std::str::FromStr;
 /// The CPU's backend with gradients.
 pub type Cpu = Autodiff<burn_flex::Flex>;
 
-/// The GPU's backend with gradients.
-#[cfg(feature = "cuda")]
-pub type Gpu = Autodiff<burn_cuda::Cuda>;
-
-/// Its operators are burn's own, as the operators' reference states them.
-#[cfg(feature = "cuda")]
-impl crate::operators::Operators for burn_cuda::Cuda {}
+/// The backend of all GPUs with gradients.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub type Gpu = Autodiff<lapidary_operators::Gpu>;
 
 /// What [`device_name`] calls the CPU.
 pub const CPU: &str = "cpu";
@@ -29,7 +26,9 @@ pub enum DeviceChoice {
     Cpu,
     /// An NVIDIA GPU, by its number.
     Cuda(usize),
-    /// The first GPU if one can be used, else the CPU.
+    /// A GPU by Vulkan or Metal, by its number; without one the first.
+    Wgpu(Option<usize>),
+    /// CUDA where it can be used, else an adapter that is no processor, else the CPU.
     Auto,
 }
 
@@ -41,11 +40,13 @@ impl FromStr for DeviceChoice {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
             "auto" | "" => Ok(Self::Auto),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| format!("`{text}` is no device: write cpu, cuda, cuda:N or auto")),
+            "wgpu" => Ok(Self::Wgpu(None)),
+            _ => {
+                let number = |prefix| text.strip_prefix(prefix)?.parse().ok();
+                let cuda = number("cuda:").map(Self::Cuda);
+                cuda.or_else(|| number("wgpu:").map(|index| Self::Wgpu(Some(index))))
+                    .ok_or_else(|| format!("`{text}` is no device: write cpu, cuda, cuda:N, wgpu, wgpu:N or auto"))
+            }
         }
     }
 }
@@ -65,15 +66,28 @@ pub trait Program {
 /// Runs a program on the device that was asked for.
 ///
 /// # Errors
-/// [`TrainError::Device`] when it cannot be used; whatever the program says.
+/// [`TrainError::Device`] when it cannot be used or is lost; whatever the program says.
 pub fn run_on<P: Program>(choice: DeviceChoice, program: P) -> Result<P::Output> {
-    match resolve(choice)? {
-        None => program.run::<Cpu>(Default::default()),
-        #[cfg(feature = "cuda")]
-        Some(index) => program.run::<Gpu>(burn_cuda::CudaDevice::new(index)),
-        #[cfg(not(feature = "cuda"))]
-        Some(_) => unreachable!("resolve names a GPU only with the feature `cuda`"),
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(gpu) = resolve(choice)?.gpu() {
+        return guarded(choice, || program.run::<Gpu>(gpu));
     }
+    resolve(choice)?;
+    program.run::<Cpu>(Default::default())
+}
+
+/// Runs with a GPU's panics as errors: burn has no other way to say that a device is lost or its memory is full.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn guarded<T>(choice: DeviceChoice, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let lost = |panic: Box<dyn std::any::Any + Send>| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default();
+        let device = device_name(choice).unwrap_or_else(|_| "gpu".to_owned());
+        let hint = "hint: what was written stays, and the same command resumes from the last checkpoint; if memory is \
+                    short, lower pretrain.batch, or raise pretrain.accumulate or pretrain.recompute_blocks";
+        TrainError::Device { device, detail: format!("it failed in the middle: {said}\n{hint}") }
+    };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(lost)?
 }
 
 /// The device's name, for a reader and for `environment.json`.
@@ -81,25 +95,7 @@ pub fn run_on<P: Program>(choice: DeviceChoice, program: P) -> Result<P::Output>
 /// # Errors
 /// [`TrainError::Device`] when it cannot be used.
 pub fn device_name(choice: DeviceChoice) -> Result<String> {
-    Ok(resolve(choice)?.map_or_else(|| CPU.to_owned(), |index| format!("cuda:{index}")))
-}
-
-/// The GPU's number, or none for the CPU.
-fn resolve(choice: DeviceChoice) -> Result<Option<usize>> {
-    match choice {
-        DeviceChoice::Cpu => Ok(None),
-        DeviceChoice::Auto => match probe(0) {
-            Ok(()) => Ok(Some(0)),
-            Err(why) => {
-                tracing::debug!("on the CPU: {why}");
-                Ok(None)
-            }
-        },
-        DeviceChoice::Cuda(index) => match probe(index) {
-            Ok(()) => Ok(Some(index)),
-            Err(detail) => Err(TrainError::Device { device: format!("cuda:{index}"), detail }),
-        },
-    }
+    Ok(resolve(choice)?.name())
 }
 
 #[cfg(test)]
@@ -109,6 +105,8 @@ mod tests {
     #[test]
     fn devices_are_read() {
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        assert_eq!("wgpu".parse(), Ok(DeviceChoice::Wgpu(None)));
+        assert_eq!("wgpu:1".parse(), Ok(DeviceChoice::Wgpu(Some(1))));
         assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
         assert!("gpu".parse::<DeviceChoice>().is_err());
     }

@@ -25,7 +25,6 @@ mod limits;
 mod metrics;
 pub mod model;
 pub mod objective;
-pub mod operators;
 pub mod optimise;
 mod pieces;
 mod pretrain;
@@ -36,6 +35,9 @@ pub mod tensorboard;
 mod trainer;
 pub mod weights;
 mod writer;
+
+/// Operators of a Vision Transformer, on the CPU and on GPUs.
+pub use lapidary_operators as operators;
 
 pub use backbone::Backbone;
 pub use checkpoint::{Checkpoint, Entry, Networks, Skipped, Snapshot};

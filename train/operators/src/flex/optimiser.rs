@@ -1,8 +1,8 @@
 //! AdamW with clipping, weight decay and the moving average in one pass over a parameter; the moving average alone.
 
 use super::{contiguous, from_values, reused, values};
-use crate::operators::threads::for_chunks;
-use crate::operators::{AdamwState, AdamwStep, AdamwValues};
+use crate::threads::for_chunks;
+use crate::{AdamwState, AdamwStep, AdamwValues};
 use burn::tensor::TensorData;
 use burn_flex::{Flex, FlexTensor};
 use multiversion::multiversion;

@@ -2,18 +2,25 @@
 //! extends a backend, each with an explicit backward.
 //!
 //! `reference` states each one plainly in burn's operations; that is what a backend has that brings nothing of its own, and
-//! what tests hold the others to. `flex` has them for the CPU, `autodiff` gives them gradients. Shapes are `[rows, width]`
-//! unless said otherwise; any layout is taken, what comes out is contiguous.
+//! what tests hold the others to. `flex` has them for the CPU, `cube` for GPUs, `autodiff` gives them gradients. Shapes are
+//! `[rows, width]` unless said otherwise; any layout is taken, what comes out is contiguous.
 
+pub mod adapters;
 mod autodiff;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod cube;
 mod flex;
-pub(crate) mod reference;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
+mod reference;
 #[cfg(test)]
 mod tests;
 mod threads;
 
 pub use flex::exp;
-pub(crate) use threads::on_one_thread;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub use gpu::{Gpu, GpuDevice, GpuTensor};
+pub use threads::on_one_thread;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::FloatTensor;
@@ -250,7 +257,7 @@ pub fn attention<B: Operators>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> 
 /// # Shapes
 /// - tokens, branch: `[batch, tokens, dim]`; scale: `[dim]`; keep: `[batch]`, of which no gradient is taken
 /// - returns: as tokens
-pub(crate) fn residual<B: Operators>(
+pub fn residual<B: Operators>(
     tokens: Tensor<B, 3>,
     branch: Tensor<B, 3>,
     scale: Option<Tensor<B, 1>>,
@@ -275,18 +282,22 @@ pub fn soft_cross_entropy<B: Operators>(logits: Tensor<B, 2>, targets: Tensor<B,
 
 /// A parameter, AdamW's moving means of it and its moving average, where it has one.
 #[derive(Debug)]
-pub(crate) struct Moving<B: Backend> {
-    pub(crate) value: Tensor<B, 1>,
-    pub(crate) mean: Tensor<B, 1>,
-    pub(crate) square: Tensor<B, 1>,
-    pub(crate) average: Option<Tensor<B, 1>>,
+pub struct Moving<B: Backend> {
+    /// The parameter.
+    pub value: Tensor<B, 1>,
+    /// The moving mean of its gradients.
+    pub mean: Tensor<B, 1>,
+    /// The moving mean of their squares.
+    pub square: Tensor<B, 1>,
+    /// The teacher's parameter, where there is one.
+    pub average: Option<Tensor<B, 1>>,
 }
 
 /// What a step of AdamW makes of them.
 ///
 /// # Shapes
 /// - all: `[count]`; divisor: `[1]`
-pub(crate) fn adamw<B: Operators>(
+pub fn adamw<B: Operators>(
     moving: Moving<B>,
     gradient: Tensor<B, 1>,
     divisor: Option<Tensor<B, 1>>,
@@ -302,11 +313,11 @@ pub(crate) fn adamw<B: Operators>(
 }
 
 /// The moving average of a parameter: `old * momentum + new * (1 - momentum)`.
-pub(crate) fn moving_average<B: Operators>(old: Tensor<B, 1>, new: Tensor<B, 1>, momentum: f64) -> Tensor<B, 1> {
+pub fn moving_average<B: Operators>(old: Tensor<B, 1>, new: Tensor<B, 1>, momentum: f64) -> Tensor<B, 1> {
     tensor(B::moving_average(float(old), float(new), momentum))
 }
 
 /// The sum of the squares of all values, shape `[1]`.
-pub(crate) fn sum_of_squares<B: Operators>(values: Tensor<B, 1>) -> Tensor<B, 1> {
+pub fn sum_of_squares<B: Operators>(values: Tensor<B, 1>) -> Tensor<B, 1> {
     tensor(B::sum_of_squares(float(values)))
 }

@@ -2,7 +2,7 @@
 
 use super::numbers::{exp, largest, sum};
 use super::{contiguous, from_values, unwritten, values};
-use crate::operators::threads::{for_chunks, for_chunks_of_two};
+use crate::threads::{for_chunks, for_chunks_of_two};
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
 

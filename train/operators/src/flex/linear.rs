@@ -1,7 +1,7 @@
 //! Linear maps. Products are the `gemm` crate's; the bias is what it adds to, so that it costs no pass of its own.
 
 use super::{contiguous, from_values, unwritten, values};
-use crate::operators::threads::{for_chunks, is_alone};
+use crate::threads::{for_chunks, is_alone};
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
 use multiversion::multiversion;

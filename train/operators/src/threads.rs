@@ -8,7 +8,7 @@ thread_local! {
 }
 
 /// Runs with operators that stay on this thread.
-pub(crate) fn on_one_thread<R>(run: impl FnOnce() -> R) -> R {
+pub fn on_one_thread<R>(run: impl FnOnce() -> R) -> R {
     let before = ALONE.replace(true);
     let result = run();
     ALONE.set(before);

@@ -2,6 +2,7 @@
 //!
 //! burn panics in a thread of its own when one of them is missing, so all are looked for before the first tensor.
 
+use super::first_line;
 use serde_json::{Value, json};
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ fn headers() -> Result<PathBuf, String> {
 }
 
 /// Whether device `index` can be used by this binary.
-pub(crate) fn probe(index: usize) -> Result<(), String> {
+pub(super) fn probe(index: usize) -> Result<(), String> {
     if !cfg!(feature = "cuda") {
         return Err("this binary was built without CUDA\nhint: `make build CUDA=1`".to_owned());
     }
@@ -57,18 +58,12 @@ pub(crate) fn probe(index: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// What was found of each, as JSON, and what `--device auto` takes.
-pub fn gpu_facts() -> Value {
-    let first_line = |why: String| why.lines().next().unwrap_or_default().to_owned();
-    let why = probe(0).err().map(first_line);
+/// What was found of each, as JSON.
+pub(super) fn facts() -> Value {
     json!({
-        "gpu": {
-            "built_with_cuda": cfg!(feature = "cuda"),
-            "driver": devices().map_or_else(first_line, |devices| format!("{devices} devices")),
-            "nvrtc": nvrtc().map_or_else(first_line, str::to_owned),
-            "headers": headers().map_or_else(first_line, |path| path.display().to_string()),
-        },
-        "auto_takes": if why.is_none() { "cuda:0" } else { "cpu" },
-        "because": why.unwrap_or_else(|| "driver, NVRTC and headers are there".to_owned()),
+        "built_with_cuda": cfg!(feature = "cuda"),
+        "driver": devices().map_or_else(first_line, |devices| format!("{devices} devices")),
+        "nvrtc": nvrtc().map_or_else(first_line, str::to_owned),
+        "headers": headers().map_or_else(first_line, |path| path.display().to_string()),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::numbers::normal;
 use super::{contiguous, reused, unwritten, values};
-use crate::operators::threads::for_chunks;
+use crate::threads::for_chunks;
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use multiversion::multiversion;

@@ -6,11 +6,12 @@ use super::{
     moving_average, reference, residual, soft_cross_entropy, sum_of_squares,
 };
 use super::{float, tensor};
-use crate::backend::Cpu;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::Flex;
+
+type Cpu = burn::backend::Autodiff<Flex>;
 
 /// Values of no pattern, some large.
 fn drawn(count: usize, seed: usize) -> Vec<f64> {

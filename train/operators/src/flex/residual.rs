@@ -1,7 +1,7 @@
 //! A scaled branch added to the tokens.
 
 use super::{contiguous, from_values, reused, unwritten, values};
-use crate::operators::threads::{for_chunks, for_chunks_of_two};
+use crate::threads::{for_chunks, for_chunks_of_two};
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 use multiversion::multiversion;

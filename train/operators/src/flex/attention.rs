@@ -4,7 +4,7 @@
 use super::linear::{Matrix, Target, product};
 use super::numbers::{exp, largest, sum};
 use super::{contiguous, from_values, unwritten, values};
-use crate::operators::threads::{for_chunks, for_chunks_of_two};
+use crate::threads::{for_chunks, for_chunks_of_two};
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
 use multiversion::multiversion;

@@ -2,7 +2,7 @@
 
 use super::numbers::sum;
 use super::{contiguous, from_values, reused, unwritten, values};
-use crate::operators::threads::for_chunks_of_two;
+use crate::threads::for_chunks_of_two;
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
 
