@@ -16,6 +16,8 @@ SET    ?=
 DEVICE ?= auto
 # CUDA is compiled in where a driver is found; CUDA=1 and CUDA=0 decide for themselves.
 CUDA   ?= $(shell if ldconfig -p 2>/dev/null | grep -q libcuda.so.1 || command -v nvidia-smi >/dev/null 2>&1; then echo 1; else echo 0; fi)
+# WGPU=1 compiles in the GPUs that Vulkan or Metal know: AMD's, Intel's, Apple's.
+WGPU   ?= 0
 # Expanded at once: what is passed on is its text.
 ifeq ($(origin PRESET),undefined)
 PRESET := $(if $(filter 1,$(CUDA)),coco-vits16,demo)
@@ -29,8 +31,12 @@ one_word  = '$(subst ','\'',$(value $(1)))'
 
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 LAPIDARY := "$(TARGET)/release/lapidary"
-GPU      := lapidary-train/cuda,lapidary-evaluate/cuda
-FEATURES := $(if $(filter 1,$(CUDA)),--features $(GPU))
+comma    := ,
+# A card's kernels are chosen by trying them; a GPU in software, which tests run on, takes the first.
+GPUS     := $(if $(filter 1,$(CUDA)),lapidary-train/cuda)$(if $(filter 11,$(CUDA)$(WGPU)),$(comma))$(if $(filter 1,$(WGPU)),lapidary-train/wgpu)
+FEATURES := $(if $(GPUS),--features $(GPUS)$(comma)lapidary-train/autotune)
+TESTED   := --features lapidary-train/wgpu
+COMPILED := --features lapidary-train/cuda,lapidary-train/wgpu,lapidary-train/autotune
 quoted    = '$(subst ','\'',$(1))'
 ASKED     = --out $(call one_word,OUT) $(if $(value CONFIG),--config $(call one_word,CONFIG)) $(foreach s,$(SET),--set $(call quoted,$(s)))
 AFRESH    = $(if $(filter 1,$(REBUILD)),--rebuild)
@@ -46,13 +52,14 @@ export CXXFLAGS_x86_64_unknown_linux_gnu :=
 endif
 
 PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
-# The browser that tests open the report in. Where it cannot be installed they say that they were skipped.
-BROWSER  := $(if $(filter setup test,$(MAKECMDGOALS)),chromium)
+# The browser that tests open the report in, and the GPU in software that they run kernels on. Where they cannot be installed
+# tests say that they were skipped.
+FOR_TESTS := $(if $(filter setup test,$(MAKECMDGOALS)),chromium mesa-vulkan-drivers)
 
 .PHONY: help setup build demo curate pretrain eval report serve report-picture status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check check-exports check-cards check clean
 
 help: ## list the verbs
-	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|auto]"
+	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|wgpu|auto]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
 setup: ## install the system packages that the build needs
@@ -64,12 +71,12 @@ setup: ## install the system packages that the build needs
 	  echo "installing$$missing"; \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$missing >/dev/null || { echo "apt-get could not install:$$missing"; exit 1; }; \
 	fi
-	@if [ -n "$(BROWSER)" ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  echo "installing $(BROWSER)"; apt-get update -qq; apt-get install -y -qq --no-install-recommends $(BROWSER) >/dev/null 2>&1 \
-	    || echo "$(BROWSER) could not be installed: tests in a browser will be skipped"; \
-	fi
+	@for p in $(FOR_TESTS); do if ! dpkg -s $$p >/dev/null 2>&1 && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "installing $$p"; apt-get update -qq; apt-get install -y -qq --no-install-recommends $$p >/dev/null 2>&1 \
+	    || echo "$$p could not be installed: tests that need it will be skipped"; \
+	fi; done
 
-build: setup ## build all binaries (CUDA=1 for the GPU)
+build: setup ## build all binaries (CUDA=1 for NVIDIA's GPUs, WGPU=1 for any by Vulkan or Metal)
 	@cargo build --release --workspace $(FEATURES)
 
 demo: build ## the whole chain on built-in images
@@ -127,18 +134,18 @@ report-picture: ## README's picture: the report of make demo, by a browser
 status: build ## say what is there and what is stale
 	@$(LAPIDARY) status $(ASKED)
 
-test: setup ## all tests; no Python, no GPU
-	@cargo build --release --workspace
+test: setup ## all tests; no Python, no GPU but one in software
+	@cargo build --release --workspace $(TESTED)
 	@# One at a time: burn-autodiff loses gradients when a test's forward pass runs beside another's backward pass.
-	@cargo test --release --workspace --quiet --lib --bins -- --test-threads=1
-	@cargo test --release --workspace --quiet --test e2e
-	@cargo test --release --workspace --quiet --doc
+	@cargo test --release --workspace $(TESTED) --quiet --lib --bins -- --test-threads=1
+	@cargo test --release --workspace $(TESTED) --quiet --test e2e
+	@cargo test --release --workspace $(TESTED) --quiet --doc
 
 check: setup ## format, typos, clippy and docs, as CI does
 	@cargo fmt --all --check
 	@if command -v typos >/dev/null; then typos; else echo "typos is not installed; skipped"; fi
-	@cargo clippy --release --workspace --all-targets --features $(GPU) --quiet -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --features $(GPU) --quiet
+	@cargo clippy --release --workspace --all-targets $(COMPILED) --quiet -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps $(COMPILED) --quiet
 
 faults: setup ## 240 kills at named points and random moments, on drawn and real images (FAULTS=n)
 	@cargo build --release --workspace
@@ -180,9 +187,9 @@ science: build ## objectives, alpha and curation on CIFAR-10, over 3 seeds; hour
 science-table: build ## what `make science` has found so far
 	@OUT=$(call one_word,OUT)/science tests/bench/science.sh $(LAPIDARY) table
 
-gpu-check: ## 50 steps of coco-vits16 on a GPU, beside 10 on the CPU
-	@$(MAKE) --no-print-directory build CUDA=1
-	@tests/bench/gpu.sh $(LAPIDARY)
+gpu-check: ## hold a GPU to the CPU, time it beside PyTorch (DEVICE=cuda or wgpu; wgpu on a GPU in software rehearses it)
+	@$(MAKE) --no-print-directory build $(if $(filter wgpu%,$(DEVICE)),WGPU=1,CUDA=1)
+	@tests/bench/gpu_check.sh $(LAPIDARY) $(if $(filter auto,$(DEVICE)),cuda,$(DEVICE))
 
 check-cards: build ## the cards of a subset, by mlcroissant, datasets and huggingface_hub (LAPIDARY_PYTHON)
 	@tests/golden/cards.sh $(LAPIDARY)

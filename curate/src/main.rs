@@ -8,7 +8,7 @@ use lapidary_curate::{
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
 use lapidary_pipeline::plan::subset_ids;
 use lapidary_pipeline::sources::{Options, default_name, open_source};
-use lapidary_pipeline::stage::{Layout, Outcome};
+use lapidary_pipeline::stage::{Layout, Outcome, Share};
 use lapidary_pipeline::{LicenceCount, PipelineError, encoder_name, licence_counts};
 use lapidary_schemas::Config;
 use serde_json::{Value, json};
@@ -18,7 +18,11 @@ use std::process::ExitCode;
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Take hashes, keypoints and measures of quality of all images
-    Fingerprint,
+    Fingerprint {
+        /// Make every n-th shard from the i-th, of 1 to n, beside other processes; `lapidary finish fingerprint` when all are made
+        #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true)]
+        shard: Share,
+    },
     /// Find the copies in a folder of images, without the rest of the chain
     Duplicates {
         /// A folder of images: COCO's layout, Hugging Face Parquet, or plain files; with --at, none means the last
@@ -92,9 +96,10 @@ fn main() -> ExitCode {
 fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     let layout = common.layout();
     match verb {
-        Verb::Fingerprint => {
+        Verb::Fingerprint { shard } => {
             let config = resolved(common)?;
-            let (outcome, folder, manifest) = fingerprint(&layout, &common.source()?, &config, common.dry_run)?;
+            let (outcome, folder, manifest) =
+                fingerprint(&layout, &common.source()?, &config, (shard, common.dry_run))?;
             announce(common, "fingerprint", &folder, outcome, manifest.as_ref());
         }
         Verb::Duplicates { data, name, at } => {

@@ -25,7 +25,7 @@ enum Verb {
         /// The probes' sources by name or folder, e.g. A,B; repeatable [default: the one last ingested as a probe, else the source itself]
         #[arg(long, value_name = "NAME|DIR,...")]
         probe: Vec<String>,
-        /// cpu, cuda, cuda:N or auto
+        /// cpu, cuda, cuda:N, wgpu, wgpu:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
     },
@@ -130,7 +130,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 let state = match outcome {
                     Outcome::UpToDate => "up to date",
                     Outcome::Ran => "written",
-                    Outcome::WouldRun => "would be written",
+                    Outcome::WouldRun | Outcome::Shared => "would be written",
                 };
                 vec![format!("{:>8}  {state}: {}", "report", path.display())]
             });

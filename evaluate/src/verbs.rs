@@ -19,7 +19,7 @@ pub(crate) struct AdaptArgs {
     /// linear, mlp, lora, unfreeze, lp-ft, full, with commas between them [default: all]
     #[arg(long, value_name = "RUNGS", value_delimiter = ',')]
     with: Vec<Rung>,
-    /// cpu, cuda, cuda:N or auto
+    /// cpu, cuda, cuda:N, wgpu, wgpu:N or auto
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
 }

@@ -5,7 +5,7 @@ use lapidary_pipeline::cli::{self, CommonArgs, Failure, announce, run_main, say,
 use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::plan::PlanReader;
 use lapidary_pipeline::sources::LayoutChoice;
-use lapidary_pipeline::stage::{Current, Outcome, StageState, StageStatus, require_manifest, status};
+use lapidary_pipeline::stage::{Current, Outcome, Share, StageState, StageStatus, require_manifest, status};
 use lapidary_pipeline::{
     Descriptor, ImageStore, PipelineError, VectorFile, decode_into, draw, embed, embed_from, ingest, plan,
     said_of_vectors, sources,
@@ -53,7 +53,7 @@ enum Verb {
         /// `descriptor`, a run's name, or a file or folder of weights [default: embed.encoder]
         #[arg(long)]
         encoder: Option<String>,
-        /// cpu, cuda, cuda:N or auto, for a checkpoint
+        /// cpu, cuda, cuda:N, wgpu, wgpu:N or auto, for a checkpoint
         #[arg(long, default_value = "auto")]
         device: String,
         /// Take vectors made elsewhere: a Parquet table with `image_id` or `path` and `embedding`, or an .npy matrix
@@ -65,6 +65,9 @@ enum Verb {
         /// What the encoder of these vectors is called [default: the file's stem and digits of its digest]
         #[arg(long, value_name = "NAME", requires = "from")]
         encoder_name: Option<String>,
+        /// Make every n-th shard from the i-th, of 1 to n, beside other processes; `lapidary finish embed` when all are made
+        #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true, conflicts_with = "from")]
+        shard: Share,
     },
     /// Write every augmentation of every epoch down
     Plan {
@@ -150,6 +153,12 @@ enum Verb {
     /// Say what this machine gives, and what `--device auto` takes (lapidary-train)
     #[command(disable_help_flag = true)]
     Doctor(Rest),
+    /// End a stage whose shards several processes have made: `finish fingerprint`, `finish embed`, with the stage's own arguments
+    #[command(disable_help_flag = true)]
+    Finish(Rest),
+    /// Hold a GPU to the CPU, or time it (lapidary-train)
+    #[command(disable_help_flag = true)]
+    GpuCheck(Rest),
     /// Follow an image through the chain (lapidary-curate)
     #[command(disable_help_flag = true)]
     Explain(Rest),
@@ -164,11 +173,14 @@ struct Rest {
     rest: Vec<OsString>,
 }
 
+/// Stages that several processes can make shares of.
+const SHARED_STAGES: [&str; 2] = ["fingerprint", "embed"];
+
 /// Which binary runs a verb, if not this one.
 fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
         "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
-        "pretrain" | "export" | "doctor" => Some("lapidary-train"),
+        "pretrain" | "export" | "doctor" | "gpu-check" => Some("lapidary-train"),
         "eval" | "adapt" | "compare" | "report" | "serve" | "card" => Some("lapidary-evaluate"),
         _ => None,
     }
@@ -178,6 +190,9 @@ fn main() -> ExitCode {
     // A stage's binary takes the arguments as they came, its own help included.
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let verb = arguments.first().and_then(|first| first.to_str()).unwrap_or_default();
+    if verb == "finish" {
+        return finish(&arguments[1..]);
+    }
     if let Some(binary) = binary_of(verb) {
         return become_beside(binary, &arguments);
     }
@@ -191,6 +206,20 @@ fn main() -> ExitCode {
         Some((binary, arguments)) => become_beside(binary, &arguments),
         None => code,
     }
+}
+
+/// `lapidary finish STAGE ...` is `lapidary STAGE ... --shard finish`.
+fn finish(arguments: &[OsString]) -> ExitCode {
+    let stage = arguments.first().and_then(|stage| stage.to_str()).unwrap_or_default();
+    if !SHARED_STAGES.contains(&stage) {
+        eprintln!(
+            "error: `lapidary finish STAGE` ends what `--shard i/n` began: STAGE is {}",
+            SHARED_STAGES.join(" or ")
+        );
+        return ExitCode::from(2);
+    }
+    let shard = ["--shard", "finish"].map(OsString::from);
+    become_beside("lapidary", &[arguments, &shard].concat())
 }
 
 /// A binary to go on with, and its arguments.
@@ -234,7 +263,7 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         Verb::Embed { from: Some(from), ids, encoder_name, .. } => {
             run_embed_from(common, &VectorFile { from, ids, encoder_name })?;
         }
-        Verb::Embed { encoder, .. } => {
+        Verb::Embed { encoder, shard, .. } => {
             let mut config = common.resolve()?;
             if let Some(encoder) = encoder {
                 config.embed.encoder = encoder;
@@ -244,7 +273,7 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
             }
             let source = common.source()?;
             let (outcome, folder, manifest) =
-                embed(&common.layout(), &source, &mut Descriptor, config.embed.batch, common.dry_run)?;
+                embed(&common.layout(), &source, &mut Descriptor, config.embed.batch, (shard, common.dry_run))?;
             announce(common, "embed", &folder, outcome, manifest.as_ref());
         }
         Verb::Plan { name, show: Some(image), epoch, .. } => show_plan(common, name, image, epoch)?,
@@ -265,6 +294,8 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Pretrain(_)
         | Verb::Export(_)
         | Verb::Doctor(_)
+        | Verb::GpuCheck(_)
+        | Verb::Finish(_)
         | Verb::Eval(_)
         | Verb::Adapt(_)
         | Verb::Compare(_)

@@ -1,7 +1,10 @@
 """The steps of tests/bench/train.rs in PyTorch: timm's ViT, DINO's and Barlow Twins' heads and losses, AdamW, clipping by
 tensor, the moving average; multi-crop, one forward pass a resolution. `train_twin.py CASE STEPS` prints the same JSON object;
-`train_twin.py features BATCHES` the images a second that become features, from normalised pixels on."""
+`train_twin.py features BATCHES` the images a second that become features, from normalised pixels on. `--device cuda` times whole
+steps on a GPU, on pixels that lie there, with `--precision bf16` under autocast and with `--compile` compiled; `--batch` images."""
 
+import argparse
+import contextlib
 import json
 import math
 import resource
@@ -21,10 +24,26 @@ CASES = {
     "vits16": dict(image=224, patch=16, dim=384, depth=12, heads=6, prototypes=16384, hidden=2048, bottleneck=256,
                    barlow=8192, batch=4, local=(96, 6)),
 }
-features = sys.argv[1] == "features"
-case, steps = CASES["vits16" if features else sys.argv[1]], int(sys.argv[2])
-torch.set_num_threads(2)
+parser = argparse.ArgumentParser()
+parser.add_argument("case", choices=["features", *CASES])
+parser.add_argument("steps", type=int)
+parser.add_argument("--device", default="cpu")
+parser.add_argument("--precision", default="f32", choices=["f32", "bf16"])
+parser.add_argument("--compile", action="store_true")
+parser.add_argument("--batch", type=int)
+asked = parser.parse_args()
+features, steps, device = asked.case == "features", asked.steps, asked.device
+case = CASES["vits16" if features else asked.case]
+case["batch"] = asked.batch or case["batch"]
+if device == "cpu":
+    torch.set_num_threads(2)
 torch.manual_seed(0)
+# burn multiplies f32 as TF32 on such a GPU; so does PyTorch here.
+torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def autocast():
+    return torch.autocast(device, torch.bfloat16) if asked.precision == "bf16" else contextlib.nullcontext()
 
 
 def backbone():
@@ -77,14 +96,14 @@ class Teacher(nn.Module):
             parameter.requires_grad = False
 
 
-student = Student()
-teacher = Teacher(student)
+student = Student().to(device)
+teacher = Teacher(student).to(device)
 batch, views = case["batch"], 2 + case["local"][1]
 decayed = [p for p in student.parameters() if p.ndim > 1]
 others = [p for p in student.parameters() if p.ndim <= 1]
 optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.04}, {"params": others, "weight_decay": 0.0}], lr=1e-5)
-center = torch.zeros(1, case["prototypes"])
-standardise = nn.BatchNorm1d(case["barlow"], affine=False)
+center = torch.zeros(1, case["prototypes"], device=device)
+standardise = nn.BatchNorm1d(case["barlow"], affine=False).to(device)
 
 
 def barlow(a, b):
@@ -109,13 +128,14 @@ def step(globals_, locals_):
         now = time.perf_counter()
         parts[name], began = now - began, now
 
-    with torch.no_grad():
-        teacher_logits = teacher.head(teacher.backbone(globals_))
-    of_globals = student.backbone(globals_)
-    features = torch.cat([of_globals, student.backbone(locals_)])
-    done("forward")
-    embeddings = student.projector(of_globals)
-    loss = dino(student.head(features), teacher_logits) + barlow(*embeddings.chunk(2))
+    with autocast():
+        with torch.no_grad():
+            teacher_logits = teacher.head(teacher.backbone(globals_)).float()
+        of_globals = student.backbone(globals_)
+        features = torch.cat([of_globals, student.backbone(locals_)])
+        done("forward")
+        embeddings, logits = student.projector(of_globals).float(), student.head(features).float()
+    loss = dino(logits, teacher_logits) + barlow(*embeddings.chunk(2))
     done("losses")
     optimiser.zero_grad()
     loss.backward()
@@ -133,7 +153,7 @@ def step(globals_, locals_):
             old.mul_(0.996).add_(new, alpha=0.004)
         center.mul_(0.9).add_(teacher_logits.mean(0, keepdim=True), alpha=0.1)
     done("teacher")
-    return float(loss), parts
+    return loss.detach(), parts
 
 
 def noise(count, size, seed):
@@ -141,12 +161,33 @@ def noise(count, size, seed):
     return torch.sin(values * 0.731).view(count, 3, size, size)
 
 
+if device != "cpu":
+    if asked.compile:
+        student.backbone, teacher.backbone = torch.compile(student.backbone), torch.compile(teacher.backbone)
+        student.head, student.projector = torch.compile(student.head), torch.compile(student.projector)
+    globals_ = noise(2 * batch, case["image"], 0).to(device)
+    locals_ = noise(case["local"][1] * batch, case["local"][0], 0).to(device)
+    warmup = max(3, steps // 4)
+    for index in range(warmup + steps):
+        if index == warmup:
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+        loss, _ = step(globals_, locals_)
+    torch.cuda.synchronize()
+    secs = time.perf_counter() - began
+    assert math.isfinite(float(loss))
+    print(json.dumps({"images_per_sec": steps * batch / secs, "step_secs": secs / steps, "batch": batch,
+                      "precision": asked.precision, "compiled": asked.compile,
+                      "peak_mib": torch.cuda.max_memory_allocated() / 2**20}))
+    sys.exit()
+
 secs, processor, parts, losses = [], [], [], []
 for index in range(steps):
     globals_ = noise(2 * batch, case["image"], index)
     locals_ = noise(case["local"][1] * batch, case["local"][0], index)
     began, used = time.perf_counter(), time.process_time()
     loss, of_step = step(globals_, locals_)
+    loss = float(loss)
     secs.append(time.perf_counter() - began)
     processor.append(time.process_time() - used)
     parts.append(of_step)

@@ -255,3 +255,25 @@ fn metrics_that_are_read_once_in_several_steps_are_those_of_reading_each() {
     assert_eq!(each.0, several.0);
     assert!(each.1 == several.1, "the checkpoints differ");
 }
+
+#[test]
+fn a_batch_is_spread_over_several_devices_of_one_kind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    curated(&out, "120");
+    tiny(&out, &["plan"]);
+    let losses = |run: &str, devices: &[&str]| -> Vec<f64> {
+        let found = tiny(&out, &[&["pretrain", "--run", run], devices].concat()).remove(0);
+        let named = found["facts"]["device"].as_str().expect("a device").to_owned();
+        assert_eq!(named, devices[1]);
+        let found = lines(&out.join("pile/runs").join(run));
+        found.iter().map(|line| line["loss"].as_f64().expect("a loss")).collect()
+    };
+    let (one, two) = (losses("one", &["--device", "cpu"]), losses("two", &["--devices", "cpu,cpu"]));
+    assert_eq!(two, losses("again", &["--devices", "cpu,cpu"]));
+    for (one, two) in one.iter().zip(&two) {
+        assert!((one - two).abs() < 1e-3 * one.abs(), "{one} {two}");
+    }
+    let (code, error) = refusal(&["pretrain", "--device", "cpu", "--devices", "cpu,cpu", "--out", text(&out)]);
+    assert!(code == 2 && error.contains("cannot be used with"), "{error}");
+}

@@ -31,15 +31,18 @@ fn dependencies_point_one_way() {
     assert_eq!(ours("schemas"), BTreeSet::new());
     assert_eq!(ours("pipeline"), BTreeSet::from(["schemas"]));
     assert_eq!(ours("curate"), BTreeSet::from(["pipeline", "schemas"]));
-    assert_eq!(ours("train"), BTreeSet::from(["pipeline", "schemas"]));
+    assert_eq!(ours("operators"), BTreeSet::new());
+    assert_eq!(ours("train"), BTreeSet::from(["operators", "pipeline", "schemas"]));
     assert_eq!(ours("evaluate"), BTreeSet::from(["pipeline", "schemas", "train"]));
 }
 
 #[test]
 fn only_those_who_may_know_a_library_know_it() {
-    let allowed: [(&str, &[&str]); 4] = [
-        ("burn", &["lapidary-train", "lapidary-evaluate"]),
-        ("burn-flex", &["lapidary-train", "lapidary-evaluate"]),
+    let allowed: [(&str, &[&str]); 6] = [
+        ("burn", &["lapidary-operators", "lapidary-train", "lapidary-evaluate"]),
+        ("burn-flex", &["lapidary-operators", "lapidary-train", "lapidary-evaluate"]),
+        ("burn-cubecl", &["lapidary-operators"]),
+        ("wgpu", &["lapidary-operators"]),
         ("faiss", &["lapidary-curate"]),
         ("polars", &["lapidary-curate", "lapidary-evaluate"]),
     ];

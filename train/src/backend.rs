@@ -3,7 +3,7 @@
 //!
 //! A generic program is instantiated once for each, because that is what costs compile time.
 
-use crate::gpu::resolve;
+use crate::gpu::{Device, resolve};
 use crate::operators::TrainBackend;
 use crate::{Result, TrainError};
 use burn::backend::Autodiff;
@@ -63,29 +63,68 @@ pub trait Program {
     fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output>;
 }
 
+/// Something to run on several devices of one backend, of which the first holds what is not spread.
+pub trait ParallelProgram {
+    /// What it returns.
+    type Output;
+
+    /// Runs on devices of backend `B`, at least one.
+    ///
+    /// # Errors
+    /// Whatever the program says.
+    fn run_on_all<B: TrainBackend>(self, devices: Vec<B::Device>) -> Result<Self::Output>;
+}
+
+/// A program of one device among those of several.
+struct OnFirst<P>(P);
+
+impl<P: Program> ParallelProgram for OnFirst<P> {
+    type Output = P::Output;
+
+    fn run_on_all<B: TrainBackend>(self, mut devices: Vec<B::Device>) -> Result<P::Output> {
+        self.0.run::<B>(devices.swap_remove(0))
+    }
+}
+
 /// Runs a program on the device that was asked for.
 ///
 /// # Errors
-/// [`TrainError::Device`] when it cannot be used or is lost; whatever the program says.
+/// [`TrainError::Device`] when it cannot be used, [`TrainError::DeviceLost`] when it fails in the middle; whatever the program
+/// says.
 pub fn run_on<P: Program>(choice: DeviceChoice, program: P) -> Result<P::Output> {
-    #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    if let Some(gpu) = resolve(choice)?.gpu() {
-        return guarded(choice, || program.run::<Gpu>(gpu));
+    run_on_all(&[choice], OnFirst(program))
+}
+
+/// Runs a program on several devices: all GPUs, or the CPU so many times.
+///
+/// # Errors
+/// [`TrainError::Device`] when one cannot be used, or when GPUs and the CPU are asked for together, [`TrainError::DeviceLost`]
+/// when one fails in the middle; whatever the program says.
+pub fn run_on_all<P: ParallelProgram>(choices: &[DeviceChoice], program: P) -> Result<P::Output> {
+    let devices = choices.iter().map(|choice| resolve(*choice)).collect::<Result<Vec<_>>>()?;
+    let on_cpu = devices.iter().filter(|device| **device == Device::Cpu).count();
+    if on_cpu == devices.len() {
+        return program.run_on_all::<Cpu>(vec![Default::default(); on_cpu]);
     }
-    resolve(choice)?;
-    program.run::<Cpu>(Default::default())
+    let named = device_names(choices)?;
+    if on_cpu > 0 {
+        let detail = "a run is on GPUs or on the CPU, not on both".to_owned();
+        return Err(TrainError::Device { device: named, detail });
+    }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    return guarded(&named, || program.run_on_all::<Gpu>(devices.iter().filter_map(crate::gpu::Device::gpu).collect()));
+    #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+    unreachable!("resolve names a GPU only with its feature")
 }
 
 /// Runs with a GPU's panics as errors: burn has no other way to say that a device is lost or its memory is full.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn guarded<T>(choice: DeviceChoice, run: impl FnOnce() -> Result<T>) -> Result<T> {
+fn guarded<T>(device: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let lost = |panic: Box<dyn std::any::Any + Send>| {
         let said = panic.downcast_ref::<String>().cloned();
-        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default();
-        let device = device_name(choice).unwrap_or_else(|_| "gpu".to_owned());
-        let hint = "hint: what was written stays, and the same command resumes from the last checkpoint; if memory is \
-                    short, lower pretrain.batch, or raise pretrain.accumulate or pretrain.recompute_blocks";
-        TrainError::Device { device, detail: format!("it failed in the middle: {said}\n{hint}") }
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+        let detail = said.unwrap_or_else(|| "its driver said nothing".to_owned());
+        TrainError::DeviceLost { device: device.to_owned(), detail, advice: String::new() }
     };
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(lost)?
 }
@@ -96,6 +135,33 @@ fn guarded<T>(choice: DeviceChoice, run: impl FnOnce() -> Result<T>) -> Result<T
 /// [`TrainError::Device`] when it cannot be used.
 pub fn device_name(choice: DeviceChoice) -> Result<String> {
     Ok(resolve(choice)?.name())
+}
+
+/// The names of several devices, with commas.
+///
+/// # Errors
+/// [`TrainError::Device`] when one cannot be used.
+pub fn device_names(choices: &[DeviceChoice]) -> Result<String> {
+    Ok(choices.iter().map(|choice| device_name(*choice)).collect::<Result<Vec<_>>>()?.join(","))
+}
+
+/// The memory of all devices together, where their drivers say it.
+pub(crate) fn device_memory_mib(choices: &[DeviceChoice]) -> Option<f64> {
+    choices.iter().map(|choice| resolve(*choice).ok()?.memory_mib()).sum()
+}
+
+/// Whether the device computes in bf16.
+///
+/// # Errors
+/// [`TrainError::Device`] when it cannot be used.
+pub(crate) fn has_bf16(choice: DeviceChoice) -> Result<bool> {
+    let device = resolve(choice)?;
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(gpu) = device.gpu() {
+        use burn::tensor::backend::Backend;
+        return Ok(lapidary_operators::Gpu::supports_dtype(&gpu, burn::tensor::DType::BF16));
+    }
+    Ok(device == Device::Cpu)
 }
 
 #[cfg(test)]

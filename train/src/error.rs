@@ -45,6 +45,18 @@ pub enum TrainError {
         /// What is missing and what to do.
         detail: String,
     },
+    /// The device failed in the middle: it is lost, or its memory is full.
+    #[error(
+        "device `{device}` failed in the middle: {detail}\nhint: what was written stays, and the same command resumes from the last checkpoint{advice}"
+    )]
+    DeviceLost {
+        /// Which.
+        device: String,
+        /// What its driver said.
+        detail: String,
+        /// What a run of these settings needs, where it is known.
+        advice: String,
+    },
     /// Steps one after the other gave no finite loss or gradient.
     #[error("{in_a_row} steps in a row, the last of them step {step}, had a loss or gradients that are not finite; nothing was changed by them\nhint: `lapidary pretrain --replay {}` says where it began; a lower pretrain.base_learning_rate or pretrain.clip_norm may help", dump.display())]
     NotFinite {

@@ -18,10 +18,12 @@ mod frozen_teacher;
 #[cfg(test)]
 mod golden;
 mod gpu;
+pub mod gpu_check;
 mod group_table;
 pub mod health;
 mod knn_watch;
 mod limits;
+mod memory;
 mod metrics;
 pub mod model;
 pub mod objective;

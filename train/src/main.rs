@@ -2,17 +2,17 @@
 
 use clap::Subcommand;
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
-use lapidary_pipeline::stage::Outcome;
+use lapidary_pipeline::stage::{Outcome, Share};
 use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::{Config, Manifest};
-use lapidary_train::backend::{DeviceChoice, Program, run_on};
+use lapidary_train::backend::{DeviceChoice, Program, device_name, run_on};
 use lapidary_train::export::{ExportTo, default_folder, export_backbone};
 use lapidary_train::health::OnCollapse;
 use lapidary_train::operators::TrainBackend;
 use lapidary_train::{
-    Backbone, Result, RunOptions, VitEncoder, extend, extended_config, gpu_facts, parameter_groups, pretrain, replay,
-    said_of_groups, said_of_replay, with_teacher,
+    Backbone, Result, RunOptions, VitEncoder, extend, extended_config, gpu_check, gpu_facts, parameter_groups,
+    pretrain, replay, said_of_groups, said_of_replay, with_teacher,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -37,20 +37,35 @@ enum Verb {
         /// What to do when the run collapses: warn, or stop after a checkpoint
         #[arg(long, default_value = "warn", value_name = "warn|stop")]
         on_collapse: OnCollapse,
-        /// cpu, cuda, cuda:N or auto
+        /// cpu, cuda, cuda:N, wgpu, wgpu:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
+        /// Several devices of one kind (cuda:0,cuda:1): each takes its share of every batch through the backbone
+        #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', conflicts_with_all = ["device", "replay"])]
+        devices: Vec<DeviceChoice>,
     },
     /// Say what this machine gives, and what `--device auto` takes
     Doctor,
+    /// Hold a GPU's kernels and twenty steps to the CPU's, or time steps of a preset on pixels of waves; a JSON object a line
+    GpuCheck {
+        /// cuda, cuda:N, wgpu, wgpu:N or auto
+        #[arg(long, default_value = "auto")]
+        device: DeviceChoice,
+        /// Time so many steps of the configuration instead (--preset, --set pretrain.batch=64)
+        #[arg(long, value_name = "STEPS")]
+        time_steps: Option<usize>,
+    },
     /// Embed all images of the source with a run's checkpoint or a file of weights
     Embed {
         /// The run's name (of another source: SOURCE/RUN), or a file or folder of weights
         #[arg(long)]
         encoder: String,
-        /// cpu, cuda, cuda:N or auto
+        /// cpu, cuda, cuda:N, wgpu, wgpu:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
+        /// Make every n-th shard from the i-th, of 1 to n, beside other processes; `lapidary finish embed` when all are made
+        #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true)]
+        shard: Share,
     },
     /// Write a run's backbone for timm, transformers, DINOv2 or ONNX
     Export {
@@ -81,9 +96,10 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
     }
     let layout = common.layout();
     match verb {
-        Verb::Pretrain { plan, run, extend_steps, on_collapse, device, replay: _ } => {
+        Verb::Pretrain { plan, run, extend_steps, on_collapse, device, devices, replay: _ } => {
             let (source, config) = (common.source()?, common.resolve()?);
-            let options = RunOptions { device, dry_run: common.dry_run, on_collapse };
+            let devices = if devices.is_empty() { vec![device] } else { devices };
+            let options = RunOptions { devices, dry_run: common.dry_run, on_collapse };
             let extension = run.as_deref().zip(extend_steps);
             let (outcome, folder, manifest) = if let Some((run, more)) = extension {
                 extend(&layout, &source, plan.as_deref(), (run, more), &config, options)?
@@ -113,11 +129,21 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
             }
         }
         Verb::Doctor => say_machine(common)?,
-        Verb::Embed { encoder, device } => {
+        Verb::GpuCheck { device, time_steps: None } => {
+            if !gpu_check::check(device, |line| println!("{line}"))? {
+                let told = format!("device `{}` does not compute what the CPU does", device_name(device)?);
+                return Err(PipelineError::Internal(told).into());
+            }
+        }
+        Verb::GpuCheck { device, time_steps: Some(steps) } => {
+            let rate = gpu_check::Rate { config: common.resolve()?, steps, warmup: steps.div_ceil(4) };
+            println!("{}", run_on(device, rate)?);
+        }
+        Verb::Embed { encoder, device, shard } => {
             let (source, config) = (common.source()?, common.resolve()?);
             let backbone = Backbone::open(&layout, &source, &encoder)?;
             let batch = config.embed.batch;
-            let program = EmbedWith { common, source: &source, backbone, batch };
+            let program = EmbedWith { common, source: &source, backbone, batch, shard };
             let (outcome, folder, manifest) = run_on(device, program)?;
             announce(common, "embed", &folder, outcome, manifest.as_ref());
         }
@@ -133,6 +159,7 @@ struct EmbedWith<'a> {
     source: &'a str,
     backbone: Backbone,
     batch: usize,
+    shard: Share,
 }
 
 impl Program for EmbedWith<'_> {
@@ -140,7 +167,7 @@ impl Program for EmbedWith<'_> {
 
     fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output> {
         let mut encoder = VitEncoder::<B::InnerBackend>::of_backbone(&self.backbone, &device)?;
-        Ok(embed(&self.common.layout(), self.source, &mut encoder, self.batch, self.common.dry_run)?)
+        Ok(embed(&self.common.layout(), self.source, &mut encoder, self.batch, (self.shard, self.common.dry_run))?)
     }
 }
 
@@ -198,8 +225,24 @@ fn say_machine(common: &CommonArgs) -> std::result::Result<(), Failure> {
             ),
             format!("GPU        driver: {}", text(&gpu["driver"])),
             format!("           NVRTC: {}; headers: {}", text(&gpu["nvrtc"]), text(&gpu["headers"])),
-            format!("           --device auto takes {}: {}", text(&facts["auto_takes"]), text(&facts["because"])),
         ];
+        lines.extend(match facts["adapters"].as_array() {
+            Some(adapters) if !adapters.is_empty() => {
+                let of = |adapter: &serde_json::Value, key: &str| text(&adapter[key]);
+                let said = adapters.iter().map(|adapter| {
+                    let (device, name) = (of(adapter, "device"), of(adapter, "name"));
+                    format!("           {device}: {name} ({}, {})", of(adapter, "kind"), of(adapter, "driver"))
+                });
+                said.collect()
+            }
+            Some(_) => vec!["           wgpu: Vulkan knows no adapter".to_owned()],
+            None => vec![format!("           wgpu: {}", text(&facts["adapters"]))],
+        });
+        lines.push(format!(
+            "           --device auto takes {}: {}",
+            text(&facts["auto_takes"]),
+            text(&facts["because"])
+        ));
         lines.extend(list(&facts["warnings"]).into_iter().map(|warning| format!("warning    {warning}")));
         lines
     });

@@ -1,6 +1,8 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
-use crate::backend::{CPU, DeviceChoice, Program, device_name, run_on};
+use crate::backend::{
+    CPU, DeviceChoice, ParallelProgram, device_memory_mib, device_name, device_names, has_bf16, run_on_all,
+};
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::extension::{EXTENDED_AFTER, Extension};
@@ -9,6 +11,7 @@ use crate::health::names::KNN_TOP1;
 use crate::health::{Monitor, OnCollapse, Watch};
 use crate::knn_watch::KnnWatch;
 use crate::limits::{self, Planned};
+use crate::memory::Needed;
 use crate::metrics::{Clock, Metrics, Took};
 use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
@@ -54,10 +57,10 @@ pub(crate) const RUNNING_KEYS: [&str; 9] = [
 ];
 
 /// How a run is run, which changes none of its results.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// Where.
-    pub device: DeviceChoice,
+    /// Where: one device, or several, each of which takes its share of a batch through the backbone.
+    pub devices: Vec<DeviceChoice>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
     /// What to do when it collapses.
@@ -139,9 +142,18 @@ fn train(
     config.model = config.model.resolved();
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
-    if config.pretrain.precision == Precision::Bf16 && device_name(options.device)? == CPU {
+    let device = device_names(&options.devices)?;
+    if config.pretrain.precision == Precision::Bf16 {
         let told = "pretrain.precision = bf16 needs a GPU; on a CPU it is f32\nhint: --device cuda, or leave that key";
-        return Err(PipelineError::Usage(told.to_owned()).into());
+        if options.devices.iter().any(|choice| device_name(*choice).is_ok_and(|name| name == CPU)) {
+            return Err(PipelineError::Usage(told.to_owned()).into());
+        }
+        if !options.devices.iter().all(|choice| has_bf16(*choice).unwrap_or(false)) {
+            let told = format!(
+                "pretrain.precision = bf16 needs a GPU that has it, and `{device}` has not\nhint: leave that key"
+            );
+            return Err(PipelineError::Usage(told).into());
+        }
     }
     let watch = KnnWatch::open(layout, &config)?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
@@ -193,10 +205,19 @@ fn train(
     let reader = PlanReader::open(&plan_folder, &plan_manifest, &store, config.pretrain.batch)?;
     let steps = if config.pretrain.steps == 0 { reader.steps() } else { config.pretrain.steps };
     let inputs = Inputs { images, plan_folder, plan_manifest };
-    let (device, on_collapse) = (device_name(options.device)?, options.on_collapse);
+    let on_collapse = options.on_collapse;
+    let (needed, batch) = (Needed::of(&config), config.pretrain.batch);
     let program =
         Run { config, reader, store, inputs, start, watch, teacher, steps, extension, device, on_collapse, stage };
-    let manifest = run_on(options.device, program)?;
+    let manifest = run_on_all(&options.devices, program).map_err(|error| match error {
+        TrainError::DeviceLost { device, detail, .. } => {
+            let said = needed.said(batch, device_memory_mib(&options.devices));
+            let advice =
+                format!("; {said}\nhint: pretrain.accumulate and pretrain.recompute_blocks need less, for more time");
+            TrainError::DeviceLost { device, detail, advice }
+        }
+        other => other,
+    })?;
     Ok((Outcome::Ran, folder, Some(manifest)))
 }
 
@@ -215,13 +236,13 @@ struct Run {
     stage: StageRun,
 }
 
-impl Program for Run {
+impl ParallelProgram for Run {
     type Output = Manifest;
 
-    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Manifest> {
+    fn run_on_all<B: TrainBackend>(self, devices: Vec<B::Device>) -> Result<Manifest> {
         let Self { config, reader, store, inputs, start, watch, teacher, steps, extension, on_collapse, stage, .. } =
             self;
-        let device_name = self.device;
+        let (device_name, device) = (self.device, devices[0].clone());
         let per_epoch = reader.steps_per_epoch();
         let schedule = Schedule::new(&config.pretrain, &config.objective, steps, per_epoch);
         let (warmup_steps, note) = (schedule.warmup_steps(), schedule.note());
@@ -230,7 +251,7 @@ impl Program for Run {
         }
         let checkpoints = stage.path(CHECKPOINTS);
         remove_halves(&checkpoints)?;
-        let mut trainer = Trainer::<B>::new(&config, schedule, &device);
+        let mut trainer = Trainer::<B>::new(&config, schedule, &device).spread_over(devices);
         if let Some(teacher) = &teacher {
             trainer = trainer.distil_from(teacher.vit(&device)?, teacher.digest());
         }
@@ -258,7 +279,7 @@ impl Program for Run {
         let progress = Progress::new("pretrain", steps as u64, "steps");
         progress.begin_at(first as u64);
         if config.pretrain.metrics_steps == 0 {
-            trainer.set_metrics_steps(if device_name == CPU { 1 } else { METRICS_STEPS });
+            trainer.set_metrics_steps(if device_name.starts_with(CPU) { 1 } else { METRICS_STEPS });
         }
         let mut clock = Clock::default();
         let (mut is_due, mut final_score) = (false, None);

@@ -3,7 +3,7 @@
 //! would merge graphs that share some, and lose track of them when both are built at once.
 
 use crate::model::{Seen, host_values, map_named, named_gradients};
-use crate::operators::TrainBackend;
+use crate::operators::{Operators, TrainBackend};
 use crate::optimise::Gradients;
 use crate::pieces::{add_to, in_parallel, ranges};
 use crate::trainer::GRAPHS;
@@ -37,6 +37,8 @@ where
     M: AutodiffModule<B> + Sync,
 {
     let _alone = GRAPHS.lock().unwrap_or_else(PoisonError::into_inner);
+    // Pieces are for the cores of a processor.
+    let pieces = if B::InnerBackend::ON_HOST { pieces } else { 1 };
     let pieces: Vec<(M, Tensor<B, 1>)> = in_parallel(&ranges(count, pieces), |piece| {
         let own = map_named(network.clone(), |(_, _, leaf): Seen<'_, B>| leaf);
         let loss = loss(&own, piece.clone());

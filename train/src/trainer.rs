@@ -14,7 +14,7 @@ use crate::health::look;
 use crate::model::{HostTensor, Network, NetworkConfig, Vit, load, named_gradients, snapshot};
 use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
-use crate::operators::TrainBackend;
+use crate::operators::{Operators, TrainBackend};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule};
 use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, in_parallel, join, ranges};
 use crate::{Result, TrainError};
@@ -24,6 +24,7 @@ use lapidary_pipeline::loader::Batch;
 use lapidary_schemas::config::{Precision, ViewKind};
 use lapidary_schemas::{Config, Digest};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -51,6 +52,8 @@ pub struct Trainer<B: TrainBackend> {
     config: Config,
     needs: Needs,
     device: B::Device,
+    /// Where pieces of a batch go through the backbone: `device`, and others beside it.
+    devices: Vec<B::Device>,
     step: usize,
     skipped: Skipped,
     /// Steps whose scalars are read at once.
@@ -127,11 +130,20 @@ impl<B: TrainBackend> Trainer<B> {
             schedule,
             config: Config { model: network.model, ..config.clone() },
             device: device.clone(),
+            devices: vec![device.clone()],
             step: 0,
             skipped: Skipped::default(),
             metrics_steps: config.pretrain.metrics_steps.max(1),
             ahead: None,
         }
+    }
+
+    /// The same run with its batches spread over devices, of which the first is the run's own: each takes its share through the
+    /// backbone, and heads and losses see the whole batch on the first. Gradients and features are added in the order of the
+    /// images, so that the same devices give the same bits.
+    pub fn spread_over(mut self, devices: Vec<B::Device>) -> Self {
+        self.devices = devices;
+        self
     }
 
     /// Reads the scalars of so many steps at once, whatever is configured.
@@ -158,6 +170,11 @@ impl<B: TrainBackend> Trainer<B> {
     pub fn distil_from(mut self, teacher: Vit<B::InnerBackend>, digest: &Digest) -> Self {
         self.fixed.set_frozen(teacher.with_precision(self.config.pretrain.precision), digest);
         self
+    }
+
+    /// The network that is trained.
+    pub(crate) fn student(&self) -> &Network<B> {
+        &self.student
     }
 
     /// Steps done.
@@ -259,11 +276,20 @@ impl<B: TrainBackend> Trainer<B> {
         }
         let inputs = Inputs { batch: &batch, draws: &draws, needs: &self.needs };
         let pretrain = &self.config.pretrain;
+        // Pieces of one device are for the cores of a processor; a GPU is full with one.
+        let own = if B::InnerBackend::ON_HOST { pretrain.pieces } else { 1 };
+        let pieces_of_a_part = own * self.devices.len();
         let parts: Vec<Vec<_>> = ranges(batch.ids.len(), pretrain.accumulate)
             .into_iter()
             .map(|part| {
-                let pieces = ranges(part.len(), pretrain.pieces).into_iter();
-                pieces.map(|piece| part.start + piece.start..part.start + piece.end).collect()
+                let pieces = ranges(part.len(), pieces_of_a_part).into_iter().enumerate();
+                let of_part = pieces.map(|(index, piece)| {
+                    (
+                        part.start + piece.start..part.start + piece.end,
+                        &self.devices[index * self.devices.len() / pieces_of_a_part],
+                    )
+                });
+                of_part.collect()
             })
             .collect();
         let kept = if pretrain.recompute_blocks { Remembered::BlockInputs } else { Remembered::Graph };
@@ -273,16 +299,16 @@ impl<B: TrainBackend> Trainer<B> {
             frozen: self.fixed.frozen().filter(|_| self.needs.frozen),
             anchor: self.fixed.anchor().filter(|_| schedule.gram_share > 0.0),
         };
-        let forward = |part: &[std::ops::Range<usize>], teachers: &Teachers<'_, B::InnerBackend>, remembered| {
-            in_parallel(part, |piece| {
+        let forward = |part: &[(Range<usize>, &B::Device)], teachers: &Teachers<'_, B::InnerBackend>, remembered| {
+            in_parallel(part, |(images, device)| {
                 let student = &self.student.backbone;
-                Piece::forward(student, teachers, inputs, piece.clone(), remembered, &self.device)
+                Piece::forward(student, teachers, inputs, images.clone(), remembered, device)
             })
         };
         // Of several parts none keeps a graph: it would be in memory until the last one's features are there.
         let remembered = if several { Remembered::Nothing } else { kept };
         let pieces: Vec<Piece<B>> = parts.iter().flat_map(|part| forward(part, &teachers, remembered)).collect();
-        let features = join(&pieces, inputs);
+        let features = join(&pieces, inputs, &self.device);
         clock.done("forward");
 
         let mut scalars: Vec<(&'static str, Tensor<B::InnerBackend, 1>)> = Vec::new();

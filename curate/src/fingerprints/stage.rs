@@ -2,23 +2,23 @@
 
 use super::table::{KEYPOINT_BYTES, batch_of};
 use super::{Fingerprint, Fingerprinter};
-use crate::Result;
+use crate::{CurateError, Result};
 use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_manifest,
 };
 use lapidary_pipeline::{DecodeRule, PipelineError, ShardRows, bytes_column, interrupt};
 use lapidary_schemas::{Config, Manifest, Rows, tables};
 use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Images a batch.
 const BATCH: usize = 64;
 const VERSION: u32 = 3;
 
-/// Takes the fingerprints of a source's images into `OUT/SOURCE/fingerprints`.
+/// Takes the fingerprints of a source's images, or of a share of them, into `OUT/SOURCE/fingerprints`.
 ///
 /// # Errors
 /// When the images are not there, or one no longer decodes.
@@ -26,7 +26,7 @@ pub fn fingerprint(
     layout: &Layout,
     source: &str,
     config: &Config,
-    dry_run: bool,
+    (share, dry_run): (Share, bool),
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let images = layout.images(source);
     let manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
@@ -41,13 +41,13 @@ pub fn fingerprint(
         resumable: true,
         previous: Previous::Replaced,
     };
-    match spec.open(dry_run)? {
+    match spec.open_share(dry_run, share)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
             let shards = Layout::shards(&images)?;
             let manifest = run_fingerprint(layout, &manifest, &shards, config.fingerprint.keypoints, run)?;
-            Ok((Outcome::Ran, folder, Some(manifest)))
+            Ok((if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, folder, manifest))
         }
     }
 }
@@ -58,17 +58,15 @@ fn run_fingerprint(
     shards: &[PathBuf],
     keypoints: usize,
     mut run: StageRun,
-) -> Result<Manifest> {
-    let shards = run.extend_by_shards(layout, images, shards, |batches| {
+) -> Result<Option<Manifest>> {
+    let facts_of = |batches: &[RecordBatch]| {
         let kept = batches.iter().map(keypoints_of).sum::<Result<u64, PipelineError>>()?;
         Ok(json!({"keypoints": kept}))
-    })?;
-    let progress = Progress::new("fingerprint", shards.rows_left()?, "images");
-    for shard in &shards.left {
+    };
+    let make = |shard: &Path, to: &Path, progress: &Progress| {
         let rule = DecodeRule::of_shard(shard)?;
-        let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let mut kept = 0;
-        let mut table = TableWriter::create(&run.path(&name), tables::fingerprints())?;
+        let mut table = TableWriter::create(to, tables::fingerprints())?;
         for rows in ShardRows::open_columns(shard, &["image_id", "image"], BATCH)? {
             interrupt::check()?;
             let rows = rows?;
@@ -93,15 +91,16 @@ fn run_fingerprint(
             table.write(&batch_of(ids, &prints)?)?;
             progress.add(prints.len() as u64);
         }
-        let written = table.finish()?;
-        let facts = run.shard_facts(&name, images, json!({"keypoints": kept}));
-        run.note_shard(&name, written, facts)?;
+        Ok::<_, CurateError>((table.finish()?, json!({"keypoints": kept})))
+    };
+    let shards = run.make_shards(layout, (images, shards), facts_of, make)?;
+    if run.is_share() {
+        return Ok(None);
     }
-    drop(progress);
     let rows = Rows { input: shards.rows, output: shards.rows, rejected: 0 };
     let kept: u64 = run.shards().values().filter_map(|shard| shard.facts["keypoints"].as_u64()).sum();
     let facts = json!({"keypoints": kept, "added": shards.added, "shards": run.facts_of_shards()});
-    Ok(run.finish(rows, facts, &[])?)
+    Ok(Some(run.finish(rows, facts, &[])?))
 }
 
 /// How many keypoints the fingerprints of a batch have.

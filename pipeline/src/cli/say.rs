@@ -33,7 +33,13 @@ pub fn announce(common: &CommonArgs, stage: &str, folder: &Path, outcome: Outcom
     });
     say(common, &facts, || {
         let Some(manifest) = manifest else {
-            return vec![format!("{stage:>8}  would run, into {}", folder.display())];
+            return vec![match outcome {
+                Outcome::Shared => format!(
+                    "{stage:>8}  this share's shards are made; `lapidary finish {stage}` when all are: {}",
+                    folder.display()
+                ),
+                _ => format!("{stage:>8}  would run, into {}", folder.display()),
+            }];
         };
         let rows = manifest.rows;
         vec![match outcome {

@@ -6,7 +6,7 @@ use crate::decode::{DecodeRule, decode};
 use crate::images::ShardRows;
 use crate::images::bytes_column;
 use crate::stage::{
-    Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_manifest,
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
@@ -16,7 +16,7 @@ use lapidary_schemas::{Digest, Manifest, Rows, tables};
 use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Turns images into vectors.
@@ -34,7 +34,7 @@ pub trait Encoder {
     fn encode(&mut self, images: &[RgbImage]) -> Result<Vec<f32>>;
 }
 
-/// Embeds all images of a source into `OUT/SOURCE/embeddings/ENCODER`.
+/// Embeds all images of a source, or a share of them, into `OUT/SOURCE/embeddings/ENCODER`.
 ///
 /// # Errors
 /// When the images are not there, or an embedding is not finite.
@@ -43,7 +43,7 @@ pub fn embed(
     source: &str,
     encoder: &mut dyn Encoder,
     batch: usize,
-    dry_run: bool,
+    (share, dry_run): (Share, bool),
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let images = layout.images(source);
     let manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
@@ -58,12 +58,12 @@ pub fn embed(
         resumable: true,
         previous: Previous::Replaced,
     };
-    match spec.open(dry_run)? {
+    match spec.open_share(dry_run, share)? {
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
             let manifest = run_embed(layout, &manifest, &Layout::shards(&images)?, encoder, batch.max(1), run)?;
-            Ok((Outcome::Ran, folder, Some(manifest)))
+            Ok((if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, folder, manifest))
         }
     }
 }
@@ -75,15 +75,12 @@ fn run_embed(
     encoder: &mut dyn Encoder,
     batch: usize,
     mut run: StageRun,
-) -> Result<Manifest> {
-    let shards = run.extend_by_shards(layout, images, shards, |_| Ok(json!({})))?;
+) -> Result<Option<Manifest>> {
     let dim = encoder.dim();
     let schema = tables::embeddings(dim, encoder.name(), &encoder.digest().0);
-    let progress = Progress::new("embed", shards.rows_left()?, "images");
-    for shard in &shards.left {
+    let mut make = |shard: &Path, to: &Path, progress: &Progress| {
         let rule = DecodeRule::of_shard(shard)?;
-        let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut table = TableWriter::create(&run.path(&name), schema.clone())?;
+        let mut table = TableWriter::create(to, schema.clone())?;
         for rows in ShardRows::open_columns(shard, &["image_id", "image"], batch)? {
             interrupt::check()?;
             let rows = rows?;
@@ -98,16 +95,17 @@ fn run_embed(
             table.write(&embedding_batch(ids.clone(), vectors, dim, &schema)?)?;
             progress.add(ids.len() as u64);
         }
-        let written = table.finish()?;
-        let facts = run.shard_facts(&name, images, json!({}));
-        run.note_shard(&name, written, facts)?;
+        Ok((table.finish()?, json!({})))
+    };
+    let shards = run.make_shards(layout, (images, shards), |_| Ok(json!({})), &mut make)?;
+    if run.is_share() {
+        return Ok(None);
     }
-    drop(progress);
     let rows = Rows { input: shards.rows, output: shards.rows, rejected: 0 };
     let facts = json!({
         "encoder": encoder.name(), "dim": dim, "added": shards.added, "shards": run.facts_of_shards(),
     });
-    run.finish(rows, facts, &[])
+    run.finish(rows, facts, &[]).map(Some)
 }
 
 fn decode_all(rows: &RecordBatch, rule: DecodeRule) -> Result<Vec<RgbImage>> {

@@ -4,6 +4,8 @@
 //! what is new or changed goes into shards of new names. So a shard that was made of an unchanged shard is linked (a hard
 //! link, which costs the same whatever it holds), and one that was made of a shard which lost rows is written without them.
 
+use super::progress::Progress;
+use super::share::{self, Share};
 use super::{Layout, StageRun, Table, TableWriter, WrittenTable, column, read_manifest};
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{BooleanArray, RecordBatch, UInt64Array};
@@ -96,26 +98,40 @@ impl StageRun {
     fn link(&self, previous: &Manifest, name: &str) -> Result<WrittenTable> {
         let output = previous.outputs.get(name);
         let output = output.ok_or_else(|| PipelineError::Internal(format!("there is no `{name}` to take over")))?;
-        let (from, to) = (self.previous_path(name), self.path(name));
-        // A run that was cut off may have linked it without a note.
-        if to.exists() {
-            fs::remove_file(&to).map_err(PipelineError::io("remove", &to))?;
-        }
-        // Where the file system has no hard links, the bytes are copied.
-        if fs::hard_link(&from, &to).is_err() {
-            fs::copy(&from, &to).map_err(PipelineError::io("copy", &from))?;
-        }
+        link_or_copy(&self.previous_path(name), &self.path(name))?;
         Ok(WrittenTable { rows: output.rows, bytes: output.bytes, digest: output.digest.clone() })
     }
 
-    /// For a stage that makes a shard of each shard of its input, whose rows have an `image_id`: takes over what it made of
-    /// them before, here or in a run that was cut off, and says which are left to make.
-    ///
-    /// `facts_of` computes a shard's facts from its batches, for shards that lost rows.
+    /// For a stage that makes a shard of each shard of its input, whose rows have an `image_id`: makes those that are left
+    /// of its share, one after another. `make` is given a shard, the path to write and the progress to add rows to, and
+    /// returns the table and the facts that the manifest keeps of it; `facts_of` computes those from a shard's batches, for
+    /// shards that lost rows.
     ///
     /// # Errors
-    /// When a table cannot be read, or the disk refuses.
-    pub fn extend_by_shards(
+    /// What `make` says; when a table cannot be read, the disk refuses, or shards are missing that others should have made.
+    pub fn make_shards<E: From<PipelineError>>(
+        &mut self,
+        layout: &Layout,
+        input: (&Manifest, &[PathBuf]),
+        facts_of: impl Fn(&[RecordBatch]) -> Result<Value>,
+        mut make: impl FnMut(&Path, &Path, &Progress) -> Result<(WrittenTable, Value), E>,
+    ) -> Result<ShardsLeft, E> {
+        let (manifest, shards) = input;
+        let left = self.extend_by_shards(layout, manifest, shards, facts_of)?;
+        let progress = Progress::new(self.spec.stage, left.rows_left()?, "images");
+        for shard in &left.left {
+            interrupt::check()?;
+            let name = name_of(shard);
+            let (written, facts) = make(shard, &self.path(&name), &progress)?;
+            let facts = self.shard_facts(&name, manifest, facts);
+            self.note_shard(&name, written, facts)?;
+        }
+        Ok(left)
+    }
+
+    /// Takes over what the stage made of the shards of its input before, here, in a run that was cut off or in shares, and
+    /// says which of its share are left to make.
+    fn extend_by_shards(
         &mut self,
         layout: &Layout,
         input: &Manifest,
@@ -123,8 +139,12 @@ impl StageRun {
         facts_of: impl Fn(&[RecordBatch]) -> Result<Value>,
     ) -> Result<ShardsLeft> {
         let previous = self.previous(|name, digest| self.has_extended(layout, name, digest));
+        if !self.is_share() {
+            self.take_over_shares()?;
+        }
         let mut found = ShardsLeft { left: Vec::new(), rows: 0, added: 0 };
-        for shard in shards {
+        let mut missing = Vec::new();
+        for (place, shard) in shards.iter().enumerate() {
             interrupt::check()?;
             let name = name_of(shard);
             let rows = rows_of(shard)?;
@@ -137,9 +157,17 @@ impl StageRun {
                 continue;
             }
             let Some(previous) = before else {
-                found.left.push(shard.clone());
+                if self.share.has(place) {
+                    found.left.push(shard.clone());
+                } else {
+                    missing.push(name);
+                }
                 continue;
             };
+            // Who finishes the stage takes over what was made before.
+            if self.is_share() {
+                continue;
+            }
             let facts = &previous.facts["shards"][&name];
             if facts["of"] == json!(input.outputs.get(&name).map(|output| &output.digest)) {
                 self.take_over_shard(previous, &name, facts.clone())?;
@@ -147,10 +175,25 @@ impl StageRun {
                 self.take_over_rows(shard, &name, input, &facts_of)?;
             }
         }
+        if self.share == Share::Finish {
+            share::refuse_missing(self.spec.stage, &missing, shards.len())?;
+        }
         if let Some(previous) = &previous {
             self.extend(previous);
         }
         Ok(found)
+    }
+
+    /// Takes over the shards that shares of this stage have made.
+    fn take_over_shares(&mut self) -> Result<()> {
+        let folder = share::folder(&self.places);
+        for shard in share::marked(&self.spec, &folder) {
+            if !self.shards().contains_key(&shard.name) {
+                link_or_copy(&folder.join(&shard.name), &self.path(&shard.name))?;
+                self.note_shard(&shard.name, shard.table, shard.facts)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a previous shard without the rows that its input has lost since.
@@ -197,6 +240,18 @@ impl StageRun {
     pub fn previous_path(&self, name: &str) -> PathBuf {
         self.spec.folder.join(name)
     }
+}
+
+/// Links a file, or copies it where the file system has no hard links.
+fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    // A run that was cut off may have linked it without a note.
+    if to.exists() {
+        fs::remove_file(to).map_err(PipelineError::io("remove", to))?;
+    }
+    if fs::hard_link(from, to).is_err() {
+        fs::copy(from, to).map_err(PipelineError::io("copy", from))?;
+    }
+    Ok(())
 }
 
 /// The rows of a batch whose image is among `ids`.

@@ -4,19 +4,22 @@ use super::fault::fault_point;
 use crate::{PipelineError, Result};
 use lapidary_schemas::Digest;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the name of a file ends while it is being written.
 pub(crate) const WRITING: &str = ".writing";
 
-/// A name beside `path` that no other writer uses, in this process or another.
+/// A name beside `path` that no other writer uses, in this process or another, on this machine or another that sees the folder.
 pub(crate) fn temporary_name(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (process, next) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    path.with_file_name(format!("{name}.{process}-{next}{WRITING}"))
+    let (process, next) = (*PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
+    path.with_file_name(format!("{name}.{process:016x}-{next}{WRITING}"))
 }
 
 /// Writes JSON, synced to disk, under a temporary name that is then renamed.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | whole | `NAME` |
 //! | being written, or interrupted | `.NAME.partial` |
+//! | being made in shares | `.NAME.shares` |
 //! | on its way out, replaced | `.NAME.old` |
 //! | on its way out, to be kept | `.NAME.aside` |
 //! | kept, made with other settings | `NAME~KEY`, with the first digits of its key |
@@ -42,6 +43,10 @@ impl Places {
 
     pub(crate) fn partial(&self) -> PathBuf {
         self.beside(format!(".{}.partial", self.name))
+    }
+
+    pub(crate) fn shares(&self) -> PathBuf {
+        self.beside(format!(".{}.shares", self.name))
     }
 
     pub(crate) fn replaced(&self) -> PathBuf {

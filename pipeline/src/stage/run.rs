@@ -8,6 +8,7 @@ use super::files::{digest_of_bytes, digest_of_file, remove_unfinished, sync_fold
 use super::manifest::{json_text, read_manifest, seal_of};
 use super::places::Places;
 use super::recover::install;
+use super::share::{self, Share};
 use super::spec::{Previous, StageSpec};
 use super::{WrittenTable, peak_memory_mib};
 use crate::{PipelineError, Result};
@@ -71,7 +72,11 @@ pub struct Shard {
 pub struct StageRun {
     pub(super) spec: StageSpec,
     key: Digest,
-    places: Places,
+    pub(super) places: Places,
+    /// Where it writes.
+    folder: PathBuf,
+    /// Which shards it makes.
+    pub(super) share: Share,
     /// An unfinished folder of the same key was found.
     pub resumed: bool,
     started: Instant,
@@ -79,33 +84,54 @@ pub struct StageRun {
     shards: BTreeMap<String, Shard>,
     /// The digests of the folders that were taken over, the latest first.
     pub(super) extends: Vec<Digest>,
-    /// Held until the stage ends, so that no second process writes the same folder.
-    _lock: File,
+    /// Held until the stage ends, so that no second process writes the same folder; a share has none.
+    _lock: Option<File>,
 }
 
 impl StageRun {
-    pub(super) fn start(spec: StageSpec, key: Digest, places: Places, resumed: bool, lock: File) -> Result<Self> {
-        let (tables, extends) = (BTreeMap::new(), Vec::new());
-        let mut run = Self {
-            spec,
-            key,
-            places,
-            resumed,
-            started: Instant::now(),
-            tables,
-            shards: BTreeMap::new(),
-            extends,
-            _lock: lock,
-        };
+    pub(super) fn start(spec: StageSpec, places: Places, share: Share, resumed: bool, lock: File) -> Self {
+        let folder = places.partial();
+        let mut run = Self::at(spec, places, folder, share);
+        (run.resumed, run._lock) = (resumed, Some(lock));
         if resumed {
             run.read_shards();
         }
+        run
+    }
+
+    /// A share of a stage: it makes some shards beside others.
+    pub(super) fn start_share(spec: StageSpec, places: Places, share: Share) -> Result<Self> {
+        let folder = share::open(&spec, &places)?;
+        let mut run = Self::at(spec, places, folder, share);
+        let marked = share::marked(&run.spec, &run.folder);
+        run.shards = marked.into_iter().map(|shard| (shard.name.clone(), shard)).collect();
         Ok(run)
+    }
+
+    fn at(spec: StageSpec, places: Places, folder: PathBuf, share: Share) -> Self {
+        Self {
+            key: spec.key(),
+            spec,
+            places,
+            folder,
+            share,
+            resumed: false,
+            started: Instant::now(),
+            tables: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            extends: Vec::new(),
+            _lock: None,
+        }
     }
 
     /// The temporary folder.
     pub fn folder(&self) -> PathBuf {
-        self.places.partial()
+        self.folder.clone()
+    }
+
+    /// Whether it makes a share of the shards, which another process finishes.
+    pub fn is_share(&self) -> bool {
+        matches!(self.share, Share::Part { .. })
     }
 
     /// The path of a file to write.
@@ -125,19 +151,28 @@ impl StageRun {
     pub fn note_shard(&mut self, name: &str, table: WrittenTable, facts: Value) -> Result<()> {
         fault_point("shard:written");
         let shard = Shard { name: name.to_owned(), table: table.clone(), facts };
+        if self.is_share() {
+            share::mark(&self.folder, &shard)?;
+        } else {
+            self.list_shard(&shard)?;
+        }
+        self.shards.insert(name.to_owned(), shard);
+        self.note_table(name, table);
+        fault_point("shard:noted");
+        Ok(())
+    }
+
+    /// Adds a line to the list of the shards that are whole.
+    fn list_shard(&self, shard: &Shard) -> Result<()> {
         let path = self.path(TABLES_FILE);
-        let text = serde_json::to_string(&shard).map_err(|e| PipelineError::format(&path, e))?;
+        let text = serde_json::to_string(shard).map_err(|e| PipelineError::format(&path, e))?;
         let append = || -> std::io::Result<()> {
             let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
             // A line of its own also after one that was cut off.
             file.write_all(format!("\n{text}\n").as_bytes())?;
             file.sync_all()
         };
-        append().map_err(PipelineError::io("write", &path))?;
-        self.shards.insert(name.to_owned(), shard);
-        self.note_table(name, table);
-        fault_point("shard:noted");
-        Ok(())
+        append().map_err(PipelineError::io("write", &path))
     }
 
     /// The shards that are whole, those of a run that was cut off included, by name.
@@ -207,6 +242,7 @@ impl StageRun {
         sync_folder(&partial);
         fault_point("finish:manifest-written");
         install(&self.places, &manifest, self.spec.previous)?;
+        share::clear(&self.places)?;
         Ok(manifest)
     }
 

@@ -6,6 +6,7 @@ use super::manifest::{is_whole, read_manifest};
 use super::places::Places;
 use super::recover::{is_unsettled, recover};
 use super::run::{KEY_FILE, KeyRecord, StageRun};
+use super::share::Share;
 use crate::{PipelineError, Result};
 use lapidary_schemas::tables::MANIFEST_FILE;
 use lapidary_schemas::{Digest, Manifest};
@@ -57,6 +58,8 @@ pub enum Outcome {
     Ran,
     /// It would have run, had this not been a dry run.
     WouldRun,
+    /// Its share of the shards was made; another process finishes the stage.
+    Shared,
 }
 
 /// The answer to [`StageSpec::open`].
@@ -97,6 +100,18 @@ impl StageSpec {
     /// # Errors
     /// As [`StageSpec::open`].
     pub fn open_or_rebuild(self, dry_run: bool, rebuild: bool) -> Result<Opened> {
+        self.open_with(dry_run, rebuild, Share::All)
+    }
+
+    /// The same for a share of the shards.
+    ///
+    /// # Errors
+    /// As [`StageSpec::open`]; when other settings have shares there.
+    pub fn open_share(self, dry_run: bool, share: Share) -> Result<Opened> {
+        self.open_with(dry_run, false, share)
+    }
+
+    fn open_with(self, dry_run: bool, rebuild: bool, share: Share) -> Result<Opened> {
         let is_current = |manifest: &Manifest| !rebuild || manifest.extends.is_empty();
         let places = Places::of(&self.folder);
         if let Some(manifest) = self.up_to_date().filter(is_current) {
@@ -111,6 +126,9 @@ impl StageSpec {
         }
         if dry_run {
             return Ok(Opened::DryRun);
+        }
+        if matches!(share, Share::Part { .. }) {
+            return StageRun::start_share(self, places, share).map(Opened::Run);
         }
         let lock = places.lock()?;
         recover(&places)?;
@@ -133,7 +151,7 @@ impl StageSpec {
         }
         remove_unfinished(&partial)?;
         self.say_what_differs(&key);
-        StageRun::start(self, key, places, resumed, lock).map(Opened::Run)
+        Ok(Opened::Run(StageRun::start(self, places, share, resumed, lock)))
     }
 
     /// Whether the partial folder is of this key and can be resumed. One of another key that could be resumed makes room, and

@@ -32,6 +32,13 @@ pub enum Kind {
 /// Why there can be none: this binary was built without wgpu.
 #[cfg(feature = "wgpu")]
 pub fn adapters() -> Result<Vec<Adapter>, String> {
+    // Drivers are loaded, and some print a line, each time that they are asked.
+    static LISTED: std::sync::LazyLock<Vec<Adapter>> = std::sync::LazyLock::new(list);
+    Ok(LISTED.clone())
+}
+
+#[cfg(feature = "wgpu")]
+fn list() -> Vec<Adapter> {
     use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
     let backends = AutoGraphicsApi::backend().into();
     let descriptor = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
@@ -54,7 +61,7 @@ pub fn adapters() -> Result<Vec<Adapter>, String> {
         adapters.push(Adapter { name: info.name, driver, kind, of_kind });
     }
     adapters.sort_by_key(|adapter| (adapter.kind as usize, adapter.of_kind));
-    Ok(adapters)
+    adapters
 }
 
 /// All adapters, real ones first.

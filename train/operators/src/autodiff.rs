@@ -83,6 +83,21 @@ impl<B: Operators> Backward<B, 3> for LayerNorm {
 }
 
 #[derive(Debug)]
+struct Standardise;
+
+impl<B: Operators> Backward<B, 1> for Standardise {
+    /// x and the statistics.
+    type State = [Float<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x, statistics] = ops.state;
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            B::standardise_columns_backward(x, statistics, gradient)
+        });
+    }
+}
+
+#[derive(Debug)]
 struct Attention;
 
 impl<B: Operators> Backward<B, 1> for Attention {
@@ -180,6 +195,16 @@ impl<B: Operators, C: CheckpointStrategy> Operators for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(normalised),
         };
         [normalised, constant]
+    }
+
+    fn standardise_columns(x: Float<Self>, epsilon: f64) -> [Float<Self>; 2] {
+        let [standardised, statistics] = B::standardise_columns(x.primitive.clone(), epsilon);
+        let constant = <Self as AutodiffBackend>::from_inner(statistics.clone());
+        let standardised = match Standardise.prepare::<C>([x.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([x.primitive, statistics], standardised),
+            OpsKind::UnTracked(prep) => prep.finish(standardised),
+        };
+        [standardised, constant]
     }
 
     fn self_attention(qkv: Float<Self>, heads: usize) -> [Float<Self>; 2] {

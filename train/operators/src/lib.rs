@@ -8,6 +8,8 @@
 pub mod adapters;
 mod autodiff;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub mod check;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod flex;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -72,6 +74,16 @@ pub trait Operators: Backend {
         gradient: Float<Self>,
     ) -> [Float<Self>; 3] {
         reference::layer_norm_backward::<Self>(x, scale, statistics, gradient)
+    }
+
+    /// Standardised columns, and each column's mean and inverse deviation `[2, width]`; see [`standardise`].
+    fn standardise_columns(x: Float<Self>, epsilon: f64) -> [Float<Self>; 2] {
+        reference::standardise::<Self>(x, epsilon)
+    }
+
+    /// The gradient of x.
+    fn standardise_columns_backward(x: Float<Self>, statistics: Float<Self>, gradient: Float<Self>) -> Float<Self> {
+        reference::standardise_backward::<Self>(x, statistics, gradient)
     }
 
     /// What each token attends to, `[batch, tokens, dim]`, and the log of each softmax's sum, `[batch, heads, tokens]`; see
@@ -239,6 +251,17 @@ pub fn layer_norm<B: Operators, const D: usize>(
     let (width, rows) = (shape[D - 1], shape[..D - 1].iter().product::<usize>());
     let [normalised, _] = B::normalise_rows(float(x.reshape([rows, width])), float(scale), float(shift), epsilon);
     tensor::<B, 2>(normalised).reshape(shape)
+}
+
+/// Each column less its mean, over its standard deviation (biased): BatchNorm's normalisation (Ioffe and Szegedy 2015) by the
+/// statistics of the batch, which Barlow Twins takes too.
+///
+/// # Shapes
+/// - x: `[rows, width]`
+/// - returns: as x
+pub fn standardise<B: Operators>(x: Tensor<B, 2>, epsilon: f64) -> Tensor<B, 2> {
+    let [standardised, _] = B::standardise_columns(float(x), epsilon);
+    tensor(standardised)
 }
 
 /// Self-attention (Vaswani et al. 2017, eq. 1): softmax(q k' / sqrt(head width)) v in each head. The scores of all tokens are

@@ -82,6 +82,23 @@ pub(crate) fn layer_norm_backward<B: Backend>(
     [float(of_x), float(of_scale), float(of_shift)]
 }
 
+pub(crate) fn standardise<B: Backend>(x: Float<B>, epsilon: f64) -> [Float<B>; 2] {
+    let x = tensor::<B, 2>(x);
+    let mean = x.clone().mean_dim(0);
+    let centred = x - mean.clone();
+    let inverse = ((centred.clone() * centred.clone()).mean_dim(0) + epsilon).sqrt().recip();
+    [float(centred * inverse.clone()), float(Tensor::cat(vec![mean, inverse], 0))]
+}
+
+pub(crate) fn standardise_backward<B: Backend>(x: Float<B>, statistics: Float<B>, gradient: Float<B>) -> Float<B> {
+    let (x, gradient, statistics) = (tensor::<B, 2>(x), tensor::<B, 2>(gradient), tensor::<B, 2>(statistics));
+    let width = x.dims()[1];
+    let part = |index: usize| statistics.clone().slice([index..index + 1, 0..width]);
+    let standardised = (x - part(0)) * part(1);
+    let along = standardised.clone() * (gradient.clone() * standardised).mean_dim(0);
+    float((gradient.clone() - gradient.mean_dim(0) - along) * part(1))
+}
+
 /// Queries, keys and values, `[batch, heads, tokens, head width]` each; the queries over the root of that width.
 fn split<B: Backend>(qkv: Float<B>, heads: usize) -> [Tensor<B, 4>; 3] {
     let qkv = tensor::<B, 3>(qkv);

@@ -3,7 +3,7 @@
 
 use super::{
     AdamwState, AdamwStep, AdamwValues, Moving, TrainBackend, adamw, attention, gelu, layer_norm, linear,
-    moving_average, reference, residual, soft_cross_entropy, sum_of_squares,
+    moving_average, reference, residual, soft_cross_entropy, standardise, sum_of_squares,
 };
 use super::{float, tensor};
 use burn::tensor::activation::{log_softmax, softmax};
@@ -158,6 +158,24 @@ fn layer_norm_is_over_the_last_dimension() {
             &[&[rows, width], &[width], &[width]],
             |x| layer_norm(x[0].clone().reshape([rows, width]), x[1].clone(), x[2].clone(), 1e-2),
             |x| plain_layer_norm(x[0].clone().reshape([rows, width]), x[1].clone(), x[2].clone(), 1e-2),
+        );
+    }
+}
+
+#[test]
+fn columns_are_standardised_over_the_batch() {
+    let plain = |x: Tensor<Cpu, 2>| {
+        let centred = x.clone() - x.mean_dim(0);
+        let variance = (centred.clone() * centred.clone()).mean_dim(0);
+        centred / (variance + 1e-2).sqrt()
+    };
+    // Of two rows each value is its column's sign, and its gradient a difference of nearly equal numbers.
+    for (rows, width) in [(1, 1), (5, 3), (37, 96), (300, 17)] {
+        holds(
+            "standardise",
+            &[&[rows, width]],
+            |x| standardise(x[0].clone().reshape([rows, width]), 1e-2),
+            |x| plain(x[0].clone().reshape([rows, width])),
         );
     }
 }

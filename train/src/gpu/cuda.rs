@@ -26,6 +26,23 @@ fn devices() -> Result<usize, String> {
     }
 }
 
+/// A device's memory, if the driver says it.
+#[expect(unsafe_code, reason = "asking a driver for a device's memory is a foreign call")]
+pub(super) fn memory_mib(index: usize) -> Option<f64> {
+    // SAFETY: as in `devices`; the symbols have had these types since CUDA 3.2.
+    unsafe {
+        let driver = libloading::Library::new("libcuda.so.1").ok()?;
+        let init: libloading::Symbol<unsafe extern "C" fn(u32) -> c_int> = driver.get(b"cuInit").ok()?;
+        let get: libloading::Symbol<unsafe extern "C" fn(*mut c_int, c_int) -> c_int> =
+            driver.get(b"cuDeviceGet").ok()?;
+        let total: libloading::Symbol<unsafe extern "C" fn(*mut usize, c_int) -> c_int> =
+            driver.get(b"cuDeviceTotalMem_v2").ok()?;
+        let (mut device, mut bytes): (c_int, usize) = (0, 0);
+        let codes = [init(0), get(&raw mut device, c_int::try_from(index).ok()?), total(&raw mut bytes, device)];
+        (codes == [0; 3]).then_some(bytes as f64 / f64::from(1u32 << 20))
+    }
+}
+
 /// The name under which NVRTC loads, or why it does not.
 #[expect(unsafe_code, reason = "whether a library is there is found by loading it")]
 fn nvrtc() -> Result<&'static str, String> {

@@ -32,6 +32,14 @@ impl Device {
         }
     }
 
+    /// Its memory, where its driver says it: CUDA's does.
+    pub(crate) fn memory_mib(&self) -> Option<f64> {
+        match self {
+            Self::Cuda(index) => cuda::memory_mib(*index),
+            Self::Cpu | Self::Wgpu(..) => None,
+        }
+    }
+
     /// The GPU that it is, if it is one.
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub(crate) fn gpu(&self) -> Option<GpuDevice> {

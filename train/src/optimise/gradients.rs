@@ -59,6 +59,11 @@ impl<B: Operators> Gradients<B> {
         self.by_name.iter().map(|(name, gradient)| (name.as_str(), &gradient.square))
     }
 
+    /// Each parameter's gradient, by name.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Tensor<B, 1>> {
+        self.by_name.values().map(|gradient| &gradient.gradient)
+    }
+
     /// Takes a parameter's out.
     pub(crate) fn take(&mut self, name: &str) -> Option<Gradient<B>> {
         self.by_name.remove(name)

@@ -72,7 +72,7 @@ pub(crate) fn add_to<B: Operators>(sums: &mut Named<B>, more: Named<B>) {
 }
 
 impl<B: TrainBackend> Piece<B> {
-    /// The backbone's gradients, given those of the whole batch's features.
+    /// The backbone's gradients, given those of the whole batch's features; on the device that those are on.
     pub(crate) fn backward(
         &self,
         of_batch: &FeatureGradients<B::InnerBackend>,
@@ -91,13 +91,13 @@ impl<B: TrainBackend> Piece<B> {
                     total = Some(total.map_or(dot.clone(), |sum| sum + dot));
                 }
             } else {
-                add_to(&mut sums, self.block_by_block(size, gradient, inputs, device));
+                add_to(&mut sums, self.block_by_block(size, gradient, inputs, &self.device));
             }
         }
         if let Some(total) = total {
             add_to(&mut sums, named_gradients::<B, _>(&self.student, &total.backward()));
         }
-        sums.into_iter().map(|(name, gradient)| (format!("backbone.{name}"), gradient)).collect()
+        sums.into_iter().map(|(name, gradient)| (format!("backbone.{name}"), gradient.to_device(device))).collect()
     }
 
     /// The gradient of the tokens that this piece has of a size, from that of the batch's.
@@ -120,9 +120,8 @@ impl<B: TrainBackend> Piece<B> {
         let own = |rows: Tensor<B::InnerBackend, 2>, views: usize| {
             let width = rows.dims()[1];
             let images = self.images.clone();
-            rows.reshape([views, batch, width])
-                .slice([0..views, images.clone(), 0..width])
-                .reshape([views * images.len(), width])
+            let own = rows.reshape([views, batch, width]).slice([0..views, images.clone(), 0..width]);
+            own.reshape([views * images.len(), width]).to_device(&self.device)
         };
         let zeros =
             |rows: usize, width: usize| Tensor::<B::InnerBackend, 2>::zeros([rows, width], &size.tokens.class.device());

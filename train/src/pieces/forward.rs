@@ -5,7 +5,7 @@ use crate::draws::StepDraws;
 use crate::model::{Seen, Tokens, Vit, map_named};
 use crate::objective::{Features, Needs, Views};
 use crate::operators::{Operators, TrainBackend};
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
@@ -81,6 +81,8 @@ pub(crate) enum Remembered {
 /// Some of a batch's images on their way through the backbone.
 pub(crate) struct Piece<B: TrainBackend> {
     pub(super) images: Range<usize>,
+    /// Where it is computed.
+    pub(super) device: B::Device,
     /// The student with leaves of its own, so that pieces share no graph.
     pub(super) student: Vit<B>,
     /// What the student saw, size by size.
@@ -113,10 +115,10 @@ impl<B: TrainBackend> Piece<B> {
         remembered: Remembered,
         device: &B::Device,
     ) -> Self {
-        let student = map_named(student.clone(), |(_, _, leaf): Seen<'_, B>| leaf);
+        let student = map_named(on_device(student, device), |(_, _, leaf): Seen<'_, B>| leaf);
         let of_teacher = |teacher: Option<&Vit<B::InnerBackend>>, kinds: &[ViewKind]| {
             let mut groups = Vec::new();
-            let Some(teacher) = teacher else { return groups };
+            let Some(teacher) = teacher.map(|teacher| on_device(teacher, device)) else { return groups };
             for places in inputs.by_size(kinds) {
                 let pixels = inputs.pixels::<B::InnerBackend>(&places, &images, device);
                 let tokens = teacher.tokens(pixels, &Default::default(), inputs.reads_patches(&places));
@@ -129,7 +131,7 @@ impl<B: TrainBackend> Piece<B> {
         let anchor = of_teacher(teachers.anchor, &[ViewKind::Global]);
         let see = |places: Vec<usize>| Size::see(&student, inputs, places, &images, remembered, device);
         let sizes = inputs.by_size(&inputs.needs.student).into_iter().map(see).collect();
-        Self { images, student, sizes, teacher, frozen, anchor }
+        Self { images, device: device.clone(), student, sizes, teacher, frozen, anchor }
     }
 }
 
@@ -172,6 +174,11 @@ impl<B: TrainBackend> Size<B> {
     }
 }
 
+/// A network as it is on a device, or a copy of it there.
+fn on_device<B: Backend, M: Module<B>>(network: &M, device: &B::Device) -> M {
+    if network.devices().contains(device) { network.clone() } else { network.clone().fork(device) }
+}
+
 /// Tokens of several groups, group by group.
 fn split<B: Operators>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, images: usize) -> Vec<OfGroup<B>> {
     let mut first = 0;
@@ -211,8 +218,8 @@ fn of_images<'a, T: Copy>(
     values.chunks_exact(values.len() / views).flat_map(move |view| &view[range.clone()]).copied()
 }
 
-/// The features of all pieces, in the order of the batch; the student's as leaves that gradients are asked for.
-pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) -> Features<B> {
+/// The features of all pieces, in the order of the batch, on one device; the student's as leaves that gradients are asked for.
+pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>, device: &B::Device) -> Features<B> {
     let batch = inputs.batch.ids.len();
     let student: Vec<Vec<OfGroup<B::InnerBackend>>> = pieces
         .iter()
@@ -226,7 +233,7 @@ pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) -> 
         })
         .collect();
     let of_teacher = |groups: fn(&Piece<B>) -> &Vec<OfGroup<B::InnerBackend>>| {
-        joined(pieces.iter().map(|piece| groups(piece).clone()).collect(), pieces, inputs)
+        joined(pieces.iter().map(|piece| groups(piece).clone()).collect(), pieces, inputs, device)
     };
     let leaf = |views: Views<B::InnerBackend>| {
         let Views { kind, size_px, views, class, patches, mask } = views;
@@ -241,7 +248,7 @@ pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>) -> 
     };
     Features {
         batch,
-        student: joined(student, pieces, inputs).into_iter().map(leaf).collect(),
+        student: joined(student, pieces, inputs, device).into_iter().map(leaf).collect(),
         teacher: of_teacher(|piece| &piece.teacher),
         frozen: of_teacher(|piece| &piece.frozen),
         anchor: of_teacher(|piece| &piece.anchor),
@@ -253,6 +260,7 @@ fn joined<A: TrainBackend>(
     mut of_pieces: Vec<Vec<OfGroup<A::InnerBackend>>>,
     pieces: &[Piece<A>],
     inputs: Inputs<'_>,
+    device: &A::Device,
 ) -> Vec<Views<A::InnerBackend>> {
     of_pieces.iter_mut().for_each(|groups| groups.sort_by_key(|(place, _)| *place));
     let counts: Vec<usize> = pieces.iter().map(|piece| piece.images.len()).collect();
@@ -260,8 +268,11 @@ fn joined<A: TrainBackend>(
     let of_group = |index: usize| {
         let place = first[index].0;
         let group = inputs.group(place);
-        let class = of_pieces.iter().map(|groups| groups[index].1.class.clone());
-        let patches: Option<Vec<_>> = of_pieces.iter().map(|groups| groups[index].1.patches.clone()).collect();
+        let class = of_pieces.iter().map(|groups| groups[index].1.class.clone().to_device(device));
+        let of_piece = |groups: &Vec<OfGroup<A::InnerBackend>>| {
+            groups[index].1.patches.clone().map(|patches| patches.to_device(device))
+        };
+        let patches: Option<Vec<_>> = of_pieces.iter().map(of_piece).collect();
         Views {
             kind: group.kind,
             size_px: group.size_px,

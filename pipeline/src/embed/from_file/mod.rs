@@ -240,13 +240,10 @@ fn write(
     about: &About<'_>,
     mut run: StageRun,
 ) -> Result<Manifest> {
-    let shards = run.extend_by_shards(layout, images, shards, |_| Ok(json!({})))?;
     let dim = gathered.dim;
     let schema = tables::embeddings(dim, about.name, &about.digest.0);
-    let progress = Progress::new("embed", shards.rows_left()?, "images");
-    for shard in &shards.left {
-        let name = shard.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut table = TableWriter::create(&run.path(&name), schema.clone())?;
+    let make = |shard: &Path, to: &Path, progress: &Progress| {
+        let mut table = TableWriter::create(to, schema.clone())?;
         for rows in Table::open(shard, &["image_id"], BATCH_ROWS)? {
             interrupt::check()?;
             let rows = rows?;
@@ -258,11 +255,9 @@ fn write(
             table.write(&embedding_batch(ids.clone(), vectors, dim, &schema)?)?;
             progress.add(ids.len() as u64);
         }
-        let written = table.finish()?;
-        let facts = run.shard_facts(&name, images, json!({}));
-        run.note_shard(&name, written, facts)?;
-    }
-    drop(progress);
+        Ok::<_, PipelineError>((table.finish()?, json!({})))
+    };
+    let shards = run.make_shards(layout, (images, shards), |_| Ok(json!({})), make)?;
     let counts = gathered.counts;
     if counts.of_images != shards.rows {
         let text = format!("{} vectors for {} images", counts.of_images, shards.rows);

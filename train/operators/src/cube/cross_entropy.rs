@@ -22,7 +22,7 @@ fn largest_of_cube(value: f32, scratch: &mut SharedMemory<f32>, #[comptime] unit
             scratch[unit] = max(scratch[unit], scratch[unit + half]);
         }
         sync_cube();
-        half = half / 2;
+        half /= 2;
     }
     let largest = scratch[0];
     sync_cube();

@@ -35,7 +35,7 @@ pub(super) fn empty_of<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Sh
 /// values.
 pub(super) fn vector_size<R: CubeRuntime>(tensor: &CubeTensor<R>) -> usize {
     let count = count(tensor);
-    tensor.client.io_optimized_vector_sizes(tensor.dtype.size()).find(|size| count % size == 0).unwrap_or(1)
+    tensor.client.io_optimized_vector_sizes(tensor.dtype.size()).find(|size| count.is_multiple_of(*size)).unwrap_or(1)
 }
 
 /// The number of values.

@@ -9,9 +9,8 @@ mod launch;
 mod norm;
 mod optimiser;
 mod residual;
+mod standardise;
 mod sums;
-#[cfg(all(test, feature = "wgpu"))]
-mod tests;
 
 use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, reference};
 use burn::tensor::{DType, TensorMetadata};
@@ -44,7 +43,7 @@ where
             return reference::linear_backward::<Self>(x, weight, gradient, wanted);
         }
         let shape = gradient.shape().dims();
-        let of_bias = sums::column_sums(gradient.clone(), shape);
+        let of_bias = sums::column_sums(gradient.clone(), shape, gradient.dtype);
         let [of_x, of_weight, _] =
             reference::linear_backward::<Self>(x, weight, gradient, [wanted[0], wanted[1], false]);
         [of_x, of_weight, Some(of_bias)]
@@ -80,6 +79,20 @@ where
         match are_served(&[&x, &scale, &gradient]) {
             true => norm::backward(x, scale, statistics, gradient),
             false => reference::layer_norm_backward::<Self>(x, scale, statistics, gradient),
+        }
+    }
+
+    fn standardise_columns(x: Float<Self>, epsilon: f64) -> [Float<Self>; 2] {
+        match are_served(&[&x]) {
+            true => standardise::forward(x, epsilon as f32),
+            false => reference::standardise::<Self>(x, epsilon),
+        }
+    }
+
+    fn standardise_columns_backward(x: Float<Self>, statistics: Float<Self>, gradient: Float<Self>) -> Float<Self> {
+        match are_served(&[&x, &gradient]) {
+            true => standardise::backward(x, statistics, gradient),
+            false => reference::standardise_backward::<Self>(x, statistics, gradient),
         }
     }
 

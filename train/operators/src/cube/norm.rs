@@ -214,10 +214,10 @@ pub(super) fn backward<R: CubeRuntime>(
         cut.rows_of_a_chunk,
         dtype,
     );
-    let both = column_sums(sums, [cut.chunks, 2 * width]);
+    let both = column_sums(sums, [cut.chunks, 2 * width], scale.dtype);
     let part = |index: usize| {
-        let part = burn_cubecl::kernel::slice(both.clone(), &[index * width..(index + 1) * width]);
-        burn_cubecl::kernel::cast(part, scale.dtype)
+        let columns = index * width..(index + 1) * width;
+        burn_cubecl::kernel::slice(both.clone(), std::slice::from_ref(&columns))
     };
     [of_x, part(0), part(1)]
 }

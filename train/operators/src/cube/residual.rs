@@ -189,7 +189,7 @@ pub(super) fn backward<R: CubeRuntime>(
             cut.rows_of_a_chunk,
             dtype.into(),
         );
-        burn_cubecl::kernel::cast(column_sums(sums, [cut.chunks, dim]), dtype)
+        column_sums(sums, [cut.chunks, dim], dtype)
     });
     (of_branch, of_scale)
 }

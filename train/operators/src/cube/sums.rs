@@ -1,7 +1,8 @@
 //! Sums over a row by the units of a cube, and sums down the columns of a matrix in two launches: no atomics, so that the same
 //! input gives the same bits.
 
-use super::launch::{contiguous, empty};
+use super::launch::{contiguous, count, empty, empty_of};
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::tensor::CubeTensor;
@@ -27,7 +28,7 @@ pub(super) fn sum_over_cube(value: f32, scratch: &mut SharedMemory<f32>, #[compt
             scratch[unit] = scratch[unit] + scratch[unit + half];
         }
         sync_cube();
-        half = half / 2;
+        half /= 2;
     }
     let sum = scratch[0];
     // Nobody writes the next value before all have read this one.
@@ -87,7 +88,7 @@ fn column_sums_kernel<F: Float, G: Float>(
     columns: usize,
     rows_of_a_chunk: usize,
     #[define(F)] _dtype: StorageType,
-    #[define(G)] _sums: StorageType,
+    #[define(G)] _dtype_of_sums: StorageType,
 ) {
     let column = CUBE_POS_X as usize * COLUMNS + UNIT_POS_X as usize;
     let start = CUBE_POS_Y as usize * rows_of_a_chunk;
@@ -107,18 +108,21 @@ fn column_sums_kernel<F: Float, G: Float>(
     }
 }
 
-/// The sums down the columns of a matrix, `[columns]`, of its type; sums in between are f32.
-pub(super) fn column_sums<R: CubeRuntime>(values: CubeTensor<R>, [rows, columns]: [usize; 2]) -> CubeTensor<R> {
-    let dtype = values.dtype;
+/// The sums down the columns of a matrix, `[columns]`, of a type of their own; sums in between are f32.
+pub(super) fn column_sums<R: CubeRuntime>(
+    values: CubeTensor<R>,
+    [rows, columns]: [usize; 2],
+    dtype: DType,
+) -> CubeTensor<R> {
     let mut values = contiguous(values);
     let mut rows = rows;
     loop {
         let cut = Cut::of(rows, columns);
         let last = cut.chunks == 1;
         let sums = if last {
-            super::launch::empty_of(&values, [columns], dtype)
+            empty_of(&values, [columns], dtype)
         } else {
-            super::launch::empty_of(&values, [cut.chunks, columns], burn::tensor::DType::F32)
+            empty_of(&values, [cut.chunks, columns], DType::F32)
         };
         let client = values.client.clone();
         let (from, to) = (values.dtype.into(), sums.dtype.into());
@@ -176,8 +180,8 @@ pub(super) fn sum_of_squares<R: CubeRuntime>(values: CubeTensor<R>) -> CubeTenso
     const UNITS: usize = 256;
     let values = contiguous(values);
     let client = values.client.clone();
-    let cubes = super::launch::count(&values).div_ceil(UNITS * 16).clamp(1, UNITS);
-    let parts = super::launch::empty_of(&values, [cubes], burn::tensor::DType::F32);
+    let cubes = count(&values).div_ceil(UNITS * 16).clamp(1, UNITS);
+    let parts = empty_of(&values, [cubes], DType::F32);
     let (dtype, dim) = (values.dtype.into(), CubeDim::new_1d(UNITS as u32));
     let written = parts.clone().into_array_arg();
     squares_kernel::launch::<R>(

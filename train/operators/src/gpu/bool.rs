@@ -5,7 +5,7 @@ use super::OnCuda;
 #[cfg(feature = "wgpu")]
 use super::OnWgpu;
 use super::delegate::delegate;
-use super::{Gpu, GpuDevice, GpuTensor};
+use super::{Gpu, GpuDevice, GpuTensor, through_the_host};
 use burn_backend::ops::BoolTensorOps;
 use burn_backend::{BoolDType, ExecutionError, FloatDType, IntDType, Scalar, Shape, Slice, TensorData};
 
@@ -19,6 +19,10 @@ impl BoolTensorOps<Gpu> for Gpu {
         }
     }
 
+    fn bool_to_device(tensor: GpuTensor, device: &GpuDevice) -> GpuTensor {
+        through_the_host(tensor, device, Self::bool_device, Self::bool_into_data, Self::bool_from_data)
+    }
+
     delegate! {
         device => bool_empty(shape: Shape, device: &GpuDevice, dtype: BoolDType) -> GpuTensor;
         device => bool_zeros(shape: Shape, device: &GpuDevice, dtype: BoolDType) -> GpuTensor;
@@ -27,7 +31,6 @@ impl BoolTensorOps<Gpu> for Gpu {
         tensor => bool_into_int(tensor: GpuTensor, out_dtype: IntDType) -> GpuTensor;
         tensor => bool_into_float(tensor: GpuTensor, out_dtype: FloatDType) -> GpuTensor;
         tensor => bool_device(tensor: &GpuTensor) -> GpuDevice;
-        tensor => bool_to_device(tensor: GpuTensor, device: &GpuDevice) -> GpuTensor;
         tensor => bool_reshape(tensor: GpuTensor, shape: Shape) -> GpuTensor;
         tensor => bool_slice(tensor: GpuTensor, slices: &[Slice]) -> GpuTensor;
         tensor => bool_slice_assign(tensor: GpuTensor, slices: &[Slice], value: GpuTensor) -> GpuTensor;

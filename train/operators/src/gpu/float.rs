@@ -5,7 +5,7 @@ use super::OnCuda;
 #[cfg(feature = "wgpu")]
 use super::OnWgpu;
 use super::delegate::delegate;
-use super::{Gpu, GpuDevice, GpuTensor};
+use super::{Gpu, GpuDevice, GpuTensor, through_the_host};
 use burn_backend::ops::FloatTensorOps;
 use burn_backend::{BoolDType, Distribution, ExecutionError, FloatDType, IntDType, Scalar, Shape, Slice, TensorData};
 
@@ -19,14 +19,22 @@ impl FloatTensorOps<Gpu> for Gpu {
         }
     }
 
+    fn float_to_device(tensor: GpuTensor, device: &GpuDevice) -> GpuTensor {
+        through_the_host(tensor, device, Self::float_device, Self::float_into_data, Self::float_from_data)
+    }
+
     delegate! {
         device => float_from_data(data: TensorData, device: &GpuDevice) -> GpuTensor;
-        device => float_random(shape: Shape, distribution: Distribution, device: &GpuDevice, dtype: FloatDType) -> GpuTensor;
+        device => float_random(
+            shape: Shape,
+            distribution: Distribution,
+            device: &GpuDevice,
+            dtype: FloatDType,
+        ) -> GpuTensor;
         device => float_zeros(shape: Shape, device: &GpuDevice, dtype: FloatDType) -> GpuTensor;
         device => float_ones(shape: Shape, device: &GpuDevice, dtype: FloatDType) -> GpuTensor;
         device => float_full(shape: Shape, fill_value: Scalar, device: &GpuDevice, dtype: FloatDType) -> GpuTensor;
         tensor => float_device(tensor: &GpuTensor) -> GpuDevice;
-        tensor => float_to_device(tensor: GpuTensor, device: &GpuDevice) -> GpuTensor;
         tensor => float_into_int(tensor: GpuTensor, out_dtype: IntDType) -> GpuTensor;
         device => float_empty(shape: Shape, device: &GpuDevice, dtype: FloatDType) -> GpuTensor;
         tensor => float_repeat_dim(tensor: GpuTensor, dim: usize, times: usize) -> GpuTensor;

@@ -5,7 +5,7 @@ use super::OnCuda;
 #[cfg(feature = "wgpu")]
 use super::OnWgpu;
 use super::delegate::delegate;
-use super::{Gpu, GpuDevice, GpuTensor};
+use super::{Gpu, GpuDevice, GpuTensor, through_the_host};
 use burn_backend::ops::IntTensorOps;
 use burn_backend::{BoolDType, Distribution, ExecutionError, FloatDType, IntDType, Scalar, Shape, Slice, TensorData};
 
@@ -19,11 +19,14 @@ impl IntTensorOps<Gpu> for Gpu {
         }
     }
 
+    fn int_to_device(tensor: GpuTensor, device: &GpuDevice) -> GpuTensor {
+        through_the_host(tensor, device, Self::int_device, Self::int_into_data, Self::int_from_data)
+    }
+
     delegate! {
         device => int_empty(shape: Shape, device: &GpuDevice, dtype: IntDType) -> GpuTensor;
         device => int_from_data(data: TensorData, device: &GpuDevice) -> GpuTensor;
         tensor => int_device(tensor: &GpuTensor) -> GpuDevice;
-        tensor => int_to_device(tensor: GpuTensor, device: &GpuDevice) -> GpuTensor;
         tensor => int_reshape(tensor: GpuTensor, shape: Shape) -> GpuTensor;
         tensor => int_slice(tensor: GpuTensor, slices: &[Slice]) -> GpuTensor;
         tensor => int_slice_assign(tensor: GpuTensor, slices: &[Slice], value: GpuTensor) -> GpuTensor;
@@ -83,7 +86,12 @@ impl IntTensorOps<Gpu> for Gpu {
         tensor => int_swap_dims(tensor: GpuTensor, dim1: usize, dim2: usize) -> GpuTensor;
         tensor => int_permute(tensor: GpuTensor, axes: &[usize]) -> GpuTensor;
         tensor => int_flip(tensor: GpuTensor, axes: &[usize]) -> GpuTensor;
-        device => int_random(shape: Shape, distribution: Distribution, device: &GpuDevice, dtype: IntDType) -> GpuTensor;
+        device => int_random(
+            shape: Shape,
+            distribution: Distribution,
+            device: &GpuDevice,
+            dtype: IntDType,
+        ) -> GpuTensor;
         tensor => int_sign(tensor: GpuTensor) -> GpuTensor;
         tensor => int_expand(tensor: GpuTensor, shape: Shape) -> GpuTensor;
         lhs => bitwise_and(lhs: GpuTensor, rhs: GpuTensor) -> GpuTensor;

@@ -13,6 +13,7 @@ use burn::tensor::TensorMetadata;
 use burn_backend::quantization::QuantScheme;
 use burn_backend::{
     Backend, BackendTypes, DType, DTypeUsageSet, DeviceId, DeviceOps, ExecutionError, QTensorPrimitive, Shape,
+    TensorData,
 };
 #[cfg(feature = "cuda")]
 use burn_cubecl::cubecl::cuda::{CudaDevice, CudaRuntime};
@@ -101,6 +102,16 @@ impl GpuDevice {
         Self::Cuda(CudaDevice::new(index))
     }
 
+    /// Whether it is reached by CUDA.
+    pub fn is_cuda(&self) -> bool {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => true,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(_) => false,
+        }
+    }
+
     fn which(&self) -> Which {
         match self {
             #[cfg(feature = "cuda")]
@@ -121,6 +132,7 @@ impl Default for GpuDevice {
 }
 
 /// Added to CUDA's kinds of devices, so that wgpu's have others.
+#[cfg(feature = "cuda")]
 const CUDA: u16 = 1 << 8;
 
 impl Device for GpuDevice {
@@ -168,6 +180,23 @@ impl QTensorPrimitive for GpuTensor {
     fn scheme(&self) -> &QuantScheme {
         of_either!(GpuTensor, self, tensor => tensor.scheme())
     }
+}
+
+/// A tensor on another device, by way of the host: burn 0.21 knows no other way between adapters, and between CUDA's devices one
+/// that needs NCCL.
+fn through_the_host<F: Future<Output = Result<TensorData, ExecutionError>>>(
+    tensor: GpuTensor,
+    device: &GpuDevice,
+    device_of: impl Fn(&GpuTensor) -> GpuDevice,
+    read: impl Fn(GpuTensor) -> F,
+    write: impl Fn(TensorData, &GpuDevice) -> GpuTensor,
+) -> GpuTensor {
+    if device_of(&tensor) == *device {
+        return tensor;
+    }
+    // burn has no error here: a device that cannot be read is lost, which whoever runs a program on it catches.
+    let data = burn_cubecl::cubecl::future::block_on(read(tensor)).expect("the device can be read");
+    write(data, device)
 }
 
 impl BackendTypes for Gpu {

@@ -36,6 +36,8 @@ impl Operators for Gpu {
             statistics: GpuTensor,
             gradient: GpuTensor,
         ) -> [GpuTensor; 3];
+        x => standardise_columns(x: GpuTensor, epsilon: f64) -> [GpuTensor; 2];
+        x => standardise_columns_backward(x: GpuTensor, statistics: GpuTensor, gradient: GpuTensor) -> GpuTensor;
         qkv => self_attention(qkv: GpuTensor, heads: usize) -> [GpuTensor; 2];
         qkv => self_attention_backward(
             qkv: GpuTensor,

@@ -1,13 +1,13 @@
 //! Quantised tensors, whole modules and reads of several tensors at once, operation by operation. The trainer uses none of the
 //! first two; a backend has them.
 
-#[cfg(feature = "cuda")]
-use super::OnCuda;
-#[cfg(feature = "wgpu")]
-use super::OnWgpu;
 use super::delegate::delegate;
 use super::delegate::{Inner, Outer, Which};
+#[cfg(feature = "cuda")]
+use super::{CudaRuntime, OnCuda};
 use super::{Gpu, GpuDevice, GpuTensor};
+#[cfg(feature = "wgpu")]
+use super::{OnWgpu, WgpuRuntime};
 use burn_backend::ops::{
     ActivationOps, AttentionModuleOptions, ConvOptions, ConvTransposeOptions, DeformConv2dBackward, DeformConvOptions,
     InterpolateOptions, MaxPool2dBackward, MaxPool2dWithIndices, ModuleOps, QTensorOps, TransactionOps,
@@ -67,14 +67,14 @@ impl ModuleOps<Gpu> for Gpu {
         options: DeformConvOptions<2>,
     ) -> DeformConv2dBackward<Gpu> {
         macro_rules! on {
-            ($backend:ty, $x:expr) => {{
+            ($backend:ty, $runtime:ty, $x:expr) => {{
                 let back = <$backend>::deform_conv2d_backward(
                     $x,
-                    offset.inner(),
-                    weight.inner(),
-                    mask.inner(),
-                    bias.inner(),
-                    output_grad.inner(),
+                    Inner::<$runtime>::inner(offset),
+                    Inner::<$runtime>::inner(weight),
+                    Inner::<$runtime>::inner(mask),
+                    Inner::<$runtime>::inner(bias),
+                    Inner::<$runtime>::inner(output_grad),
                     options,
                 );
                 DeformConv2dBackward::new(
@@ -88,9 +88,9 @@ impl ModuleOps<Gpu> for Gpu {
         }
         match x {
             #[cfg(feature = "cuda")]
-            GpuTensor::Cuda(x) => on!(OnCuda, x),
+            GpuTensor::Cuda(x) => on!(OnCuda, CudaRuntime, x),
             #[cfg(feature = "wgpu")]
-            GpuTensor::Wgpu(x) => on!(OnWgpu, x),
+            GpuTensor::Wgpu(x) => on!(OnWgpu, WgpuRuntime, x),
         }
     }
 
@@ -103,16 +103,16 @@ impl ModuleOps<Gpu> for Gpu {
         ceil_mode: bool,
     ) -> MaxPool2dWithIndices<Gpu> {
         macro_rules! on {
-            ($backend:ty, $x:expr) => {{
+            ($backend:ty, $runtime:ty, $x:expr) => {{
                 let found = <$backend>::max_pool2d_with_indices($x, kernel_size, stride, padding, dilation, ceil_mode);
                 MaxPool2dWithIndices::new(found.output.outer(), found.indices.outer())
             }};
         }
         match x {
             #[cfg(feature = "cuda")]
-            GpuTensor::Cuda(x) => on!(OnCuda, x),
+            GpuTensor::Cuda(x) => on!(OnCuda, CudaRuntime, x),
             #[cfg(feature = "wgpu")]
-            GpuTensor::Wgpu(x) => on!(OnWgpu, x),
+            GpuTensor::Wgpu(x) => on!(OnWgpu, WgpuRuntime, x),
         }
     }
 
@@ -127,7 +127,7 @@ impl ModuleOps<Gpu> for Gpu {
         indices: GpuTensor,
     ) -> MaxPool2dBackward<Gpu> {
         macro_rules! on {
-            ($backend:ty, $x:expr) => {
+            ($backend:ty, $runtime:ty, $x:expr) => {
                 <$backend>::max_pool2d_with_indices_backward(
                     $x,
                     kernel_size,
@@ -135,8 +135,8 @@ impl ModuleOps<Gpu> for Gpu {
                     padding,
                     dilation,
                     ceil_mode,
-                    output_grad.inner(),
-                    indices.inner(),
+                    Inner::<$runtime>::inner(output_grad),
+                    Inner::<$runtime>::inner(indices),
                 )
                 .x_grad
                 .outer()
@@ -144,28 +144,84 @@ impl ModuleOps<Gpu> for Gpu {
         }
         MaxPool2dBackward::new(match x {
             #[cfg(feature = "cuda")]
-            GpuTensor::Cuda(x) => on!(OnCuda, x),
+            GpuTensor::Cuda(x) => on!(OnCuda, CudaRuntime, x),
             #[cfg(feature = "wgpu")]
-            GpuTensor::Wgpu(x) => on!(OnWgpu, x),
+            GpuTensor::Wgpu(x) => on!(OnWgpu, WgpuRuntime, x),
         })
     }
 
     delegate! {
         x => conv2d(x: GpuTensor, weight: GpuTensor, bias: Option<GpuTensor>, options: ConvOptions<2>) -> GpuTensor;
-        x => deform_conv2d(x: GpuTensor, offset: GpuTensor, weight: GpuTensor, mask: Option<GpuTensor>, bias: Option<GpuTensor>, options: DeformConvOptions<2>) -> GpuTensor;
+        x => deform_conv2d(
+            x: GpuTensor,
+            offset: GpuTensor,
+            weight: GpuTensor,
+            mask: Option<GpuTensor>,
+            bias: Option<GpuTensor>,
+            options: DeformConvOptions<2>,
+        ) -> GpuTensor;
         x => conv3d(x: GpuTensor, weight: GpuTensor, bias: Option<GpuTensor>, options: ConvOptions<3>) -> GpuTensor;
-        x => conv_transpose2d(x: GpuTensor, weight: GpuTensor, bias: Option<GpuTensor>, options: ConvTransposeOptions<2>) -> GpuTensor;
-        x => conv_transpose3d(x: GpuTensor, weight: GpuTensor, bias: Option<GpuTensor>, options: ConvTransposeOptions<3>) -> GpuTensor;
+        x => conv_transpose2d(
+            x: GpuTensor,
+            weight: GpuTensor,
+            bias: Option<GpuTensor>,
+            options: ConvTransposeOptions<2>,
+        ) -> GpuTensor;
+        x => conv_transpose3d(
+            x: GpuTensor,
+            weight: GpuTensor,
+            bias: Option<GpuTensor>,
+            options: ConvTransposeOptions<3>,
+        ) -> GpuTensor;
         x => adaptive_avg_pool2d_backward(x: GpuTensor, grad: GpuTensor) -> GpuTensor;
-        query => attention(query: GpuTensor, key: GpuTensor, value: GpuTensor, mask: Option<GpuTensor>, attn_bias: Option<GpuTensor>, options: AttentionModuleOptions) -> GpuTensor;
+        query => attention(
+            query: GpuTensor,
+            key: GpuTensor,
+            value: GpuTensor,
+            mask: Option<GpuTensor>,
+            attn_bias: Option<GpuTensor>,
+            options: AttentionModuleOptions,
+        ) -> GpuTensor;
         signal => rfft(signal: GpuTensor, dim: usize, n: Option<usize>) -> (GpuTensor, GpuTensor);
-        spectrum_re => irfft(spectrum_re: GpuTensor, spectrum_im: GpuTensor, dim: usize, n: Option<usize>) -> GpuTensor;
-        x => avg_pool2d(x: GpuTensor, kernel_size: [usize; 2], stride: [usize; 2], padding: [usize; 2], count_include_pad: bool, ceil_mode: bool) -> GpuTensor;
-        x => avg_pool2d_backward(x: GpuTensor, grad: GpuTensor, kernel_size: [usize; 2], stride: [usize; 2], padding: [usize; 2], count_include_pad: bool, ceil_mode: bool) -> GpuTensor;
+        spectrum_re => irfft(
+            spectrum_re: GpuTensor,
+            spectrum_im: GpuTensor,
+            dim: usize,
+            n: Option<usize>,
+        ) -> GpuTensor;
+        x => avg_pool2d(
+            x: GpuTensor,
+            kernel_size: [usize; 2],
+            stride: [usize; 2],
+            padding: [usize; 2],
+            count_include_pad: bool,
+            ceil_mode: bool,
+        ) -> GpuTensor;
+        x => avg_pool2d_backward(
+            x: GpuTensor,
+            grad: GpuTensor,
+            kernel_size: [usize; 2],
+            stride: [usize; 2],
+            padding: [usize; 2],
+            count_include_pad: bool,
+            ceil_mode: bool,
+        ) -> GpuTensor;
         x => adaptive_avg_pool2d(x: GpuTensor, output_size: [usize; 2]) -> GpuTensor;
-        x => max_pool2d(x: GpuTensor, kernel_size: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2], ceil_mode: bool) -> GpuTensor;
+        x => max_pool2d(
+            x: GpuTensor,
+            kernel_size: [usize; 2],
+            stride: [usize; 2],
+            padding: [usize; 2],
+            dilation: [usize; 2],
+            ceil_mode: bool,
+        ) -> GpuTensor;
         x => interpolate(x: GpuTensor, output_size: [usize; 2], options: InterpolateOptions) -> GpuTensor;
-        x => interpolate_backward(x: GpuTensor, grad: GpuTensor, output_size: [usize; 2], options: InterpolateOptions) -> GpuTensor;
+        x => interpolate_backward(
+            x: GpuTensor,
+            grad: GpuTensor,
+            output_size: [usize; 2],
+            options: InterpolateOptions,
+        ) -> GpuTensor;
     }
 }
 
@@ -174,12 +230,12 @@ impl ActivationOps<Gpu> for Gpu {}
 impl TransactionOps<Gpu> for Gpu {
     async fn tr_execute(asked: TransactionPrimitive<Gpu>) -> Result<TransactionPrimitiveData, ExecutionError> {
         macro_rules! on {
-            ($backend:ty) => {{
+            ($backend:ty, $runtime:ty) => {{
                 let inner = TransactionPrimitive::<$backend>::new(
-                    asked.read_floats.inner(),
-                    asked.read_qfloats.inner(),
-                    asked.read_ints.inner(),
-                    asked.read_bools.inner(),
+                    Inner::<$runtime>::inner(asked.read_floats),
+                    Inner::<$runtime>::inner(asked.read_qfloats),
+                    Inner::<$runtime>::inner(asked.read_ints),
+                    Inner::<$runtime>::inner(asked.read_bools),
                 );
                 <$backend>::tr_execute(inner).await
             }};
@@ -189,9 +245,9 @@ impl TransactionOps<Gpu> for Gpu {
         match first {
             None => Ok(TransactionPrimitiveData::default()),
             #[cfg(feature = "cuda")]
-            Some(Which::Cuda) => on!(OnCuda),
+            Some(Which::Cuda) => on!(OnCuda, CudaRuntime),
             #[cfg(feature = "wgpu")]
-            Some(Which::Wgpu) => on!(OnWgpu),
+            Some(Which::Wgpu) => on!(OnWgpu, WgpuRuntime),
         }
     }
 }

@@ -1,0 +1,147 @@
+//! Shares: a stage that makes a shard of each shard of its input, made by several processes, on one machine or on many that see
+//! the same OUT, whatever scheduler starts them.
+//!
+//! Process i of n makes every n-th shard into `.NAME.shares` beside the final folder, a marker after each: what the partial
+//! folder's list says of a shard, in a file of its own. No process waits for another; a shard that two make is the same
+//! bytes, renamed into place twice. Who finishes takes the shards over as if an interrupted run of its own had made them.
+
+use super::files::{remove_tree, write_json};
+use super::places::Places;
+use super::run::{KEY_FILE, KeyRecord, Shard};
+use super::spec::StageSpec;
+use crate::{PipelineError, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// How a marker's name ends.
+const MARKER: &str = ".json";
+
+/// Which shards of a stage a process makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Share {
+    /// All that are not there.
+    #[default]
+    All,
+    /// Every `of`-th from the `index`-th, counted from 1.
+    Part {
+        /// Which.
+        index: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// None: all must be there, and become the stage.
+    Finish,
+}
+
+impl Share {
+    /// Whether the shard at a place is of this share.
+    pub(super) fn has(self, place: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Part { index, of } => place % of == index - 1,
+            Self::Finish => false,
+        }
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => return Ok(Self::All),
+            "finish" => return Ok(Self::Finish),
+            _ => {}
+        }
+        let parts = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+        match parts {
+            Some((index, of)) if (1..=of).contains(&index) => Ok(Self::Part { index, of }),
+            _ => Err(format!("`{text}` is no share: write 1/8 to 8/8")),
+        }
+    }
+}
+
+/// Where the shards of shares lie.
+pub(super) fn folder(places: &Places) -> PathBuf {
+    places.shares()
+}
+
+/// Makes the folder for the shares of a stage, or finds it.
+///
+/// # Errors
+/// When it holds shards that were made with other settings or from other inputs.
+pub(super) fn open(spec: &StageSpec, places: &Places) -> Result<PathBuf> {
+    let folder = places.shares();
+    fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
+    let key = spec.key();
+    match KeyRecord::read(&folder) {
+        Some(record) if record.key != key => Err(PipelineError::Usage(format!(
+            "`{}` holds shards that were made with other settings or of other images\n\
+             hint: remove that folder, or finish with those settings first",
+            folder.display()
+        ))),
+        Some(_) => Ok(folder),
+        None => {
+            write_json(&folder.join(KEY_FILE), &KeyRecord::of(spec, key))?;
+            Ok(folder)
+        }
+    }
+}
+
+/// Notes in the folder of shares that a shard is whole.
+///
+/// # Errors
+/// When the marker cannot be written.
+pub(super) fn mark(folder: &Path, shard: &Shard) -> Result<()> {
+    write_json(&folder.join(format!("{}{MARKER}", shard.name)), shard)
+}
+
+/// The shards of shares that are whole, if they are of this stage.
+pub(super) fn marked(spec: &StageSpec, folder: &Path) -> Vec<Shard> {
+    if KeyRecord::read(folder).is_none_or(|record| record.key != spec.key()) {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
+    let markers = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(MARKER));
+    let read = |path: PathBuf| serde_json::from_slice::<Shard>(&fs::read(path).ok()?).ok();
+    let is_there = |shard: &Shard| fs::metadata(folder.join(&shard.name)).is_ok_and(|m| m.len() == shard.table.bytes);
+    let mut shards: Vec<Shard> = markers.filter_map(read).filter(is_there).collect();
+    shards.sort_by(|a, b| a.name.cmp(&b.name));
+    shards
+}
+
+/// Removes the folder of shares of a stage that is whole.
+///
+/// # Errors
+/// When the disk refuses.
+pub(super) fn clear(places: &Places) -> Result<()> {
+    remove_tree(&places.shares())
+}
+
+/// Says which shards nobody has made.
+pub(super) fn refuse_missing(stage: &str, missing: &[String], of: usize) -> Result<()> {
+    let Some(first) = missing.first() else { return Ok(()) };
+    Err(PipelineError::Usage(format!(
+        "{} of {of} shards of {stage} are not there, `{first}` the first of them\n\
+         hint: `--shard i/n` makes them; the same command without it makes them here",
+        missing.len()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_read_and_take_every_shard_once() {
+        assert_eq!("2/3".parse(), Ok(Share::Part { index: 2, of: 3 }));
+        for text in ["0/3", "4/3", "1", "a/b", "1/0", ""] {
+            assert!(text.parse::<Share>().is_err(), "{text}");
+        }
+        for place in 0..10 {
+            let takers = (1..=3).filter(|index| Share::Part { index: *index, of: 3 }.has(place)).count();
+            assert_eq!(takers, 1);
+        }
+    }
+}

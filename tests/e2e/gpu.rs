@@ -1,0 +1,89 @@
+//! Runs on a GPU: the first that Vulkan knows, which where there is no card is one in software. Without any, and where the
+//! binaries were built without wgpu, these tests say so and end.
+
+use crate::kill::kill_when;
+use crate::run::{TINY, curated, facts, refusal, text, tiny};
+use serde_json::Value;
+use std::path::Path;
+
+/// The adapters' names.
+fn adapters(out: &Path) -> Vec<String> {
+    let found = facts(out, &["doctor"]).remove(0);
+    let listed = found["adapters"].as_array().into_iter().flatten();
+    let names: Vec<String> = listed.filter_map(|adapter| adapter["name"].as_str().map(str::to_owned)).collect();
+    if names.is_empty() {
+        println!("skipped: no adapter: {}", found["adapters"]);
+    }
+    names
+}
+
+fn lines(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn losses(run: &Path) -> Vec<f64> {
+    lines(run).iter().map(|line| line["loss"].as_f64().expect("a loss")).collect()
+}
+
+#[test]
+fn sixty_steps_on_a_gpu_have_the_losses_of_the_cpu_and_resume() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    if adapters(&out).is_empty() {
+        return;
+    }
+    curated(&out, "120");
+    facts(&out, &[&["plan"], TINY, &["--set", "plan.epochs=9"]].concat());
+    let runs = out.join("pile/runs");
+    let steps = ["--set", "pretrain.steps=60", "--set", "pretrain.checkpoint_steps=20"];
+    let train = |run: &str, device: &str| {
+        facts(&out, &[&["pretrain", "--run", run, "--device", device], TINY, &steps[..]].concat());
+        losses(&runs.join(run))
+    };
+    let (cpu, gpu) = (train("cpu", "cpu"), train("gpu", "wgpu"));
+    assert_eq!((cpu.len(), gpu.len()), (60, 60));
+    let off = |steps: usize| {
+        let each = cpu.iter().zip(&gpu).take(steps).map(|(cpu, gpu)| (cpu - gpu).abs() / cpu.abs());
+        each.fold(0.0, f64::max)
+    };
+    println!("losses are off by {:.1e} in 5 steps, {:.1e} in 60", off(5), off(60));
+    assert!(off(5) < 1e-3 && off(60) < 0.05, "{cpu:?} {gpu:?}");
+
+    // Killed after its first checkpoint, the same command ends in the same weights.
+    let killed = [&["pretrain", "--run", "killed", "--device", "wgpu"], TINY, &steps[..]].concat();
+    let checkpoint = runs.join(".killed.partial/checkpoints/step-00000020.safetensors");
+    if kill_when(&out, &killed, &|| checkpoint.is_file()) {
+        assert_eq!(train("killed", "wgpu"), gpu);
+        let last =
+            |run: &str| std::fs::read(runs.join(run).join("checkpoints/final.safetensors")).expect("a checkpoint");
+        assert!(last("killed") == last("gpu"), "the weights are the same to the bit");
+    }
+}
+
+#[test]
+fn a_gpu_that_cannot_be_used_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let found = adapters(&out).len();
+    if found == 0 {
+        return;
+    }
+    curated(&out, "120");
+    tiny(&out, &["plan"]);
+    let refused = |device: &str, set: &[&str]| {
+        let arguments = [&["pretrain", "--device", device, "--out", text(&out)], TINY, set].concat();
+        let (code, error) = refusal(&arguments);
+        assert!(code != 0 && !error.contains("panicked"), "{code}: {error}");
+        error
+    };
+    let told = refused("wgpu:99", &[]);
+    assert!(told.contains("wgpu:99") && told.contains(&format!("there are {found} adapters")), "{told}");
+    let found = facts(&out, &["doctor"]).remove(0);
+    if found["adapters"][0]["kind"] == "software" {
+        let told = refused("wgpu", &["--set", "pretrain.precision=bf16"]);
+        assert!(told.contains("bf16") && told.contains("wgpu:0"), "{told}");
+        assert_ne!(found["auto_takes"], "wgpu:0", "a GPU in software is taken only when it is named");
+    }
+    assert!(!out.join("pile/runs").exists(), "nothing is written");
+}

@@ -1,0 +1,70 @@
+//! Several processes make a stage's shards, one is killed, two make the same ones: what comes out is what one process makes.
+
+use crate::kill::kill_when;
+use crate::run::{DRAWN, binary, facts, refusal, text};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+fn started(out: &Path, arguments: &[&str]) -> Child {
+    let mut command = Command::new(binary());
+    command.args(arguments).args(["--out", text(out)]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("it starts")
+}
+
+fn digest(facts: &[Value]) -> &Value {
+    &facts[0]["digest"]
+}
+
+#[test]
+fn shares_of_several_processes_become_what_one_makes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (alone, out) = (folder.path().join("alone"), folder.path().join("shared"));
+    let pile = DRAWN.pile();
+    let ingest = ["ingest", "--data", text(&pile), "--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"];
+    for out in [&alone, &out] {
+        facts(out, &ingest);
+    }
+    let shards = std::fs::read_dir(out.join("pile/images")).expect("images").filter_map(|entry| entry.ok());
+    let shards = shards.filter(|entry| entry.file_name().to_string_lossy().starts_with("part-")).count();
+    assert!(shards >= 3, "{shards} shards");
+    for stage in ["fingerprint", "embed"] {
+        let made = out.join(if stage == "embed" { "pile/embeddings/descriptor" } else { "pile/fingerprints" });
+        let begun = made.with_file_name(format!(".{}.shares", made.file_name().expect("a name").to_string_lossy()));
+        // One share is killed as soon as its first file is there, whole or not.
+        let is_begun = || {
+            let entries = std::fs::read_dir(&begun).into_iter().flatten().filter_map(|entry| entry.ok());
+            entries.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("part-"))
+        };
+        kill_when(&out, &[stage, "--shard", "1/3"], &is_begun);
+        let second = facts(&out, &[stage, "--shard", "2/3"]).remove(0);
+        assert_eq!(second["outcome"], "shared");
+        assert!(!made.exists(), "a share does not finish the stage");
+        let (code, error) = refusal(&["finish", stage, "--out", text(&out)]);
+        assert!(code == 2 && error.contains("are not there") && error.contains("--shard"), "{error}");
+        // Two processes make the last share, beside one that makes the first again.
+        let mut others = ["3/3", "3/3", "1/3"].map(|share| started(&out, &[stage, "--shard", share]));
+        assert!(others.iter_mut().all(|child| child.wait().expect("waits").success()));
+        assert_eq!(digest(&facts(&out, &["finish", stage])), digest(&facts(&alone, &[stage])), "{stage}");
+        assert!(!begun.exists(), "what shares left is taken over");
+        assert_eq!(facts(&out, &[stage, "--shard", "1/3"]).remove(0)["outcome"], "up_to_date");
+    }
+}
+
+#[test]
+fn a_share_that_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    facts(&out, &["ingest", "--data", text(&DRAWN.pile())]);
+    for share in ["0/3", "4/3", "x"] {
+        let (code, error) = refusal(&["fingerprint", "--shard", share, "--out", text(&out)]);
+        assert!(code == 2 && error.contains("is no share"), "{error}");
+    }
+    let (code, error) = refusal(&["finish", "curate", "--out", text(&out)]);
+    assert!(code == 2 && error.contains("fingerprint or embed"), "{error}");
+    // Shares of other settings are not mixed.
+    facts(&out, &["fingerprint", "--shard", "1/2"]);
+    let other = ["fingerprint", "--shard", "2/2", "--set", "fingerprint.keypoints=8", "--out", text(&out)];
+    let (code, error) = refusal(&other);
+    assert!(code == 2 && error.contains("other settings"), "{error}");
+}

@@ -1,0 +1,255 @@
+//! What a GPU must show before its runs are trusted: its kernels beside their operators, twenty steps beside the CPU's, and what a
+//! step of a configuration takes. Every line is printed when it is known, so that a check that is cut off leaves what it found.
+
+use crate::backend::{Cpu, DeviceChoice, Program, device_name, run_on};
+use crate::model::{host_values, snapshot};
+use crate::operators::TrainBackend;
+use crate::optimise::Schedule;
+use crate::{Result, StepReport, Trainer};
+use burn::module::AutodiffModule;
+use burn::tensor::backend::Backend;
+use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
+use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, PretrainConfig, ViewKind, ViewSpec};
+use lapidary_schemas::{Config, ImageId};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Steps of the comparison with the CPU.
+const COMPARED_STEPS: usize = 20;
+
+/// Pixels of waves, other ones for each step, in the shapes of a configuration's views.
+fn batch(config: &Config, step: usize) -> Batch {
+    let images = config.pretrain.batch;
+    let group = |view: &ViewSpec| {
+        let (size_px, views) = (usize::from(view.size_px), usize::from(view.count));
+        let count = views * images * 3 * size_px * size_px;
+        let values = (0..count).map(|at| ((at + 7919 * step) as f32 * 0.731).sin()).collect();
+        ViewGroup { kind: view.kind, size_px, views, pixels: Pixels::Rendered(values) }
+    };
+    let ids = (0..images as u64).map(ImageId).collect();
+    Batch { step, ids, groups: config.plan.views.iter().map(group).collect() }
+}
+
+/// A small hybrid run.
+fn small() -> Config {
+    let view = |kind, count, size_px| ViewSpec { kind, count, size_px, ..ViewSpec::default() };
+    let mut config = Config {
+        model: ModelConfig {
+            image_px: 16,
+            patch_px: 4,
+            dim: 32,
+            depth: 2,
+            heads: 2,
+            mlp_ratio: 2,
+            drop_path: 0.0,
+            layer_scale: 0.1,
+            ..ModelConfig::default()
+        },
+        objective: ObjectiveConfig {
+            prototypes: 48,
+            head_hidden: 32,
+            head_bottleneck: 16,
+            barlow_dim: 24,
+            ..ObjectiveConfig::default()
+        },
+        pretrain: PretrainConfig {
+            batch: 24,
+            base_learning_rate: 5e-3,
+            warmup_steps: 5,
+            freeze_last_layer_steps: 2,
+            ..PretrainConfig::default()
+        },
+        ..Config::default()
+    };
+    config.plan.views = vec![view(ViewKind::Global, 2, 16), view(ViewKind::Local, 2, 8)];
+    config
+}
+
+/// A run as it went: losses, the first step's gradients, and the student's weights after the last step.
+struct Course {
+    losses: Vec<f64>,
+    gradients: Vec<f32>,
+    weights: Vec<f32>,
+    first_weights: Vec<f32>,
+}
+
+fn course<B: TrainBackend>(devices: &[B::Device]) -> Course {
+    let config = small();
+    let schedule = Schedule::new(&config.pretrain, &config.objective, COMPARED_STEPS, COMPARED_STEPS);
+    let mut trainer = Trainer::<B>::new(&config, schedule, &devices[0]).spread_over(devices.to_vec());
+    let weights = |trainer: &Trainer<B>| -> Vec<f32> {
+        // The keys' biases have gradients of rounding alone, which Adam makes steps of.
+        let named = snapshot(&trainer.student().valid()).into_iter().filter(|(name, _)| !name.ends_with("qkv.bias"));
+        named.flat_map(|(_, tensor)| tensor.values).collect()
+    };
+    let first_weights = weights(&trainer);
+    let gradients = trainer.compute(batch(&config, 0)).gradients;
+    assert!(gradients.norms().keys().any(|name| name.starts_with("backbone.")), "the backbone is trained");
+    let gradients = gradients.each().flat_map(|gradient| host_values(gradient.clone())).collect();
+    let losses = (0..COMPARED_STEPS).map(|step| trainer.train(batch(&config, step)).loss).collect();
+    Course { losses, gradients, weights: weights(&trainer), first_weights }
+}
+
+/// The cosine of two lists of values.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// How twenty steps of a small hybrid run on a device differ from the CPU's.
+#[derive(Debug, Clone, Copy)]
+pub struct Compared {
+    /// The largest relative difference of a loss in the first five steps, and in all.
+    pub losses: [f64; 2],
+    /// The cosine of the first step's gradients.
+    pub cosine: f64,
+    /// The difference of the weights after the last step, but for the keys' biases, as a part of what the steps changed.
+    pub weights: f64,
+    /// The largest relative difference of a loss on the CPU between a batch in one piece and in two: what rounding comes to.
+    pub rounding: f64,
+}
+
+impl Compared {
+    /// Whether the device trains as the CPU does. Rounding grows from step to step.
+    pub fn holds(&self) -> bool {
+        self.losses[0] < 2e-3 && self.losses[1] < 2e-2 && self.cosine > 0.9999 && self.weights < 0.05
+    }
+
+    /// As JSON.
+    pub fn facts(&self) -> Value {
+        json!({"loss_of_5_steps_off": self.losses[0], "loss_of_20_steps_off": self.losses[1],
+            "rounding_on_the_cpu": self.rounding, "gradient_cosine": self.cosine, "weights_off": self.weights, "holds": self.holds()})
+    }
+}
+
+/// Trains on devices, of which each takes its share of a batch, and on the CPU.
+pub fn compared<B: TrainBackend>(devices: &[B::Device]) -> Compared {
+    let (found, expected) = (course::<B>(devices), course::<Cpu>(&[Default::default()]));
+    let otherwise = course::<Cpu>(&[Default::default(); 2]);
+    let off = |found: &Course, steps: usize| {
+        let each = found.losses.iter().zip(&expected.losses).take(steps);
+        each.map(|(found, expected)| (found - expected).abs() / expected.abs()).fold(0.0, f64::max)
+    };
+    let norm = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+    };
+    Compared {
+        losses: [off(&found, 5), off(&found, COMPARED_STEPS)],
+        rounding: off(&otherwise, COMPARED_STEPS),
+        cosine: cosine(&found.gradients, &expected.gradients),
+        weights: norm(&found.weights, &expected.weights) / norm(&expected.first_weights, &expected.weights),
+    }
+}
+
+/// Steps of a configuration on pixels of waves.
+#[derive(Debug)]
+pub struct Rate {
+    /// Network, objective, views, batch and precision.
+    pub config: Config,
+    /// Steps that are timed, after as many as compile the kernels.
+    pub steps: usize,
+    /// Steps before those.
+    pub warmup: usize,
+}
+
+impl Program for Rate {
+    type Output = Value;
+
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Value> {
+        let Self { config, steps, warmup } = self;
+        let all = steps + warmup;
+        let schedule = Schedule::new(&config.pretrain, &config.objective, all, all);
+        let mut trainer = Trainer::<B>::new(&config, schedule, &device);
+        trainer.set_metrics_steps(steps.min(10));
+        // The same pixels each step: what is timed is not how fast waves are drawn.
+        let batch = batch(&config, 0);
+        let mut losses = Vec::new();
+        let mut note = |reports: Vec<StepReport>| losses.extend(reports.iter().map(|report| report.loss));
+        for step in 0..warmup {
+            note(trainer.advance(batch.clone(), step + 1 == warmup));
+        }
+        let wait = || B::InnerBackend::sync(&device).ok();
+        wait();
+        let begun = Instant::now();
+        for step in 0..steps {
+            note(trainer.advance(batch.clone(), step + 1 == steps));
+        }
+        wait();
+        let secs = begun.elapsed().as_secs_f64();
+        Ok(json!({
+            "batch": config.pretrain.batch,
+            "precision": config.pretrain.precision,
+            "steps": steps,
+            "images_per_sec": steps as f64 * config.pretrain.batch as f64 / secs,
+            "step_secs": secs / steps as f64,
+            "losses": [losses.first(), losses.last()],
+        }))
+    }
+}
+
+/// Checks the device that was asked for, a line as soon as it is known; whether all holds.
+///
+/// # Errors
+/// When the device cannot be used.
+pub fn check(device: DeviceChoice, mut said: impl FnMut(Value)) -> Result<bool> {
+    let name = device_name(device)?;
+    let mut holds = true;
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(gpu) = crate::gpu::resolve(device)?.gpu() {
+        crate::operators::check::kernels(&gpu, None, |check| {
+            holds &= check.holds();
+            said(json!({"check": "kernel", "operator": check.operator, "shapes": check.shapes,
+                "dtype": format!("{:?}", check.dtype), "worst": check.worst, "bound": check.bound,
+                "holds": check.holds()}));
+        });
+    }
+    let compared = run_on(device, CompareSteps)?;
+    holds &= compared.holds();
+    let mut facts = compared.facts();
+    facts["check"] = json!("steps");
+    facts["device"] = json!(name);
+    said(facts);
+    Ok(holds)
+}
+
+struct CompareSteps;
+
+impl Program for CompareSteps {
+    type Output = Compared;
+
+    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Compared> {
+        Ok(compared::<B>(&[device]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_trains_as_itself() {
+        let compared = compared::<Cpu>(&[Default::default()]);
+        assert_eq!((compared.losses, compared.weights), ([0.0; 2], 0.0));
+        assert!(compared.holds());
+    }
+
+    /// 20 steps of the small hybrid on a GPU, in software where there is no other.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_gpu_trains_as_the_cpu_does() {
+        use crate::backend::Gpu;
+        let gpu = match crate::gpu::resolve(DeviceChoice::Wgpu(None)) {
+            Ok(device) => device.gpu().expect("wgpu is a GPU"),
+            Err(why) => return eprintln!("skipped: {why}"),
+        };
+        let alone = compared::<Gpu>(std::slice::from_ref(&gpu));
+        println!("{alone:?}");
+        assert!(alone.holds(), "{alone:?}");
+        // wgpu's default adapter is a device of its own: weights, features and gradients go from one to the other.
+        let second = lapidary_operators::GpuDevice::default();
+        assert_ne!(gpu, second);
+        let both = compared::<Gpu>(&[gpu, second]);
+        println!("{both:?}");
+        assert!(both.holds(), "{both:?}");
+    }
+}
