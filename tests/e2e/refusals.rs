@@ -22,7 +22,7 @@ fn wrong_words_exit_with_2_and_name_the_nearest() {
     let (code, _) = refusal(&["no-such-verb"]);
     assert_eq!(code, 2);
     let (code, error) = refusal(&["pretrain", "--device", "gpu", "--out", out]);
-    assert!(code == 2 && error.contains("cpu, cuda, cuda:N or auto"), "{error}");
+    assert!(code == 2 && error.contains("cpu, cuda, cuda:N, wgpu, wgpu:N or auto"), "{error}");
 }
 
 #[test]

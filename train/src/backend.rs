@@ -111,6 +111,11 @@ pub fn run_on_all<P: ParallelProgram>(choices: &[DeviceChoice], program: P) -> R
         let detail = "a run is on GPUs or on the CPU, not on both".to_owned();
         return Err(TrainError::Device { device: named, detail });
     }
+    if devices.len() > 1 {
+        let detail =
+            "a batch is not spread over several GPUs yet: train/gpu.md says why\nhint: --device takes one".to_owned();
+        return Err(TrainError::Device { device: named, detail });
+    }
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     return guarded(&named, || program.run_on_all::<Gpu>(devices.iter().filter_map(crate::gpu::Device::gpu).collect()));
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]

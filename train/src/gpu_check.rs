@@ -7,11 +7,13 @@ use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
 use crate::{Result, StepReport, Trainer};
 use burn::module::AutodiffModule;
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
 use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, PretrainConfig, ViewKind, ViewSpec};
 use lapidary_schemas::{Config, ImageId};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Steps of the comparison with the CPU.
@@ -68,7 +70,7 @@ fn small() -> Config {
 /// A run as it went: losses, the first step's gradients, and the student's weights after the last step.
 struct Course {
     losses: Vec<f64>,
-    gradients: Vec<f32>,
+    gradients: BTreeMap<String, Vec<f32>>,
     weights: Vec<f32>,
     first_weights: Vec<f32>,
 }
@@ -78,22 +80,30 @@ fn course<B: TrainBackend>(devices: &[B::Device]) -> Course {
     let schedule = Schedule::new(&config.pretrain, &config.objective, COMPARED_STEPS, COMPARED_STEPS);
     let mut trainer = Trainer::<B>::new(&config, schedule, &devices[0]).spread_over(devices.to_vec());
     let weights = |trainer: &Trainer<B>| -> Vec<f32> {
-        // The keys' biases have gradients of rounding alone, which Adam makes steps of.
-        let named = snapshot(&trainer.student().valid()).into_iter().filter(|(name, _)| !name.ends_with("qkv.bias"));
+        let named = snapshot(&trainer.student().valid()).into_iter().filter(|(name, _)| !is_rounding(name));
         named.flat_map(|(_, tensor)| tensor.values).collect()
     };
     let first_weights = weights(&trainer);
     let gradients = trainer.compute(batch(&config, 0)).gradients;
     assert!(gradients.norms().keys().any(|name| name.starts_with("backbone.")), "the backbone is trained");
-    let gradients = gradients.each().flat_map(|gradient| host_values(gradient.clone())).collect();
+    let values =
+        |(name, gradient): (&str, &Tensor<B::InnerBackend, 1>)| (name.to_owned(), host_values(gradient.clone()));
+    let gradients = gradients.each().filter(|(name, _)| !is_rounding(name)).map(values).collect();
     let losses = (0..COMPARED_STEPS).map(|step| trainer.train(batch(&config, step)).loss).collect();
     Course { losses, gradients, weights: weights(&trainer), first_weights }
 }
 
-/// The cosine of two lists of values.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+/// The keys' biases have gradients of rounding alone, which Adam makes steps of.
+fn is_rounding(name: &str) -> bool {
+    name.ends_with("qkv.bias")
+}
+
+/// The norm of the difference of two lists, as a part of the second's.
+fn off(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len(), "as many values as there are");
+    let difference = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
+    let norm = expected.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>();
+    (difference / norm.max(1e-20)).sqrt()
 }
 
 /// How twenty steps of a small hybrid run on a device differ from the CPU's.
@@ -101,8 +111,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 pub struct Compared {
     /// The largest relative difference of a loss in the first five steps, and in all.
     pub losses: [f64; 2],
-    /// The cosine of the first step's gradients.
-    pub cosine: f64,
+    /// The largest difference of a parameter's gradient in the first step, as a part of its norm.
+    pub gradients: f64,
     /// The difference of the weights after the last step, but for the keys' biases, as a part of what the steps changed.
     pub weights: f64,
     /// The largest relative difference of a loss on the CPU between a batch in one piece and in two: what rounding comes to.
@@ -112,13 +122,13 @@ pub struct Compared {
 impl Compared {
     /// Whether the device trains as the CPU does. Rounding grows from step to step.
     pub fn holds(&self) -> bool {
-        self.losses[0] < 2e-3 && self.losses[1] < 2e-2 && self.cosine > 0.9999 && self.weights < 0.05
+        self.losses[0] < 2e-3 && self.losses[1] < 2e-2 && self.gradients < 0.01 && self.weights < 0.05
     }
 
     /// As JSON.
     pub fn facts(&self) -> Value {
         json!({"loss_of_5_steps_off": self.losses[0], "loss_of_20_steps_off": self.losses[1],
-            "rounding_on_the_cpu": self.rounding, "gradient_cosine": self.cosine, "weights_off": self.weights, "holds": self.holds()})
+            "rounding_on_the_cpu": self.rounding, "gradients_off": self.gradients, "weights_off": self.weights, "holds": self.holds()})
     }
 }
 
@@ -126,18 +136,21 @@ impl Compared {
 pub fn compared<B: TrainBackend>(devices: &[B::Device]) -> Compared {
     let (found, expected) = (course::<B>(devices), course::<Cpu>(&[Default::default()]));
     let otherwise = course::<Cpu>(&[Default::default(); 2]);
-    let off = |found: &Course, steps: usize| {
+    let losses_off = |found: &Course, steps: usize| {
         let each = found.losses.iter().zip(&expected.losses).take(steps);
         each.map(|(found, expected)| (found - expected).abs() / expected.abs()).fold(0.0, f64::max)
     };
-    let norm = |a: &[f32], b: &[f32]| {
-        a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+    let names: Vec<_> = expected.gradients.keys().collect();
+    assert_eq!(names, found.gradients.keys().collect::<Vec<_>>(), "the same parameters have gradients");
+    let of_names = names.iter().map(|name| off(&found.gradients[*name], &expected.gradients[*name]));
+    let changed = |course: &Course| -> Vec<f32> {
+        course.weights.iter().zip(&expected.first_weights).map(|(last, first)| last - first).collect()
     };
     Compared {
-        losses: [off(&found, 5), off(&found, COMPARED_STEPS)],
-        rounding: off(&otherwise, COMPARED_STEPS),
-        cosine: cosine(&found.gradients, &expected.gradients),
-        weights: norm(&found.weights, &expected.weights) / norm(&expected.first_weights, &expected.weights),
+        losses: [losses_off(&found, 5), losses_off(&found, COMPARED_STEPS)],
+        gradients: of_names.fold(0.0, f64::max),
+        weights: off(&changed(&found), &changed(&expected)),
+        rounding: losses_off(&otherwise, COMPARED_STEPS),
     }
 }
 
@@ -245,11 +258,5 @@ mod tests {
         let alone = compared::<Gpu>(std::slice::from_ref(&gpu));
         println!("{alone:?}");
         assert!(alone.holds(), "{alone:?}");
-        // wgpu's default adapter is a device of its own: weights, features and gradients go from one to the other.
-        let second = lapidary_operators::GpuDevice::default();
-        assert_ne!(gpu, second);
-        let both = compared::<Gpu>(&[gpu, second]);
-        println!("{both:?}");
-        assert!(both.holds(), "{both:?}");
     }
 }

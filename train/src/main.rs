@@ -40,7 +40,7 @@ enum Verb {
         /// cpu, cuda, cuda:N, wgpu, wgpu:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
-        /// Several devices of one kind (cuda:0,cuda:1): each takes its share of every batch through the backbone
+        /// Several devices of one kind, for now cpu,cpu alone: each takes its share of every batch through the backbone
         #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', conflicts_with_all = ["device", "replay"])]
         devices: Vec<DeviceChoice>,
     },

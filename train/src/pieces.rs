@@ -14,13 +14,19 @@ mod forward;
 pub(crate) use backward::{FeatureGradients, add_to};
 pub(crate) use forward::{Inputs, Piece, Remembered, Teachers, join};
 
-use crate::operators::on_one_thread;
+use crate::operators::{Operators, on_one_thread};
 use std::ops::Range;
 
 /// `count` images cut into at most `pieces` ranges of nearly equal length.
 pub(crate) fn ranges(count: usize, pieces: usize) -> Vec<Range<usize>> {
     let pieces = pieces.clamp(1, count);
     (0..pieces).map(|piece| count * piece / pieces..count * (piece + 1) / pieces).collect()
+}
+
+/// Maps, in order, on the CPU on a thread for each item. A GPU is given its work by one thread, and does not wait for it: with a
+/// thread a device, a device of wgpu's read weights from before the step that another thread had just asked for.
+pub(crate) fn each<B: Operators, T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if B::ON_HOST { in_parallel(items, f) } else { items.iter().map(f).collect() }
 }
 
 /// Maps on a thread for each item, in order.

@@ -16,7 +16,7 @@ use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
 use crate::operators::{Operators, TrainBackend};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule};
-use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, in_parallel, join, ranges};
+use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, each, join, ranges};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
@@ -300,7 +300,7 @@ impl<B: TrainBackend> Trainer<B> {
             anchor: self.fixed.anchor().filter(|_| schedule.gram_share > 0.0),
         };
         let forward = |part: &[(Range<usize>, &B::Device)], teachers: &Teachers<'_, B::InnerBackend>, remembered| {
-            in_parallel(part, |(images, device)| {
+            each::<B::InnerBackend, _, _>(part, |(images, device)| {
                 let student = &self.student.backbone;
                 Piece::forward(student, teachers, inputs, images.clone(), remembered, device)
             })
@@ -349,7 +349,7 @@ impl<B: TrainBackend> Trainer<B> {
             if pretrain.recompute_blocks {
                 pieces.iter().map(of_piece).collect()
             } else {
-                in_parallel(pieces, of_piece)
+                each::<B::InnerBackend, _, _>(pieces, of_piece)
             }
         };
         if several {

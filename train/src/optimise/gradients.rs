@@ -60,8 +60,8 @@ impl<B: Operators> Gradients<B> {
     }
 
     /// Each parameter's gradient, by name.
-    pub(crate) fn each(&self) -> impl Iterator<Item = &Tensor<B, 1>> {
-        self.by_name.values().map(|gradient| &gradient.gradient)
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, &Tensor<B, 1>)> {
+        self.by_name.iter().map(|(name, gradient)| (name.as_str(), &gradient.gradient))
     }
 
     /// Takes a parameter's out.
