@@ -80,7 +80,7 @@ fn a_gpu_that_cannot_be_used_is_refused_by_name() {
         assert!(told.contains("bf16") && told.contains("wgpu:0"), "{told}");
         assert_ne!(found["auto_takes"], "wgpu:0", "a GPU in software is taken only when it is named");
     }
-    assert!(!out.join("pile/runs").exists(), "nothing is written");
     let (code, error) = refusal(&[&["pretrain", "--devices", "wgpu:0,wgpu:0", "--out", text(&out)], TINY].concat());
     assert!(code != 0 && error.contains("several GPUs"), "{error}");
+    assert!(!out.join("pile/runs").exists(), "nothing is written");
 }

@@ -101,20 +101,10 @@ pub fn run_on<P: Program>(choice: DeviceChoice, program: P) -> Result<P::Output>
 /// [`TrainError::Device`] when one cannot be used, or when GPUs and the CPU are asked for together, [`TrainError::DeviceLost`]
 /// when one fails in the middle; whatever the program says.
 pub fn run_on_all<P: ParallelProgram>(choices: &[DeviceChoice], program: P) -> Result<P::Output> {
-    let devices = choices.iter().map(|choice| resolve(*choice)).collect::<Result<Vec<_>>>()?;
-    let on_cpu = devices.iter().filter(|device| **device == Device::Cpu).count();
-    if on_cpu == devices.len() {
-        return program.run_on_all::<Cpu>(vec![Default::default(); on_cpu]);
-    }
     let named = device_names(choices)?;
-    if on_cpu > 0 {
-        let detail = "a run is on GPUs or on the CPU, not on both".to_owned();
-        return Err(TrainError::Device { device: named, detail });
-    }
-    if devices.len() > 1 {
-        let detail =
-            "a batch is not spread over several GPUs yet: train/gpu.md says why\nhint: --device takes one".to_owned();
-        return Err(TrainError::Device { device: named, detail });
+    let devices = choices.iter().map(|choice| resolve(*choice)).collect::<Result<Vec<_>>>()?;
+    if devices.iter().all(|device| *device == Device::Cpu) {
+        return program.run_on_all::<Cpu>(vec![Default::default(); devices.len()]);
     }
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     return guarded(&named, || program.run_on_all::<Gpu>(devices.iter().filter_map(crate::gpu::Device::gpu).collect()));
@@ -142,12 +132,20 @@ pub fn device_name(choice: DeviceChoice) -> Result<String> {
     Ok(resolve(choice)?.name())
 }
 
-/// The names of several devices, with commas.
+/// The names of the devices of a run, with commas.
 ///
 /// # Errors
-/// [`TrainError::Device`] when one cannot be used.
+/// [`TrainError::Device`] when one cannot be used, when GPUs and the CPU are asked for together, or several GPUs.
 pub fn device_names(choices: &[DeviceChoice]) -> Result<String> {
-    Ok(choices.iter().map(|choice| device_name(*choice)).collect::<Result<Vec<_>>>()?.join(","))
+    let names = choices.iter().map(|choice| device_name(*choice)).collect::<Result<Vec<_>>>()?;
+    let (named, on_cpu) = (names.join(","), names.iter().filter(|name| *name == CPU).count());
+    let detail = match names.len() - on_cpu {
+        0 => return Ok(named),
+        1 if on_cpu == 0 => return Ok(named),
+        _ if on_cpu > 0 => "a run is on GPUs or on the CPU, not on both",
+        _ => "a batch is not spread over several GPUs yet: train/gpu.md says why\nhint: --device takes one",
+    };
+    Err(TrainError::Device { device: named, detail: detail.to_owned() })
 }
 
 /// The memory of all devices together, where their drivers say it.

@@ -23,8 +23,7 @@ pub(crate) fn ranges(count: usize, pieces: usize) -> Vec<Range<usize>> {
     (0..pieces).map(|piece| count * piece / pieces..count * (piece + 1) / pieces).collect()
 }
 
-/// Maps, in order, on the CPU on a thread for each item. A GPU is given its work by one thread, and does not wait for it: with a
-/// thread a device, a device of wgpu's read weights from before the step that another thread had just asked for.
+/// Maps, in order, on the CPU on a thread for each item. A GPU is given its work by one thread, which does not wait for it.
 pub(crate) fn each<B: Operators, T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if B::ON_HOST { in_parallel(items, f) } else { items.iter().map(f).collect() }
 }
