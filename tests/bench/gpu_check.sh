@@ -3,7 +3,8 @@
 # only the binaries. Every part prints as it goes and leaves what it found in RESULTS (default gpu-check.jsonl), a JSON object a
 # line; the last line printed is one object. On a GPU in software (DEVICE=wgpu) it is a rehearsal on small sizes.
 #   1. kernels beside their operators in f64, in f32, f16 and bf16; 20 steps of a small hybrid run beside the CPU's
-#   2. steps of coco-vits16 on pixels of waves, f32 (matrix products in TF32) and bf16: images/s, memory
+#   2. steps of coco-vits16 on pixels of waves, f32 (matrix products in TF32) and bf16: images/s, memory; the share of time by kind
+#      of kernel
 #   3. the same step in PyTorch, where it is installed with CUDA: bf16 under autocast, then compiled
 #   4. two epochs on real images: loss, waiting for data, verdicts on collapse
 # LAPIDARY_DATA names the images, PYTHON a Python with torch and timm; SECS (540) is the time it may take.
@@ -65,6 +66,18 @@ for batch in $batches; do
       "${small[@]}" --set "pretrain.batch=$batch" --set "pretrain.precision=$precision" --out "$work/out"
   done
 done
+# What kernels take, as CubeCL measures each: three steps whose kernels were compiled and tuned above.
+profile() {
+  local log=$work/kernels.log
+  CUBECL_DEBUG_LOG=$log CUBECL_DEBUG_OPTION=profile "$lapidary" gpu-check --device "$device" --time-steps 3 --preset "$preset" \
+    "${small[@]}" --set "pretrain.batch=${batches%% *}" --set "pretrain.precision=${precisions##* }" --out "$work/out" > /dev/null
+  "$python" "$here/kernel_shares.py" "$log"
+}
+export -f profile
+export lapidary device
+declare -p work here python preset small batches precisions > "$work/profiled"
+part kernels bash -c "source '$work/profiled'; profile"
+
 if [ "${device%%:*}" = cuda ] && "$python" -c "import timm, torch; assert torch.cuda.is_available()" 2> /dev/null; then
   for batch in $batches; do
     part "torch-bf16-$batch" "$python" "$here/train_twin.py" vits16 "$steps" --device cuda --precision bf16 --batch "$batch"
@@ -83,7 +96,7 @@ if [ -d "$data/$source" ]; then
     "$lapidary" pretrain --run check --device "$device" "${knobs[@]}" --json
   }
   export -f chain
-  export lapidary device data source
+  export data source
   declare -p knobs > "$work/knobs"
   part images bash -c "source '$work/knobs'; chain"
 else
@@ -99,18 +112,19 @@ def rate(name):
     return found.get(name, {}).get("images_per_sec")
 def ratio(a, b):
     return round(a / b, 3) if a and b else None
-kernels = [json.loads(line) for line in open(sys.argv[1])]
-kernels = [said for said in kernels if said.get("check") == "kernel"]
+checks = [json.loads(line) for line in open(sys.argv[1])]
+kernels = [said for said in checks if said.get("check") == "kernel"]
+steps = [said["holds"] for said in checks if said.get("check") == "steps"]
 ours = {name: found[name] for name in found if name.startswith("step-")}
 best = max((said.get("images_per_sec", 0) for name, said in ours.items() if name.endswith("-64")), default=None)
 images = found.get("images", {}).get("facts", {})
 said = {
     "kernels": len(kernels), "kernels_wrong": sum(not said["holds"] for said in kernels),
-    "steps_hold": found.get("correct", {}).get("holds"),
+    "steps_hold": bool(steps) and all(steps),
     "images_per_sec": {name: round(said["images_per_sec"], 1) for name, said in ours.items() if "images_per_sec" in said},
     "vs_torch_bf16": ratio(best, rate("torch-bf16-64")), "vs_torch_compiled": ratio(best, rate("torch-compiled-64")),
     "memory_vs_torch": ratio(found.get("step-bf16-64", {}).get("memory_mib"), found.get("torch-bf16-64", {}).get("peak_mib")),
-    "data_wait": images.get("data_wait_share"),
+    "data_wait": images.get("data_wait_share"), "kernel_shares": found.get("kernels", {}).get("kernel_shares"),
 }
 print(json.dumps(said))
 sys.exit(bool(said["kernels_wrong"]) or not said["steps_hold"])

@@ -7,6 +7,7 @@ use crate::gpu::{Device, resolve};
 use crate::operators::TrainBackend;
 use crate::{Result, TrainError};
 use burn::backend::Autodiff;
+use burn::tensor::DType;
 use std::str::FromStr;
 
 /// The CPU's backend with gradients.
@@ -135,17 +136,16 @@ pub fn device_name(choice: DeviceChoice) -> Result<String> {
 /// The names of the devices of a run, with commas.
 ///
 /// # Errors
-/// [`TrainError::Device`] when one cannot be used, when GPUs and the CPU are asked for together, or several GPUs.
+/// [`TrainError::Device`] when one cannot be used, or when devices of several kinds are asked for together.
 pub fn device_names(choices: &[DeviceChoice]) -> Result<String> {
     let names = choices.iter().map(|choice| device_name(*choice)).collect::<Result<Vec<_>>>()?;
-    let (named, on_cpu) = (names.join(","), names.iter().filter(|name| *name == CPU).count());
-    let detail = match names.len() - on_cpu {
-        0 => return Ok(named),
-        1 if on_cpu == 0 => return Ok(named),
-        _ if on_cpu > 0 => "a run is on GPUs or on the CPU, not on both",
-        _ => "a batch is not spread over several GPUs yet: train/gpu.md says why\nhint: --device takes one",
-    };
-    Err(TrainError::Device { device: named, detail: detail.to_owned() })
+    let kind = |name: &String| name.split([':', ' ']).next().unwrap_or_default().to_owned();
+    let named = names.join(",");
+    if names.iter().all(|name| kind(name) == kind(&names[0])) {
+        return Ok(named);
+    }
+    let detail = "the devices of a run are all the CPU, all CUDA's or all wgpu's".to_owned();
+    Err(TrainError::Device { device: named, detail })
 }
 
 /// The memory of all devices together, where their drivers say it.
@@ -153,18 +153,18 @@ pub(crate) fn device_memory_mib(choices: &[DeviceChoice]) -> Option<f64> {
     choices.iter().map(|choice| resolve(*choice).ok()?.memory_mib()).sum()
 }
 
-/// Whether the device computes in bf16.
+/// Whether the device computes in a type.
 ///
 /// # Errors
 /// [`TrainError::Device`] when it cannot be used.
-pub(crate) fn has_bf16(choice: DeviceChoice) -> Result<bool> {
+pub(crate) fn computes_in(choice: DeviceChoice, dtype: DType) -> Result<bool> {
     let device = resolve(choice)?;
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     if let Some(gpu) = device.gpu() {
         use burn::tensor::backend::Backend;
-        return Ok(lapidary_operators::Gpu::supports_dtype(&gpu, burn::tensor::DType::BF16));
+        return Ok(lapidary_operators::Gpu::supports_dtype(&gpu, dtype));
     }
-    Ok(device == Device::Cpu)
+    Ok(device == Device::Cpu && dtype == DType::F32)
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod start;
 mod summed_loss;
 pub mod tensorboard;
 mod trainer;
+pub mod upload;
 pub mod weights;
 mod writer;
 

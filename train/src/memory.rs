@@ -3,7 +3,7 @@
 
 use crate::group_table::parameter_groups;
 use lapidary_schemas::Config;
-use lapidary_schemas::config::{ModelConfig, ViewKind};
+use lapidary_schemas::config::{ModelConfig, Precision, ViewKind};
 
 const FLOAT_BYTES: f64 = 4.0;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -61,7 +61,9 @@ fn kept_by_backbone(config: &Config, tokens: f64) -> f64 {
     let ModelConfig { dim, depth, heads, mlp_ratio, .. } = config.model;
     // Of a block: its input, both normalised inputs with their statistics, queries, keys and values, what came out of attention
     // and its projection, the tokens between, the wide layer before and after GELU, and what comes out.
-    let block = tokens * (dim as f64 * (9.0 + 2.0 * mlp_ratio as f64) + heads as f64 + 4.0);
+    // In a half precision what is added to, and what is added, stay f32.
+    let stored = if config.pretrain.precision == Precision::F32 { 1.0 } else { 0.5 };
+    let block = tokens * (dim as f64 * (3.0 + stored * (6.0 + 2.0 * mlp_ratio as f64)) + heads as f64 + 4.0);
     match config.pretrain.recompute_blocks {
         true => tokens * (dim * depth) as f64 + block,
         false => block * depth as f64,
@@ -98,6 +100,9 @@ mod tests {
         let mut config = vits16(64);
         config.pretrain.recompute_blocks = true;
         assert!(Needed::of(&config).mib_an_image < 0.6 * whole.mib_an_image);
+        config = vits16(64);
+        config.pretrain.precision = Precision::Bf16;
+        assert!((0.5..0.75).contains(&(Needed::of(&config).mib_an_image / whole.mib_an_image)));
         config = vits16(64);
         config.pretrain.accumulate = 4;
         assert!((Needed::of(&config).mib_an_image - whole.mib_an_image / 4.0).abs() < 1e-9);

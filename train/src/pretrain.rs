@@ -1,7 +1,7 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
 use crate::backend::{
-    CPU, DeviceChoice, ParallelProgram, device_memory_mib, device_name, device_names, has_bf16, run_on_all,
+    CPU, DeviceChoice, ParallelProgram, computes_in, device_memory_mib, device_name, device_names, run_on_all,
 };
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
@@ -13,11 +13,13 @@ use crate::knn_watch::KnnWatch;
 use crate::limits::{self, Planned};
 use crate::memory::Needed;
 use crate::metrics::{Clock, Metrics, Took};
+use crate::model::stored_as;
 use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
 use crate::start::Start;
 use crate::tensorboard::EVENTS_FILE;
 use crate::trainer::{SKIPPED_STOP, Trainer};
+use crate::upload::Batches;
 use crate::writer::Writer;
 use crate::{Result, TrainError};
 use lapidary_pipeline::cli::to_toml;
@@ -116,6 +118,24 @@ pub fn extended_config(
     Extension::open(layout, source, run)?.config(config, more_steps)
 }
 
+/// Refuses a precision that a device does not have.
+fn has_precision(devices: &[DeviceChoice], named: &str, precision: Precision) -> Result<()> {
+    if precision == Precision::F32 {
+        return Ok(());
+    }
+    let asked = if precision == Precision::Bf16 { "bf16" } else { "f16" };
+    let refused = if devices.iter().any(|choice| device_name(*choice).is_ok_and(|name| name == CPU)) {
+        format!("pretrain.precision = {asked} needs a GPU; on a CPU it is f32\nhint: --device cuda, or leave that key")
+    } else if !devices.iter().all(|choice| computes_in(*choice, stored_as(precision)).unwrap_or(false)) {
+        let hint =
+            if precision == Precision::Bf16 { "pretrain.precision=f16, or leave that key" } else { "leave that key" };
+        format!("pretrain.precision = {asked} needs a GPU that has it, and `{named}` has not\nhint: {hint}")
+    } else {
+        return Ok(());
+    };
+    Err(PipelineError::Usage(refused).into())
+}
+
 /// Which run, on which plan.
 struct Asked<'a> {
     layout: &'a Layout,
@@ -143,18 +163,7 @@ fn train(
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let device = device_names(&options.devices)?;
-    if config.pretrain.precision == Precision::Bf16 {
-        let told = "pretrain.precision = bf16 needs a GPU; on a CPU it is f32\nhint: --device cuda, or leave that key";
-        if options.devices.iter().any(|choice| device_name(*choice).is_ok_and(|name| name == CPU)) {
-            return Err(PipelineError::Usage(told.to_owned()).into());
-        }
-        if !options.devices.iter().all(|choice| has_bf16(*choice).unwrap_or(false)) {
-            let told = format!(
-                "pretrain.precision = bf16 needs a GPU that has it, and `{device}` has not\nhint: leave that key"
-            );
-            return Err(PipelineError::Usage(told).into());
-        }
-    }
+    has_precision(&options.devices, &device, config.pretrain.precision)?;
     let watch = KnnWatch::open(layout, &config)?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
     let teacher = FrozenTeacher::of(layout, source, &config)?;
@@ -273,7 +282,8 @@ impl ParallelProgram for Run {
         let health = Watch::new(&config, steps, per_epoch);
         let mut monitor = Monitor::open(&stage.folder(), &stage.path(METRICS_FILE), health, on_collapse)?;
         let options = loader_options(&config.pretrain);
-        let mut loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;
+        let loader = Loader::start(store, reader, trainer.reads(), first..steps, options)?;
+        let mut batches = Batches::start(loader, trainer.uploader().clone())?;
         let every_steps = config.pretrain.keep_every_epochs * per_epoch;
         let mut writer = Writer::new(&checkpoints, Keep { last: config.pretrain.keep_last, every_steps });
         let progress = Progress::new("pretrain", steps as u64, "steps");
@@ -291,7 +301,7 @@ impl ParallelProgram for Run {
                     break (trainer.read(), true);
                 }
                 let waiting = Instant::now();
-                let Some(batch) = loader.next_batch()? else {
+                let Some(batch) = batches.next()? else {
                     return Err(PipelineError::Internal(format!("the loader ended before step {steps}")).into());
                 };
                 waited_secs += waiting.elapsed().as_secs_f64();
@@ -359,7 +369,7 @@ impl ParallelProgram for Run {
                 writer.write(trainer.snapshot(), step_name(trainer.step()), score)?;
             }
         }
-        drop((progress, loader));
+        drop((progress, batches));
         metrics.sync()?;
         writer.write(trainer.snapshot(), FINAL.to_owned(), final_score)?;
         writer.finish()?;

@@ -16,7 +16,8 @@ use crate::objective::masks::{Grid, MaskAmount, step_masks};
 use crate::objective::{Needs, Pending, StepInput, Weighted, build, outputs};
 use crate::operators::{Operators, TrainBackend};
 use crate::optimise::{Gradients, Optimiser, Schedule, StepSchedule};
-use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, each, join, ranges};
+use crate::pieces::{FeatureGradients, Inputs, Piece, Remembered, Teachers, add_to, each, join};
+use crate::upload::{Loaded, Uploader};
 use crate::{Result, TrainError};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
@@ -52,8 +53,8 @@ pub struct Trainer<B: TrainBackend> {
     config: Config,
     needs: Needs,
     device: B::Device,
-    /// Where pieces of a batch go through the backbone: `device`, and others beside it.
-    devices: Vec<B::Device>,
+    /// Pieces of a batch, and where they go through the backbone: on `device`, and others beside it.
+    uploader: Uploader<B::InnerBackend>,
     step: usize,
     skipped: Skipped,
     /// Steps whose scalars are read at once.
@@ -106,7 +107,14 @@ impl Clock {
     }
 }
 
+/// Pieces that a part of a batch is cut into: those of one device are for the cores of a processor, a GPU is full with one.
+fn pieces_on<B: TrainBackend>(devices: usize, config: &Config) -> usize {
+    devices * if B::InnerBackend::ON_HOST { config.pretrain.pieces } else { 1 }
+}
+
 const GRADIENT_NORM: &str = "gradient_norm";
+/// No gradient at the features is divided by less.
+const LEAST_LENGTH: f64 = 1e-20;
 /// Held while a step is computed: burn-autodiff 0.21 keeps one table of graphs for the whole process, and with a backward pass
 /// beside another thread's forward pass gradients were seen that are off by a tenth of their norm. Forward passes beside each
 /// other, and backward passes beside each other, were right in every run.
@@ -116,21 +124,28 @@ impl<B: TrainBackend> Trainer<B> {
     /// A run at its first step.
     pub fn new(config: &Config, schedule: Schedule, device: &B::Device) -> Self {
         let network = NetworkConfig::of(&config.model.resolved(), &config.objective);
-        let mut student = Network::<B>::student(&network, config.seed, device);
-        student.backbone = student.backbone.with_precision(config.pretrain.precision);
+        let student = Network::<B>::student(&network, config.seed, device).with_precision(config.pretrain.precision);
         let kinds: Vec<ViewKind> = config.plan.views.iter().map(|view| view.kind).collect();
         let objective = build(&config.objective, &kinds, device);
+        let needs = objective.needs();
+        let all = [ViewKind::Global, ViewKind::Local, ViewKind::Barlow];
+        let uploader = Uploader {
+            parts: config.pretrain.accumulate,
+            pieces: pieces_on::<B>(1, config),
+            devices: vec![device.clone()],
+            kinds: all.into_iter().filter(|kind| needs.reads(*kind)).collect(),
+        };
         Self {
             teacher: Network::teacher_of(&student.valid()),
             student,
             fixed: FixedNetworks::default(),
-            needs: objective.needs(),
+            needs,
             objective,
             optimiser: Optimiser::new(&config.pretrain, network.model.depth),
             schedule,
             config: Config { model: network.model, ..config.clone() },
             device: device.clone(),
-            devices: vec![device.clone()],
+            uploader,
             step: 0,
             skipped: Skipped::default(),
             metrics_steps: config.pretrain.metrics_steps.max(1),
@@ -142,7 +157,8 @@ impl<B: TrainBackend> Trainer<B> {
     /// backbone, and heads and losses see the whole batch on the first. Gradients and features are added in the order of the
     /// images, so that the same devices give the same bits.
     pub fn spread_over(mut self, devices: Vec<B::Device>) -> Self {
-        self.devices = devices;
+        self.uploader.pieces = pieces_on::<B>(devices.len(), &self.config);
+        self.uploader.devices = devices;
         self
     }
 
@@ -195,13 +211,18 @@ impl<B: TrainBackend> Trainer<B> {
 
     /// The kinds of views that the objective reads.
     pub fn reads(&self) -> Vec<ViewKind> {
-        let all = [ViewKind::Global, ViewKind::Local, ViewKind::Barlow];
-        all.into_iter().filter(|kind| self.needs.reads(*kind)).collect()
+        self.uploader.kinds.clone()
+    }
+
+    /// What uploads batches for this run.
+    pub(crate) fn uploader(&self) -> &Uploader<B::InnerBackend> {
+        &self.uploader
     }
 
     /// Trains on a batch, unless its loss or its gradients are not finite.
-    pub fn train(&mut self, batch: Batch) -> StepReport {
-        let images = batch.ids.len();
+    pub fn train(&mut self, batch: impl Into<Loaded<B::InnerBackend>>) -> StepReport {
+        let batch = batch.into();
+        let images = batch.batch().ids.len();
         self.before_step();
         let Computed { schedule, scalars, gradients, outputs, pending, mut clock } = self.compute(batch);
         let readings = scalars.read();
@@ -266,32 +287,19 @@ impl<B: TrainBackend> Trainer<B> {
     }
 
     /// The loss and the gradients of a batch at the step at hand.
-    pub(crate) fn compute(&self, batch: Batch) -> Computed<B> {
+    pub(crate) fn compute(&self, batch: impl Into<Loaded<B::InnerBackend>>) -> Computed<B> {
+        let loaded = self.uploader.upload(batch);
+        let batch = loaded.batch();
         let _alone = GRAPHS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut clock = Clock::start();
         let schedule = self.schedule.at(self.step);
-        let mut draws = StepDraws::draw(&self.config.model, self.config.seed, self.step, &batch);
+        let mut draws = StepDraws::draw(&self.config.model, self.config.seed, self.step, batch);
         if let Some(amount) = self.needs.masks {
-            self.mask(amount, &batch, &mut draws);
+            self.mask(amount, batch, &mut draws);
         }
-        let inputs = Inputs { batch: &batch, draws: &draws, needs: &self.needs };
+        let inputs = Inputs { loaded: &loaded, draws: &draws, needs: &self.needs };
         let pretrain = &self.config.pretrain;
-        // Pieces of one device are for the cores of a processor; a GPU is full with one.
-        let own = if B::InnerBackend::ON_HOST { pretrain.pieces } else { 1 };
-        let pieces_of_a_part = own * self.devices.len();
-        let parts: Vec<Vec<_>> = ranges(batch.ids.len(), pretrain.accumulate)
-            .into_iter()
-            .map(|part| {
-                let pieces = ranges(part.len(), pieces_of_a_part).into_iter().enumerate();
-                let of_part = pieces.map(|(index, piece)| {
-                    (
-                        part.start + piece.start..part.start + piece.end,
-                        &self.devices[index * self.devices.len() / pieces_of_a_part],
-                    )
-                });
-                of_part.collect()
-            })
-            .collect();
+        let parts = self.uploader.cut(batch.ids.len());
         let kept = if pretrain.recompute_blocks { Remembered::BlockInputs } else { Remembered::Graph };
         let several = parts.len() > 1;
         let teachers = Teachers {
@@ -341,11 +349,23 @@ impl<B: TrainBackend> Trainer<B> {
             outputs.insert(outputs::FEATURES, features.student_class(&[kind]).inner());
         }
         drop(features);
-        let (total, of_features) = total.zip(of_features).expect("an objective has a part: made in build");
+        let (total, mut of_features) = total.zip(of_features).expect("an objective has a part: made in build");
+        // f16 loses values below 6e-8: on its way through the backbone the gradient has a length of 1.
+        let length = (pretrain.precision == Precision::F16).then(|| of_features.square()).flatten();
+        let length = length.map(|square| square.sqrt().clamp_min(LEAST_LENGTH));
+        if let Some(length) = &length {
+            of_features = of_features.times(&length.clone().recip());
+        }
         clock.done("losses");
         // Blocks that are computed again are forward and backward passes in turn: not beside another piece's (see GRAPHS).
         let backward = |pieces: &[Piece<B>]| {
-            let of_piece = |piece: &Piece<B>| piece.backward(&of_features, inputs, &self.device);
+            let of_piece = |piece: &Piece<B>| {
+                let mut gradients = piece.backward(&of_features, inputs, &self.device);
+                if let Some(length) = &length {
+                    gradients.values_mut().for_each(|gradient| *gradient = gradient.clone() * length.clone());
+                }
+                gradients
+            };
             if pretrain.recompute_blocks {
                 pieces.iter().map(of_piece).collect()
             } else {

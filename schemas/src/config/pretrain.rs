@@ -34,15 +34,17 @@ pub enum ClipBy {
     Global,
 }
 
-/// The precision of the backbone's matrix products.
+/// The precision that activations are stored and multiplied in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 24 bits of mantissa.
     #[default]
     F32,
-    /// 8 bits of mantissa, on a GPU.
+    /// 8 bits of mantissa and f32's range, on a GPU.
     Bf16,
+    /// 11 bits of mantissa and a short range, on a GPU.
+    F16,
 }
 
 /// Optimiser, schedules, checkpoints and loader.
@@ -62,8 +64,9 @@ pub struct PretrainConfig {
     pub accumulate: usize,
     /// Keep each block's input alone and compute the rest again in the backward pass: memory for one more forward pass.
     pub recompute_blocks: bool,
-    /// `f32` or, on a GPU, `bf16`: what the backbone's matrix products are computed in. Everything else stays f32: sums, norms,
-    /// softmax, residuals, heads, losses, statistics, weights and the optimiser's state.
+    /// `f32` or, on a GPU, `bf16` or `f16`: what the activations of the backbone are stored and multiplied in; with `bf16` those of
+    /// heads without BatchNorm too. Everything else stays f32: sums, norms, residuals, prototypes' logits, losses, statistics,
+    /// weights and the optimiser's state. With `f16` the gradient at the features has a length of 1 in the backbone.
     pub precision: Precision,
     /// Steps after which the run ends; 0 means all epochs of the plan. Schedules span these steps.
     pub steps: usize,

@@ -9,6 +9,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::ops::IntTensor;
 
 /// Hands each parent that has a gradient what was found of it.
 fn register<B: Operators, const N: usize>(
@@ -238,6 +239,10 @@ impl<B: Operators, C: CheckpointStrategy> Operators for Autodiff<B, C> {
             OpsKind::Tracked(prep) => prep.finish(([branch.primitive, scale.primitive], keep), added),
             OpsKind::UnTracked(prep) => prep.finish(added),
         }
+    }
+
+    fn bytes_of_words(words: IntTensor<Self>) -> Float<Self> {
+        <Self as AutodiffBackend>::from_inner(B::bytes_of_words(words))
     }
 
     fn row_cross_entropy(logits: Float<Self>, targets: Float<Self>, temperature: f64) -> [Float<Self>; 2] {

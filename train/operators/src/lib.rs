@@ -25,8 +25,8 @@ pub use gpu::{Gpu, GpuDevice, GpuTensor};
 pub use threads::on_one_thread;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 /// A tensor as a backend has it.
 type Float<B> = FloatTensor<B>;
@@ -142,6 +142,11 @@ pub trait Operators: Backend {
     /// All of them after a step; see [`AdamwStep`].
     fn adamw(values: AdamwValues<Self>, step: &AdamwStep) -> AdamwState<Self> {
         reference::adamw::<Self>(values, step)
+    }
+
+    /// Bytes as numbers, four of each word, the lowest first; see [`unpack_bytes`].
+    fn bytes_of_words(words: IntTensor<Self>) -> Float<Self> {
+        reference::bytes_of_words::<Self>(words)
     }
 
     /// The sum of the squares of all values, shape `[1]`.
@@ -338,6 +343,34 @@ pub fn adamw<B: Operators>(
 /// The moving average of a parameter: `old * momentum + new * (1 - momentum)`.
 pub fn moving_average<B: Operators>(old: Tensor<B, 1>, new: Tensor<B, 1>, momentum: f64) -> Tensor<B, 1> {
     tensor(B::moving_average(float(old), float(new), momentum))
+}
+
+/// Bytes four to a word, the first lowest, the last word filled with zeros: as they go to a device, a quarter of what floats are.
+pub fn packed_bytes(bytes: impl Iterator<Item = u8>) -> Vec<i32> {
+    let mut words = Vec::with_capacity(bytes.size_hint().0.div_ceil(4));
+    let mut word = [0; 4];
+    let mut filled = 0;
+    for byte in bytes {
+        word[filled] = byte;
+        filled += 1;
+        if filled == 4 {
+            words.push(i32::from_le_bytes(std::mem::take(&mut word)));
+            filled = 0;
+        }
+    }
+    if filled > 0 {
+        words.push(i32::from_le_bytes(word));
+    }
+    words
+}
+
+/// The bytes of [`packed_bytes`] as numbers of 0 to 255.
+///
+/// # Shapes
+/// - words: `[words]`
+/// - returns: `[4 * words]`
+pub fn unpack_bytes<B: Operators>(words: Tensor<B, 1, Int>) -> Tensor<B, 1> {
+    tensor(B::bytes_of_words(words.into_primitive()))
 }
 
 /// The sum of the squares of all values, shape `[1]`.

@@ -1,9 +1,10 @@
 //! Each operator in burn's own operations: what backends without one of their own use, and what tests compare with.
 
 use super::{AdamwState, AdamwStep, AdamwValues, Float, float, tensor};
-use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
+use burn::tensor::ops::IntTensor;
+use burn::tensor::{ElementConversion, Int, Tensor};
 use std::f64::consts::{SQRT_2, TAU};
 
 pub(crate) fn linear<B: Backend>(x: Float<B>, weight: Float<B>, bias: Option<Float<B>>) -> Float<B> {
@@ -27,6 +28,12 @@ pub(crate) fn linear_backward<B: Backend>(
         wanted[1].then(|| float(x.transpose().matmul(gradient.clone()))),
         wanted[2].then(|| float(gradient.sum_dim(0).reshape([outputs]))),
     ]
+}
+
+pub(crate) fn bytes_of_words<B: Backend>(words: IntTensor<B>) -> Float<B> {
+    let words = Tensor::<B, 1, Int>::from_primitive(words);
+    let byte = |by: i32| words.clone().bitwise_right_shift_scalar(by.elem()).bitwise_and_scalar(255.elem()).float();
+    float(Tensor::stack::<2>([0, 8, 16, 24].map(byte).to_vec(), 1).flatten::<1>(0, 1))
 }
 
 /// The normal distribution's probability below each value.
@@ -100,7 +107,7 @@ pub(crate) fn standardise_backward<B: Backend>(x: Float<B>, statistics: Float<B>
 }
 
 /// Queries, keys and values, `[batch, heads, tokens, head width]` each; the queries over the root of that width.
-fn split<B: Backend>(qkv: Float<B>, heads: usize) -> [Tensor<B, 4>; 3] {
+pub(crate) fn split<B: Backend>(qkv: Float<B>, heads: usize) -> [Tensor<B, 4>; 3] {
     let qkv = tensor::<B, 3>(qkv);
     let [batch, tokens, all] = qkv.dims();
     let dim = all / 3;
@@ -112,9 +119,15 @@ fn split<B: Backend>(qkv: Float<B>, heads: usize) -> [Tensor<B, 4>; 3] {
 }
 
 /// Heads side by side again: `[batch, heads, tokens, width]` to `[batch, tokens, heads * width]`.
-fn joined<B: Backend>(heads: Tensor<B, 4>) -> Tensor<B, 3> {
+pub(crate) fn joined<B: Backend>(heads: Tensor<B, 4>) -> Tensor<B, 3> {
     let [batch, count, tokens, width] = heads.dims();
     heads.swap_dims(1, 2).reshape([batch, tokens, count * width])
+}
+
+/// And apart: `[batch, tokens, heads * width]` to `[batch, heads, tokens, width]`.
+pub(crate) fn heads_of<B: Backend>(values: Tensor<B, 3>, heads: usize) -> Tensor<B, 4> {
+    let [batch, tokens, dim] = values.dims();
+    values.reshape([batch, tokens, heads, dim / heads]).swap_dims(1, 2)
 }
 
 pub(crate) fn attention<B: Backend>(qkv: Float<B>, heads: usize) -> [Float<B>; 2] {
@@ -136,8 +149,7 @@ pub(crate) fn attention_backward<B: Backend>(
 ) -> Float<B> {
     let [q, k, v] = split::<B>(qkv, heads);
     let [batch, _, tokens, width] = q.dims();
-    let heads_of = |values: Float<B>| tensor::<B, 3>(values).reshape([batch, tokens, heads, width]).swap_dims(1, 2);
-    let (output, gradient) = (heads_of(output), heads_of(gradient));
+    let (output, gradient) = (heads_of::<B>(tensor(output), heads), heads_of::<B>(tensor(gradient), heads));
     let log_sums = tensor::<B, 3>(log_sums).reshape([batch, heads, tokens, 1]);
     let weights = (q.clone().matmul(k.clone().swap_dims(2, 3)) - log_sums).exp();
     let of_v = weights.clone().swap_dims(2, 3).matmul(gradient.clone());

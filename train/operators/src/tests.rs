@@ -3,12 +3,12 @@
 
 use super::{
     AdamwState, AdamwStep, AdamwValues, Moving, TrainBackend, adamw, attention, gelu, layer_norm, linear,
-    moving_average, reference, residual, soft_cross_entropy, standardise, sum_of_squares,
+    moving_average, packed_bytes, reference, residual, soft_cross_entropy, standardise, sum_of_squares, unpack_bytes,
 };
 use super::{float, tensor};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_flex::Flex;
 
 type Cpu = burn::backend::Autodiff<Flex>;
@@ -388,4 +388,17 @@ fn a_huge_tensor_is_indexed_to_its_end() {
     let y = gelu(x);
     let last = host(y.slice(count - 2..count));
     close("gelu", &last, &[0.0, 2.0 * 0.977_249_87], 1e-6);
+}
+
+#[test]
+fn packed_bytes_are_the_bytes_again() {
+    for count in [0usize, 1, 3, 4, 5, 1001] {
+        let bytes: Vec<u8> = (0..count).map(|at| (at * at + 130) as u8).collect();
+        let words = packed_bytes(bytes.iter().copied());
+        assert_eq!(words.len(), count.div_ceil(4));
+        let words = Tensor::<Cpu, 1, Int>::from_data(TensorData::new(words, [count.div_ceil(4)]), &Default::default());
+        let found = host(unpack_bytes(words));
+        assert!(found.iter().zip(&bytes).all(|(found, byte)| *found == f64::from(*byte)), "{count}");
+        assert!(found[count..].iter().all(|filled| *filled == 0.0));
+    }
 }

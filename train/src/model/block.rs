@@ -3,14 +3,14 @@
 
 use super::lora::Lora;
 use super::norm::LayerNorm;
-use super::precision::{linear, product};
+use super::precision::{linear, stored_as, to};
 use super::rope::Rotation;
 use crate::operators::{self, Operators};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::Tensor;
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
 use lapidary_schemas::config::{FeedForward, ModelConfig, Precision};
 
 /// Attention, then the feed-forward network.
@@ -22,8 +22,9 @@ pub(super) struct Block<B: Backend> {
     norm2: LayerNorm<B>,
     mlp: FeedForwardNetwork<B>,
     ls2: Option<LayerScale<B>>,
+    /// What activations are stored in.
     #[module(skip)]
-    precision: Precision,
+    stored: DType,
 }
 
 #[derive(Module, Debug)]
@@ -84,13 +85,13 @@ impl<B: Operators> Block<B> {
                 kind,
             },
             ls2: scale(),
-            precision: Precision::F32,
+            stored: DType::F32,
         }
     }
 
-    /// The same block with its matrix products in a precision.
+    /// The same block with its activations stored in a precision.
     pub(super) fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
+        Self { stored: stored_as(precision), ..self }
     }
 
     /// The same block with low-rank maps beside queries and values, whose weights are yet to be initialised.
@@ -119,7 +120,8 @@ impl<B: Operators> Block<B> {
         rotation: Option<&Rotation<B>>,
         keep: Option<&Keep<B>>,
     ) -> Tensor<B, 3> {
-        let attended = self.attn.forward(self.norm1.forward(tokens.clone()), rotation, self.precision);
+        let normed = to(self.norm1.forward(tokens.clone()), self.stored);
+        let attended = self.attn.forward(normed, rotation);
         self.after_attention(tokens, attended, keep)
     }
 
@@ -130,14 +132,14 @@ impl<B: Operators> Block<B> {
         rotation: Option<&Rotation<B>>,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let normed = self.norm1.forward(tokens.clone());
-        let (attended, weights) = self.attn.forward_with_weights(normed, rotation, self.precision);
+        let (attended, weights) = self.attn.forward_with_weights(normed, rotation);
         (self.after_attention(tokens, attended, None), weights)
     }
 
     fn after_attention(&self, tokens: Tensor<B, 3>, attended: Tensor<B, 3>, keep: Option<&Keep<B>>) -> Tensor<B, 3> {
         let keep = |index: usize| keep.and_then(|keep| keep[index].clone());
         let tokens = add_branch(tokens, attended, self.ls1.as_ref(), keep(0));
-        let hidden = self.mlp.forward(self.norm2.forward(tokens.clone()), self.precision);
+        let hidden = self.mlp.forward(to(self.norm2.forward(tokens.clone()), self.stored));
         add_branch(tokens, hidden, self.ls2.as_ref(), keep(1))
     }
 }
@@ -152,27 +154,25 @@ fn add_branch<B: Operators>(
         let batch = keep.dims()[0];
         keep.reshape([batch])
     });
-    operators::residual(tokens, branch, scale.map(|scale| scale.gamma.val()), keep)
+    operators::residual(tokens, to(branch, DType::F32), scale.map(|scale| scale.gamma.val()), keep)
 }
 
 impl<B: Operators> Attention<B> {
-    fn forward(&self, tokens: Tensor<B, 3>, rotation: Option<&Rotation<B>>, precision: Precision) -> Tensor<B, 3> {
-        if precision != Precision::F32 {
-            return self.forward_with_weights(tokens, rotation, precision).0;
-        }
-        let mut qkv = self.qkv(tokens, precision);
+    fn forward(&self, tokens: Tensor<B, 3>, rotation: Option<&Rotation<B>>) -> Tensor<B, 3> {
+        let stored = tokens.dtype();
+        let mut qkv = self.qkv(tokens);
         if let Some(rotation) = rotation {
-            let [queries, keys, values] = self.split(&qkv);
+            let [queries, keys, values] = self.split(&to(qkv, DType::F32));
             let parts = [rotation.apply(queries), rotation.apply(keys), values];
             let joined = parts.map(|part| part.swap_dims(1, 2).flatten::<3>(2, 3));
-            qkv = Tensor::cat(joined.to_vec(), 2);
+            qkv = to(Tensor::cat(joined.to_vec(), 2), stored);
         }
-        linear(&self.proj, operators::attention(qkv, self.heads), precision)
+        linear(&self.proj, operators::attention(qkv, self.heads))
     }
 
     /// Queries, keys and values side by side, `[batch, tokens, 3 * dim]`.
-    fn qkv(&self, tokens: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
-        let mapped = linear(&self.qkv, tokens.clone(), precision);
+    fn qkv(&self, tokens: Tensor<B, 3>) -> Tensor<B, 3> {
+        let mapped = linear(&self.qkv, tokens.clone());
         match &self.lora {
             Some(lora) => mapped + lora.forward(tokens),
             None => mapped,
@@ -189,30 +189,29 @@ impl<B: Operators> Attention<B> {
         })
     }
 
-    /// The same, one operation after another, for who asks for the weights or for another precision.
+    /// The same in f32, one operation after another, for who asks for the weights.
     fn forward_with_weights(
         &self,
         tokens: Tensor<B, 3>,
         rotation: Option<&Rotation<B>>,
-        precision: Precision,
     ) -> (Tensor<B, 3>, Tensor<B, 4>) {
         let [batch, count, dim] = tokens.dims();
-        let [queries, keys, values] = self.split(&self.qkv(tokens, precision));
+        let [queries, keys, values] = self.split(&self.qkv(tokens));
         let rotated = |values: Tensor<B, 4>| match rotation {
             Some(rotation) => rotation.apply(values),
             None => values,
         };
         // Scaling the queries touches fewer values than scaling the scores.
         let queries = rotated(queries) * ((dim / self.heads) as f64).powf(-0.5);
-        let weights = softmax(product(queries, rotated(keys).swap_dims(2, 3), precision), 3);
-        let mixed = product(weights.clone(), values, precision).swap_dims(1, 2).reshape([batch, count, dim]);
-        (linear(&self.proj, mixed, precision), weights)
+        let weights = softmax(queries.matmul(rotated(keys).swap_dims(2, 3)), 3);
+        let mixed = weights.clone().matmul(values).swap_dims(1, 2).reshape([batch, count, dim]);
+        (linear(&self.proj, mixed), weights)
     }
 }
 
 impl<B: Operators> FeedForwardNetwork<B> {
-    fn forward(&self, tokens: Tensor<B, 3>, precision: Precision) -> Tensor<B, 3> {
-        let hidden = linear(&self.fc1, tokens, precision);
+    fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 3> {
+        let hidden = linear(&self.fc1, tokens);
         let hidden = match self.kind {
             FeedForward::Mlp => operators::gelu(hidden),
             FeedForward::Swiglu => {
@@ -221,6 +220,6 @@ impl<B: Operators> FeedForwardNetwork<B> {
                 silu(half(0)) * half(both / 2)
             }
         };
-        linear(&self.fc2, hidden, precision)
+        linear(&self.fc2, hidden)
     }
 }

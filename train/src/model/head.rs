@@ -6,7 +6,7 @@ use crate::operators::{self, Operators};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use lapidary_schemas::config::ObjectiveConfig;
+use lapidary_schemas::config::{ObjectiveConfig, Precision};
 
 /// Features to the logits of K prototypes.
 #[derive(Module, Debug)]
@@ -39,6 +39,11 @@ impl<B: Operators> DinoHead<B> {
                 weight_g: (!config.norm_last_layer).then(weight_g),
             },
         }
+    }
+
+    /// The same head with its MLP in a precision. Logits stay f32: they are divided by temperatures of hundredths.
+    pub(super) fn with_precision(self, precision: Precision) -> Self {
+        Self { mlp: self.mlp.with_precision(precision), ..self }
     }
 
     /// Logits of the prototypes.

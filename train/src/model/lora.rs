@@ -3,7 +3,8 @@
 //!
 //! Dropout before A and magnitudes apart from directions (DoRA) are not here.
 
-use crate::operators::{self, Operators};
+use super::precision::linear;
+use crate::operators::Operators;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::Tensor;
@@ -46,7 +47,7 @@ impl<B: Operators> Lora<B> {
     /// - tokens: `[batch, tokens, dim]`
     /// - returns: `[batch, tokens, 3 * dim]`
     pub(super) fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 3> {
-        let keys = Tensor::zeros(tokens.dims(), &tokens.device());
+        let keys = tokens.zeros_like();
         Tensor::cat(vec![self.q.forward(tokens.clone()), keys, self.v.forward(tokens)], 2)
     }
 
@@ -60,8 +61,7 @@ impl<B: Operators> Lora<B> {
 
 impl<B: Operators> LowRank<B> {
     fn forward(&self, tokens: Tensor<B, 3>) -> Tensor<B, 3> {
-        let inner = operators::linear(tokens, self.lora_a.weight.val(), None);
-        operators::linear(inner, self.lora_b.weight.val(), None) * self.scale
+        linear(&self.lora_b, linear(&self.lora_a, tokens)) * self.scale
     }
 
     /// The map as one matrix, `[dim, dim]`.

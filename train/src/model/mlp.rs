@@ -2,12 +2,14 @@
 //! section 1). BatchNorm uses the batch's own statistics alone: heads are thrown away after training, and no running mean is
 //! kept.
 
+use super::precision::{linear, stored_as, to};
 use crate::operators::{self, Operators};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
+use lapidary_schemas::config::Precision;
 
 /// A layer as it is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +60,9 @@ struct MlpLayer<B: Backend> {
     norm_kind: Norm,
     #[module(skip)]
     activation: Activation,
+    /// What the linear map reads and writes.
+    #[module(skip)]
+    stored: DType,
 }
 
 #[derive(Module, Debug)]
@@ -82,8 +87,18 @@ impl<B: Operators> Mlp<B> {
                 norm: (layer.norm == Norm::Affine).then(norm),
                 norm_kind: layer.norm,
                 activation: layer.activation,
+                stored: DType::F32,
             }
         });
+        Self { layers: layers.collect() }
+    }
+
+    /// The same MLP with its linear maps in a precision, unless it has BatchNorm, which would divide their rounding by what may be
+    /// a small deviation.
+    pub(super) fn with_precision(self, precision: Precision) -> Self {
+        let has_norm = self.layers.iter().any(|layer| layer.norm_kind != Norm::None);
+        let precision = if has_norm { Precision::F32 } else { precision };
+        let layers = self.layers.into_iter().map(|layer| MlpLayer { stored: stored_as(precision), ..layer });
         Self { layers: layers.collect() }
     }
 
@@ -99,8 +114,7 @@ impl<B: Operators> Mlp<B> {
 
 impl<B: Operators> MlpLayer<B> {
     fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
-        let bias = self.linear.bias.as_ref().map(|bias| bias.val());
-        let mut hidden = operators::linear(features, self.linear.weight.val(), bias);
+        let mut hidden = to(linear(&self.linear, to(features, self.stored)), DType::F32);
         if let Some(norm) = &self.norm {
             hidden = standardise(hidden) * norm.weight.val().unsqueeze() + norm.bias.val().unsqueeze();
         } else if self.norm_kind == Norm::Plain {

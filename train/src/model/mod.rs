@@ -29,13 +29,14 @@ pub use parameters::{
     snapshot, with_gradients_of,
 };
 pub(crate) use position::resize_matrix;
+pub(crate) use precision::stored_as;
 pub use vit::{Draws, Tokens, Vit};
 
 use crate::operators::Operators;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::backend::Backend;
-use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind};
+use lapidary_schemas::config::{ModelConfig, ObjectiveConfig, ObjectiveKind, Precision};
 
 /// A student: backbone and the heads its objectives need. The teacher has those of them that make targets.
 #[derive(Module, Debug)]
@@ -103,6 +104,19 @@ impl<B: Operators> Network<B> {
             descriptor: (kind == ObjectiveKind::Sscd).then(|| DescriptorHead::new(dim, objective.sscd_dim, device)),
             distill_class: distils.then(to_teacher),
             distill_patches: distils_patches.then(to_teacher),
+        }
+    }
+
+    /// The same network with activations of the backbone in a precision; those of heads' MLPs without BatchNorm too, unless it
+    /// is f16, in which the gradients of a mean loss would be lost.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        let of_heads = if precision == Precision::F16 { Precision::F32 } else { precision };
+        Self {
+            backbone: self.backbone.with_precision(precision),
+            head: self.head.map(|head| head.with_precision(of_heads)),
+            patch_head: self.patch_head.map(|head| head.with_precision(of_heads)),
+            projector: self.projector.map(|projector| projector.with_precision(of_heads)),
+            ..self
         }
     }
 

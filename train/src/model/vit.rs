@@ -7,13 +7,13 @@ use super::initial::initialise_those;
 use super::lora::is_lora;
 use super::norm::LayerNorm;
 use super::position::resize_matrix;
-use super::precision::linear;
+use super::precision::{linear, stored_as, to};
 use super::rope::Rotation;
 use crate::operators::Operators;
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use lapidary_schemas::config::{ModelConfig, PositionResize, Positions, Precision};
 
 /// A Vision Transformer.
@@ -35,8 +35,9 @@ pub struct Vit<B: Backend> {
     head_width: usize,
     #[module(skip)]
     position_resize: PositionResize,
+    /// What activations are stored in.
     #[module(skip)]
-    precision: Precision,
+    stored: DType,
 }
 
 #[derive(Module, Debug)]
@@ -90,14 +91,14 @@ impl<B: Operators> Vit<B> {
             registers: config.registers,
             head_width: dim / config.heads,
             position_resize: config.position_resize,
-            precision: Precision::F32,
+            stored: DType::F32,
         }
     }
 
-    /// The same network with the matrix products of its blocks and of the patch projection in a precision.
+    /// The same network with the activations of its blocks and of the patch projection in a precision.
     pub fn with_precision(self, precision: Precision) -> Self {
         let blocks = self.blocks.into_iter().map(|block| block.with_precision(precision)).collect();
-        Self { blocks, precision, ..self }
+        Self { blocks, stored: stored_as(precision), ..self }
     }
 
     /// The same network with low-rank maps (Hu et al. 2021) of this rank beside the queries and values of every block, scaled by
@@ -248,7 +249,7 @@ impl<B: Operators> Vit<B> {
             .reshape([batch, channels, down, patch, across, patch])
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, down * across, channels * patch * patch]);
-        let mut patches = linear(&self.patch_embed.proj, patches, self.precision);
+        let mut patches = to(linear(&self.patch_embed.proj, to(patches, self.stored)), DType::F32);
         if let (Some(mask), Some(token)) = (mask, &self.mask_token) {
             patches = patches * (mask.clone() * -1.0 + 1.0) + token.val() * mask.clone();
         }

@@ -43,6 +43,15 @@ impl<B: Operators> FeatureGradients<B> {
         squares.flatten().reduce(|sum, square| sum + square)
     }
 
+    /// All of it times a factor of shape `[1]`.
+    pub(crate) fn times(self, factor: &Tensor<B, 1>) -> Self {
+        let groups = self.groups.into_iter().map(|Gradient { class, patches }| Gradient {
+            class: class.map(|class| class * factor.clone().reshape([1, 1])),
+            patches: patches.map(|patches| patches * factor.clone().reshape([1, 1, 1])),
+        });
+        Self { groups: groups.collect() }
+    }
+
     /// The sum of two losses' gradients.
     pub(crate) fn plus(self, other: Self) -> Self {
         fn sum<B: Operators, const D: usize>(a: Option<Tensor<B, D>>, b: Option<Tensor<B, D>>) -> Option<Tensor<B, D>> {
@@ -76,7 +85,7 @@ impl<B: TrainBackend> Piece<B> {
     pub(crate) fn backward(
         &self,
         of_batch: &FeatureGradients<B::InnerBackend>,
-        inputs: Inputs<'_>,
+        inputs: Inputs<'_, B::InnerBackend>,
         device: &B::Device,
     ) -> Named<B::InnerBackend> {
         // The order of the features: that of the plan.
@@ -106,15 +115,15 @@ impl<B: TrainBackend> Piece<B> {
         size: &Size<B>,
         places: &[usize],
         of_batch: &FeatureGradients<B::InnerBackend>,
-        inputs: Inputs<'_>,
+        inputs: Inputs<'_, B::InnerBackend>,
     ) -> Gradient<B::InnerBackend> {
-        let batch = inputs.batch.ids.len();
+        let batch = inputs.batch().ids.len();
         let groups: Vec<(usize, &Gradient<B::InnerBackend>)> = size
             .places
             .iter()
             .filter_map(|place| {
                 let index = places.binary_search(place).ok()?;
-                Some((inputs.batch.groups[*place].views, of_batch.groups.get(index)?))
+                Some((inputs.batch().groups[*place].views, of_batch.groups.get(index)?))
             })
             .collect();
         let own = |rows: Tensor<B::InnerBackend, 2>, views: usize| {
@@ -152,11 +161,11 @@ impl<B: TrainBackend> Piece<B> {
         &self,
         size: &Size<B>,
         gradient: Gradient<B::InnerBackend>,
-        inputs: Inputs<'_>,
+        inputs: Inputs<'_, B::InnerBackend>,
         device: &B::Device,
     ) -> Named<B::InnerBackend> {
         let mut sums = Named::new();
-        let pixels = inputs.pixels::<B>(&size.places, &self.images, device);
+        let pixels = Tensor::<B, 4>::from_inner(inputs.pixels(&size.places, &self.images, device));
         let side = self.student.side(&pixels);
         let draws = inputs.draws.of::<B>(&size.places, &self.images, side * side, device);
         let rotation = self.student.rotation(side, &draws, device);

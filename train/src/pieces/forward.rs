@@ -1,39 +1,50 @@
 //! The forward pass of a piece: each network sees each resolution once.
 
-use crate::augment::finish;
 use crate::draws::StepDraws;
 use crate::model::{Seen, Tokens, Vit, map_named};
 use crate::objective::{Features, Needs, Views};
 use crate::operators::{Operators, TrainBackend};
+use crate::upload::Loaded;
 use burn::module::{AutodiffModule, Module};
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
-use lapidary_pipeline::loader::{Batch, Pixels, ViewGroup};
-use lapidary_pipeline::plan::View;
+use lapidary_pipeline::loader::{Batch, ViewGroup};
 use lapidary_schemas::config::ViewKind;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// What a piece's passes share.
-#[derive(Clone, Copy)]
-pub(crate) struct Inputs<'a> {
-    pub(crate) batch: &'a Batch,
+pub(crate) struct Inputs<'a, B: Backend> {
+    pub(crate) loaded: &'a Loaded<B>,
     pub(crate) draws: &'a StepDraws,
     pub(crate) needs: &'a Needs,
 }
 
-impl Inputs<'_> {
+// Derived, these would ask the same of the backend.
+impl<B: Backend> Copy for Inputs<'_, B> {}
+impl<B: Backend> Clone for Inputs<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<'a, B: Operators> Inputs<'a, B> {
+    /// The batch.
+    pub(super) fn batch(&self) -> &'a Batch {
+        self.loaded.batch()
+    }
+
     /// Groups of the kinds that are read, by size, as places in the batch's list.
     pub(super) fn by_size(&self, kinds: &[ViewKind]) -> Vec<Vec<usize>> {
         let mut sizes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (place, group) in self.batch.groups.iter().enumerate().filter(|(_, group)| kinds.contains(&group.kind)) {
+        for (place, group) in self.batch().groups.iter().enumerate().filter(|(_, group)| kinds.contains(&group.kind)) {
             sizes.entry(group.size_px).or_default().push(place);
         }
         sizes.into_values().collect()
     }
 
-    fn group(&self, place: usize) -> &ViewGroup {
-        &self.batch.groups[place]
+    fn group(&self, place: usize) -> &'a ViewGroup {
+        &self.batch().groups[place]
     }
 
     /// Whether an objective reads the patches of these views.
@@ -42,13 +53,8 @@ impl Inputs<'_> {
     }
 
     /// The views of some images of some groups of one size, shape `[views * images, 3, size_px, size_px]`, group by group.
-    pub(super) fn pixels<B: Operators>(
-        &self,
-        places: &[usize],
-        images: &Range<usize>,
-        device: &B::Device,
-    ) -> Tensor<B, 4> {
-        Tensor::cat(places.iter().map(|place| pixels::<B>(self.group(*place), images, device)).collect(), 0)
+    pub(super) fn pixels(&self, places: &[usize], images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
+        Tensor::cat(places.iter().map(|place| self.loaded.views(*place, images, device)).collect(), 0)
     }
 }
 
@@ -110,7 +116,7 @@ impl<B: TrainBackend> Piece<B> {
     pub(crate) fn forward(
         student: &Vit<B>,
         teachers: &Teachers<'_, B::InnerBackend>,
-        inputs: Inputs<'_>,
+        inputs: Inputs<'_, B::InnerBackend>,
         images: Range<usize>,
         remembered: Remembered,
         device: &B::Device,
@@ -120,9 +126,9 @@ impl<B: TrainBackend> Piece<B> {
             let mut groups = Vec::new();
             let Some(teacher) = teacher.map(|teacher| on_device(teacher, device)) else { return groups };
             for places in inputs.by_size(kinds) {
-                let pixels = inputs.pixels::<B::InnerBackend>(&places, &images, device);
+                let pixels = inputs.pixels(&places, &images, device);
                 let tokens = teacher.tokens(pixels, &Default::default(), inputs.reads_patches(&places));
-                groups.extend(split(&tokens, &places, inputs.batch, images.len()));
+                groups.extend(split(&tokens, &places, inputs.batch(), images.len()));
             }
             groups
         };
@@ -138,7 +144,7 @@ impl<B: TrainBackend> Piece<B> {
 impl<B: TrainBackend> Size<B> {
     fn see(
         student: &Vit<B>,
-        inputs: Inputs<'_>,
+        inputs: Inputs<'_, B::InnerBackend>,
         places: Vec<usize>,
         images: &Range<usize>,
         remembered: Remembered,
@@ -146,14 +152,14 @@ impl<B: TrainBackend> Size<B> {
     ) -> Self {
         let reads_patches = inputs.reads_patches(&places);
         if remembered == Remembered::Graph {
-            let pixels = inputs.pixels::<B>(&places, images, device);
+            let pixels = Tensor::<B, 4>::from_inner(inputs.pixels(&places, images, device));
             let patches = student.side(&pixels).pow(2);
             let draws = inputs.draws.of::<B>(&places, images, patches, device);
             let tokens = student.tokens(pixels, &draws, reads_patches);
             return Self { places, tokens, block_inputs: Vec::new() };
         }
         let student = student.valid();
-        let pixels = inputs.pixels::<B::InnerBackend>(&places, images, device);
+        let pixels = inputs.pixels(&places, images, device);
         let side = student.side(&pixels);
         let draws = inputs.draws.of::<B::InnerBackend>(&places, images, side * side, device);
         let rotation = student.rotation(side, &draws, device);
@@ -191,43 +197,20 @@ fn split<B: Operators>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, imag
     places.iter().map(of_group).collect()
 }
 
-/// The views of some images of a group, shape `[views * images, 3, size_px, size_px]`.
-fn pixels<B: Operators>(group: &ViewGroup, images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
-    let plane = 3 * group.size_px * group.size_px;
-    let shape = [group.views * images.len(), 3, group.size_px, group.size_px];
-    match &group.pixels {
-        Pixels::Rendered(values) => {
-            Tensor::from_data(TensorData::new(of_images(values, group.views, plane, images).collect(), shape), device)
-        }
-        Pixels::Cropped(levels, rows) => {
-            let levels = of_images(levels, group.views, plane, images).map(f32::from).collect();
-            let rows: Vec<View> = of_images(rows, group.views, 1, images).collect();
-            finish(Tensor::from_data(TensorData::new(levels, shape), device), &rows)
-        }
-    }
-}
-
-/// What belongs to some images, of values of shape `[views, batch, width]`.
-fn of_images<'a, T: Copy>(
-    values: &'a [T],
-    views: usize,
-    width: usize,
-    images: &Range<usize>,
-) -> impl Iterator<Item = T> + use<'a, T> {
-    let range = images.start * width..images.end * width;
-    values.chunks_exact(values.len() / views).flat_map(move |view| &view[range.clone()]).copied()
-}
-
 /// The features of all pieces, in the order of the batch, on one device; the student's as leaves that gradients are asked for.
-pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>, device: &B::Device) -> Features<B> {
-    let batch = inputs.batch.ids.len();
+pub(crate) fn join<B: TrainBackend>(
+    pieces: &[Piece<B>],
+    inputs: Inputs<'_, B::InnerBackend>,
+    device: &B::Device,
+) -> Features<B> {
+    let batch = inputs.batch().ids.len();
     let student: Vec<Vec<OfGroup<B::InnerBackend>>> = pieces
         .iter()
         .map(|piece| {
             let of_size = |size: &Size<B>| {
                 let Tokens { class, patches } = size.tokens.clone();
                 let tokens = Tokens { class: class.inner(), patches: patches.map(Tensor::inner) };
-                split(&tokens, &size.places, inputs.batch, piece.images.len())
+                split(&tokens, &size.places, inputs.batch(), piece.images.len())
             };
             piece.sizes.iter().flat_map(of_size).collect()
         })
@@ -259,7 +242,7 @@ pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_>, dev
 fn joined<A: TrainBackend>(
     mut of_pieces: Vec<Vec<OfGroup<A::InnerBackend>>>,
     pieces: &[Piece<A>],
-    inputs: Inputs<'_>,
+    inputs: Inputs<'_, A::InnerBackend>,
     device: &A::Device,
 ) -> Vec<Views<A::InnerBackend>> {
     of_pieces.iter_mut().for_each(|groups| groups.sort_by_key(|(place, _)| *place));

@@ -11,14 +11,14 @@ use crate::checkpoint::Skipped;
 use crate::model::{HostTensor, Network};
 use crate::operators::TrainBackend;
 use crate::optimise::{Optimiser, StepSchedule};
+use crate::upload::Loaded;
 use burn::tensor::backend::Backend;
-use lapidary_pipeline::loader::Batch;
 use std::collections::BTreeMap;
 
 /// Steps that were taken and not read.
 pub(super) struct Ahead<B: TrainBackend> {
     start: State<B>,
-    batches: Vec<Batch>,
+    batches: Vec<Loaded<B::InnerBackend>>,
     unread: Vec<Unread<B::InnerBackend>>,
 }
 
@@ -44,7 +44,8 @@ impl<B: TrainBackend> Trainer<B> {
     /// Trains on a batch, and reports every step that was read: none while steps are taken ahead, up to `pretrain.metrics_steps`
     /// of them when they are read. With `read_now` all of them are. Three skipped steps in a row end the reports: the state
     /// is then that before them.
-    pub fn advance(&mut self, batch: Batch, read_now: bool) -> Vec<StepReport> {
+    pub fn advance(&mut self, batch: impl Into<Loaded<B::InnerBackend>>, read_now: bool) -> Vec<StepReport> {
+        let batch = batch.into();
         // A look at the run's health and a weight that follows gradients need the step's own scalars.
         if self.metrics_steps < 2 || self.is_look() || self.objective.follows_gradients() {
             let mut reports = self.read();
@@ -57,7 +58,7 @@ impl<B: TrainBackend> Trainer<B> {
             let (batches, unread) = (Vec::new(), Vec::new());
             self.ahead = Some(Ahead { start: self.state(), batches, unread });
         }
-        let kept = batch.clone();
+        let kept = batch.in_memory();
         self.before_step();
         let Computed { schedule, scalars, gradients, pending, mut clock, .. } = self.compute(batch);
         self.step += 1;

@@ -161,7 +161,7 @@ fn several_devices_train_as_one_and_give_the_same_bits_each_time() {
 }
 
 #[test]
-fn bf16_products_lose_nearly_the_same_and_keep_everything_else_in_f32() {
+fn activations_in_bf16_lose_nearly_the_same_and_keep_everything_else_in_f32() {
     let step = |precision| {
         let mut config = config(ObjectiveKind::Hybrid, 2);
         config.pretrain.precision = precision;

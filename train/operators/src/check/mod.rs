@@ -4,12 +4,18 @@
 mod cases;
 #[cfg(test)]
 mod tests;
+mod ways;
 
-use crate::{AdamwStep, Gpu, GpuDevice, Moving, Operators, TrainBackend, adamw, moving_average, sum_of_squares};
+use crate::{
+    AdamwStep, Gpu, GpuDevice, Moving, Operators, TrainBackend, adamw, moving_average, packed_bytes, sum_of_squares,
+    unpack_bytes,
+};
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_flex::Flex;
+pub use ways::{AttentionTimes, attention_times};
+
 use cases::{Attention, CrossEntropy, Gelu, LayerNorm, Linear, Residual, Standardise};
 
 type Cpu = Autodiff<Flex>;
@@ -180,6 +186,18 @@ pub fn kernels(device: &GpuDevice, only: Option<&str>, report: impl FnMut(Check)
     if is_asked("cross-entropy") {
         for (rows, of_targets, classes) in [(1, 1, 1), (6, 2, 5), (4, 4, 33), (9, 3, 1000), (37, 37, 257)] {
             checks.case("cross-entropy", &CrossEntropy { rows, of_targets, classes }, false);
+        }
+    }
+    if is_asked("bytes") {
+        for count in [1usize, 7, 1000, 33_001] {
+            let bytes: Vec<u8> = (0..count).map(|at| (at * at + 7 * at + 128) as u8).collect();
+            let expected: Vec<f64> = bytes.iter().map(|byte| f64::from(*byte)).collect();
+            let words = packed_bytes(bytes.into_iter());
+            let words = TensorData::new(words, [count.div_ceil(4)]);
+            let found = host(unpack_bytes(Tensor::<Gpu, 1, Int>::from_data(words, device)));
+            let worst = off(&found[..count], &expected);
+            let shapes = format!("{count}");
+            (checks.report)(Check { operator: "bytes", shapes, dtype: DType::F32, worst, bound: 0.0 });
         }
     }
     if is_asked("adamw") {

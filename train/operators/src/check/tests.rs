@@ -1,7 +1,8 @@
 //! The checks on the first adapter, a GPU in software where there is no other; and the kernels against finite differences.
 
+use super::ways::Sizes;
 use super::*;
-use crate::{adapters, attention, gelu, layer_norm};
+use crate::{adapters, attention, cube, gelu, layer_norm, tensor};
 
 /// The first adapter. Where Vulkan has none the tests of this module say so and end.
 fn gpu() -> Option<GpuDevice> {
@@ -50,6 +51,56 @@ fn slopes_hold(name: &str, case: &impl Case) {
     }
 }
 
+/// A case whose first input lies apart: a part of a larger tensor, beginning in its midst, of `blocks` blocks with gaps.
+struct Apart<C> {
+    case: C,
+    blocks: usize,
+}
+
+impl<C: Case> Case for Apart<C> {
+    fn shapes(&self) -> Vec<Vec<usize>> {
+        let mut shapes = self.case.shapes();
+        shapes[0].insert(0, 3);
+        shapes
+    }
+
+    fn run<B: TrainBackend>(&self, x: &[Tensor<B, 1>], constants: &Constants<B>) -> Tensor<B, 1> {
+        let block = x[0].dims()[0] / 3 / self.blocks;
+        let apart = x[0].clone().reshape([self.blocks, 3, block]).slice([0..self.blocks, 1..2, 0..block]);
+        let mut inputs = x.to_vec();
+        inputs[0] = apart.reshape([self.blocks * block]);
+        self.case.run(&inputs, constants)
+    }
+}
+
+/// burn slices without a copy where memory is aligned: a tensor then begins in the midst of its memory, and may have gaps.
+#[test]
+fn parts_of_larger_tensors_are_read_where_they_lie() {
+    fn holds(name: &str, case: impl Case) {
+        let Some(device) = gpu() else { return };
+        let mut case = Apart { case, blocks: 1 };
+        for blocks in [1, 2, 4] {
+            case.blocks = blocks;
+            let found = differentiated::<OnGpu>(&case, &device, DType::F32);
+            let worst = worst(&found, &differentiated::<Cpu>(&case, &Default::default(), DType::F64));
+            assert!(worst <= 5e-6, "{name} in {blocks} blocks: {worst}");
+        }
+    }
+    // Blocks of 256 bytes and more, so that they are aligned.
+    holds("gelu", Gelu(1024));
+    holds("linear", Linear { rows: 16, inputs: 64, outputs: 32 });
+    holds("layer norm", LayerNorm { rows: 16, width: 64 });
+    holds("standardise", Standardise { rows: 16, width: 64 });
+    holds("attention", Attention { batch: 4, tokens: 8, heads: 2, width: 32 });
+    holds("residual", Residual { shape: [4, 8, 64], scale: true, keep: true });
+    holds("cross-entropy", CrossEntropy { rows: 16, of_targets: 8, classes: 64 });
+}
+
+#[test]
+fn bytes_come_out_of_words_on_a_gpu() {
+    hold("bytes");
+}
+
 #[test]
 fn gelu_on_a_gpu() {
     hold("gelu");
@@ -78,6 +129,26 @@ fn columns_are_standardised_on_a_gpu() {
 fn attention_on_a_gpu_at_any_number_of_tokens_and_head_width() {
     hold("attention");
     slopes_hold("attention", &Attention { batch: 1, tokens: 5, heads: 2, width: 3 });
+}
+
+/// On a GPU without units for matrices products are never chosen, and are tested all the same.
+#[test]
+fn attention_by_products_is_attention_by_tiles() {
+    let Some(device) = gpu() else { return };
+    for (images, tokens, heads, width) in
+        // The last in two groups of images.
+        [(1, 1, 1, 32), (2, 5, 3, 2), (3, 37, 2, 32), (1, 197, 2, 64), (1, 65, 1, 128), (9, 1025, 2, 8)]
+    {
+        let sizes = Sizes { images, tokens, heads, width };
+        for dtype in [DType::F32, DType::F16] {
+            let of = |how| sizes.run(how, sizes.inputs(&device, dtype)).map(|values| host(tensor::<Gpu, 3>(values)));
+            let (tiles, products) = (of(cube::Attention::Tiles), of(cube::Attention::Products));
+            let worst = worst(&products, &tiles);
+            assert!(worst <= rounding(dtype), "{sizes:?} in {dtype:?}: {worst}");
+        }
+    }
+    let times = attention_times(&device, DType::F32, 1, 1);
+    println!("{times:?}");
 }
 
 #[test]
@@ -138,4 +209,56 @@ fn gradients_of_parameters_alone_are_those_of_the_cpu() {
     let found = off(&of_weight::<OnGpu>(&device), &of_weight::<Cpu>(&Default::default()));
     // burn's own gelu has the slope of its tanh form, on both.
     assert!(found < 1e-3, "{found}");
+}
+
+/// What a batch in pieces does with rows: burn's slices are views of the same memory where it is aligned.
+#[test]
+fn rows_that_are_parted_and_joined_are_those_of_the_cpu() {
+    let Some(device) = gpu() else { return };
+    for (views, images, width) in [(2, 24, 32), (2, 24, 33), (1, 24, 64), (3, 10, 16), (2, 6, 128), (2, 64, 96)] {
+        let values = drawn(views * images * width, 3);
+        let half = images / 2;
+        let rows: Tensor<Gpu, 2> = on(values.clone(), &device, DType::F32).reshape([views * images, width]);
+        let part = |from: usize, to: usize| {
+            let part = rows.clone().reshape([views, images, width]).slice([0..views, from..to, 0..width]);
+            part.reshape([views * (to - from), width])
+        };
+        let expected = |from: usize, to: usize| -> Vec<f64> {
+            let row = |view: usize, image: usize| &values[(view * images + image) * width..][..width];
+            (0..views).flat_map(|view| (from..to).flat_map(move |image| row(view, image).to_vec())).collect()
+        };
+        let close = |found: Tensor<Gpu, 2>, expected: &[f64], what: &str| {
+            let off = off(&host(found), expected);
+            assert!(off < 5e-6, "{what} of {views} views of {images} images, width {width}: {off}");
+        };
+        close(part(0, half), &expected(0, half), "the first part");
+        close(part(half, images), &expected(half, images), "the second part");
+        // In place where nothing else holds the memory: not over the other part.
+        let (first, second) = (part(0, half) * 2.0, part(half, images) + 1.0);
+        let twice: Vec<f64> = expected(0, half).iter().map(|value| 2.0 * value).collect();
+        let more: Vec<f64> = expected(half, images).iter().map(|value| value + 1.0).collect();
+        close(first, &twice, "the first part, doubled");
+        close(second, &more, "the second part and 1");
+        let apart = [part(0, half), part(half, images)];
+        let apart = apart.map(|part| {
+            let rows = part.dims()[0];
+            part.reshape([views, rows / views, width])
+        });
+        let joined = Tensor::cat(apart.to_vec(), 1).reshape([views * images, width]);
+        close(joined, &values, "both parts joined");
+        // A matrix that is a part of another, and its transpose, in products.
+        let weight: Tensor<Gpu, 2> = on(drawn(width * 8, 5), &device, DType::F32).reshape([width, 8]);
+        let cpu =
+            |rows: usize, values: Vec<f64>| on::<Flex>(values, &Default::default(), DType::F64).reshape([rows, width]);
+        let of_weight = on::<Flex>(drawn(width * 8, 5), &Default::default(), DType::F64).reshape([width, 8]);
+        let rows_of_part = views * (images - half);
+        let second = cpu(rows_of_part, expected(half, images));
+        close(
+            part(half, images).matmul(weight),
+            &host(second.clone().matmul(of_weight)),
+            "a product of the second part",
+        );
+        let squared = part(half, images).transpose().matmul(part(half, images));
+        close(squared, &host(second.clone().transpose().matmul(second)), "the second part's products with itself");
+    }
 }

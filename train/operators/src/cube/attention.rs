@@ -530,6 +530,27 @@ pub(super) fn forward<R: CubeRuntime>(qkv: CubeTensor<R>, heads: usize) -> [Cube
     [output, log_sums]
 }
 
+/// Of each token and head, the gradient of what came out times what came out, `[images, heads, tokens]`, in f32. Both inputs
+/// are contiguous.
+pub(super) fn own<R: CubeRuntime>(output: CubeTensor<R>, gradient: CubeTensor<R>, heads: usize) -> CubeTensor<R> {
+    let [images, tokens, dim] = output.shape().dims();
+    let own = empty_of(&output, [images, heads, tokens], DType::F32);
+    let (client, dtype) = (output.client.clone(), output.dtype.into());
+    let (number, units) = elementwise(&client, count(&own));
+    own_kernel::launch::<R>(
+        &client,
+        number,
+        units,
+        output.into_array_arg(),
+        gradient.into_array_arg(),
+        own.clone().into_array_arg(),
+        SizesLaunch::new(images, tokens, heads),
+        dim / heads,
+        dtype,
+    );
+    own
+}
+
 /// The gradient of queries, keys and values.
 pub(super) fn backward<R: CubeRuntime>(
     qkv: CubeTensor<R>,
@@ -546,19 +567,7 @@ pub(super) fn backward<R: CubeRuntime>(
         return of_qkv;
     }
     let (client, dtype) = (qkv.client.clone(), qkv.dtype.into());
-    let own = empty_of(&qkv, [images, heads, tokens], DType::F32);
-    let (number, dim_of_units) = elementwise(&client, count(&own));
-    own_kernel::launch::<R>(
-        &client,
-        number,
-        dim_of_units,
-        output.into_array_arg(),
-        gradient.clone().into_array_arg(),
-        own.clone().into_array_arg(),
-        SizesLaunch::new(images, tokens, heads),
-        width,
-        dtype,
-    );
+    let own = own(output, gradient.clone(), heads);
     let tile = tile_for(&qkv, width, 4, 2, 2);
     let number = images * heads * tokens.div_ceil(tile);
     let factor = (width as f32).powf(-0.5);

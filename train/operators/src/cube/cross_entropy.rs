@@ -9,10 +9,11 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 /// Below every logit.
-const LEAST: f32 = -3.0e38;
+pub(super) const LEAST: f32 = -3.0e38;
 
+/// The largest of the units' values, in every unit. `scratch` has room for a value a unit.
 #[cube]
-fn largest_of_cube(value: f32, scratch: &mut SharedMemory<f32>, #[comptime] units: usize) -> f32 {
+pub(super) fn largest_of_cube(value: f32, scratch: &mut SharedMemory<f32>, #[comptime] units: usize) -> f32 {
     let unit = UNIT_POS as usize;
     scratch[unit] = value;
     sync_cube();

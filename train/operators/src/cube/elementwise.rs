@@ -1,7 +1,7 @@
-//! GELU and its slope, several values at a time.
+//! GELU and its slope, several values at a time; bytes out of words.
 
-use super::launch::{contiguous, count, elementwise, empty, vector_size};
-use burn::tensor::TensorMetadata;
+use super::launch::{contiguous, count, elementwise, empty, empty_of, vector_size};
+use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::tensor::CubeTensor;
@@ -75,5 +75,28 @@ pub(super) fn gelu_backward<R: CubeRuntime>(x: CubeTensor<R>, gradient: CubeTens
     let (client, dtype) = (output.client.clone(), output.dtype.into());
     let (x, gradient, written) = (x.into_array_arg(), gradient.into_array_arg(), output.clone().into_array_arg());
     gelu_backward_kernel::launch::<R>(&client, cubes, units, size, x, gradient, written, dtype);
+    output
+}
+
+#[cube(launch)]
+fn bytes_kernel(words: &Array<i32>, output: &mut Array<f32>) {
+    if ABSOLUTE_POS >= words.len() {
+        terminate!();
+    }
+    let word = words[ABSOLUTE_POS];
+    let first = 4 * ABSOLUTE_POS;
+    output[first] = f32::cast_from(word & 255i32);
+    output[first + 1] = f32::cast_from((word >> 8i32) & 255i32);
+    output[first + 2] = f32::cast_from((word >> 16i32) & 255i32);
+    output[first + 3] = f32::cast_from((word >> 24i32) & 255i32);
+}
+
+/// The bytes of words of 32 bits, the lowest first, as f32.
+pub(super) fn bytes_of_words<R: CubeRuntime>(words: CubeTensor<R>) -> CubeTensor<R> {
+    let words = contiguous(words);
+    let output = empty_of(&words, [4 * count(&words)], DType::F32);
+    let (cubes, units) = elementwise(&words.client, count(&words));
+    let client = words.client.clone();
+    bytes_kernel::launch::<R>(&client, cubes, units, words.into_array_arg(), output.clone().into_array_arg());
     output
 }

@@ -3,6 +3,7 @@
 //! the same input gives the same bits on one device. Matrix products are burn's.
 
 mod attention;
+mod attention_products;
 mod cross_entropy;
 mod elementwise;
 mod launch;
@@ -13,6 +14,7 @@ mod standardise;
 mod sums;
 
 use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, reference};
+use burn::tensor::ops::IntTensor;
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
@@ -97,8 +99,8 @@ where
     }
 
     fn self_attention(qkv: Float<Self>, heads: usize) -> [Float<Self>; 2] {
-        match are_served(&[&qkv]) && head_width(&qkv, heads) <= attention::WIDEST {
-            true => attention::forward(qkv, heads),
+        match are_served(&[&qkv]) {
+            true => Attention::of(&qkv, heads).forward::<R, F, I, BT>(qkv, heads),
             false => reference::attention::<Self>(qkv, heads),
         }
     }
@@ -110,8 +112,8 @@ where
         log_sums: Float<Self>,
         gradient: Float<Self>,
     ) -> Float<Self> {
-        match are_served(&[&qkv, &output, &gradient]) && head_width(&qkv, heads) <= attention::WIDEST {
-            true => attention::backward(qkv, heads, output, log_sums, gradient),
+        match are_served(&[&qkv, &output, &gradient]) {
+            true => Attention::of(&qkv, heads).backward::<R, F, I, BT>(qkv, heads, output, log_sums, gradient),
             false => reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient),
         }
     }
@@ -172,6 +174,13 @@ where
         }
     }
 
+    fn bytes_of_words(words: IntTensor<Self>) -> Float<Self> {
+        match words.dtype == DType::I32 && u32::try_from(launch::count(&words)).is_ok() {
+            true => elementwise::bytes_of_words(words),
+            false => reference::bytes_of_words::<Self>(words),
+        }
+    }
+
     fn sum_of_squares(x: Float<Self>) -> Float<Self> {
         match are_f32(&[&x]) {
             true => sums::sum_of_squares(x),
@@ -198,6 +207,49 @@ fn are_f32<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> bool {
     tensors[0].dtype == DType::F32 && are_served(tensors)
 }
 
-fn head_width<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize) -> usize {
-    qkv.shape()[2] / 3 / heads
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attention {
+    /// By tiles of scores in shared memory.
+    Tiles,
+    /// By products of whole matrices of scores.
+    Products,
+}
+
+/// Tokens from which on products of matrices are worth their launches.
+const TOKENS_FOR_PRODUCTS: usize = 32;
+
+impl Attention {
+    /// By products where a GPU has units for them and where heads are too wide for tiles.
+    fn of<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize) -> Self {
+        let [_, tokens, all] = qkv.shape().dims();
+        let has_units = !qkv.client.properties().features.matmul.cmma.is_empty();
+        let is_wide = all / 3 / heads > attention::WIDEST;
+        if is_wide || (has_units && tokens >= TOKENS_FOR_PRODUCTS) { Self::Products } else { Self::Tiles }
+    }
+
+    pub(crate) fn forward<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
+        self,
+        qkv: CubeTensor<R>,
+        heads: usize,
+    ) -> [CubeTensor<R>; 2] {
+        match self {
+            Self::Tiles => attention::forward(qkv, heads),
+            Self::Products => attention_products::forward::<R, F, I, B>(qkv, heads),
+        }
+    }
+
+    pub(crate) fn backward<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
+        self,
+        qkv: CubeTensor<R>,
+        heads: usize,
+        output: CubeTensor<R>,
+        log_sums: CubeTensor<R>,
+        gradient: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        match self {
+            Self::Tiles => attention::backward(qkv, heads, output, log_sums, gradient),
+            Self::Products => attention_products::backward::<R, F, I, B>(qkv, heads, output, log_sums, gradient),
+        }
+    }
 }

@@ -227,6 +227,13 @@ impl Backend for Gpu {
         on_backend!(device, inner, B => B::memory_cleanup(inner));
     }
 
+    fn staging<'a, Iter>(data: Iter, device: &GpuDevice)
+    where
+        Iter: Iterator<Item = &'a mut TensorData>,
+    {
+        on_backend!(device, inner, B => B::staging(data, inner));
+    }
+
     fn dtype_usage(device: &GpuDevice, dtype: DType) -> DTypeUsageSet {
         on_backend!(device, inner, B => B::dtype_usage(inner, dtype))
     }

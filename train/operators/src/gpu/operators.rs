@@ -2,6 +2,7 @@
 
 use super::delegate::{Inner, Outer, Which};
 use super::{Gpu, GpuTensor};
+use crate::cube::Attention;
 use crate::{AdamwState, AdamwStep, AdamwValues, Operators};
 
 /// Runs `body` with `B` the backend of `by` and `R` its runtime.
@@ -66,6 +67,7 @@ impl Operators for Gpu {
             gradient: GpuTensor,
             temperature: f64,
         ) -> GpuTensor;
+        words => bytes_of_words(words: GpuTensor) -> GpuTensor;
         x => sum_of_squares(x: GpuTensor) -> GpuTensor;
         old => moving_average(old: GpuTensor, new: GpuTensor, momentum: f64) -> GpuTensor;
     }
@@ -95,6 +97,24 @@ impl Operators for Gpu {
                 square: square.outer(),
                 average: average.outer(),
             }
+        })
+    }
+}
+
+/// Attention in a way that is chosen here, for checks.
+impl Gpu {
+    pub(crate) fn attention_by(how: Attention, qkv: GpuTensor, heads: usize) -> [GpuTensor; 2] {
+        on!(qkv, _B, R => how.forward::<R, f32, i32, u32>(Inner::<R>::inner(qkv), heads).outer())
+    }
+
+    pub(crate) fn attention_backward_by(
+        how: Attention,
+        heads: usize,
+        [qkv, output, log_sums, gradient]: [GpuTensor; 4],
+    ) -> GpuTensor {
+        on!(qkv, _B, R => {
+            let [qkv, output, log_sums, gradient] = [qkv, output, log_sums, gradient].map(Inner::<R>::inner);
+            how.backward::<R, f32, i32, u32>(qkv, heads, output, log_sums, gradient).outer()
         })
     }
 }
