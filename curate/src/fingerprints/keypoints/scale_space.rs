@@ -52,8 +52,9 @@ pub(crate) struct ScaleSpace {
     scratch: Scratch,
 }
 
-/// Values of a row that are summed up at a time.
-const STRIP: usize = 32;
+/// Values of a row that are summed up at a time: two vectors, so that one is added to while the other waits.
+const STRIP: usize = 2 * VECTOR;
+const VECTOR: usize = 16;
 
 /// What a blur works in, each with room for a strip more: an image blurred along its rows, and a row with its border.
 #[derive(Debug, Default)]
@@ -163,25 +164,33 @@ fn blur_plane(from: &Plane, kernel: &[f32], scratch: &mut Scratch, to: &mut Plan
 #[inline(always)]
 fn blur_row(values: &[f32], kernel: &[f32], taps: impl Fn(usize) -> (usize, usize), target: &mut [f32]) {
     for (number, out) in target.chunks_mut(STRIP).enumerate() {
-        let strip = |start: usize| -> &[f32; STRIP] {
-            values[start + number * STRIP..][..STRIP].try_into().expect("a strip's length")
+        let vector = |start: usize| -> &[f32; VECTOR] {
+            values[start + number * STRIP..][..VECTOR].try_into().expect("a vector's length")
         };
-        let centre = strip(taps(0).0);
-        let mut sums = [0f32; STRIP];
-        for x in 0..STRIP {
-            sums[x] = kernel[0] * centre[x];
-        }
+        let centre = taps(0).0;
+        let mut first = vector(centre).map(|value| kernel[0] * value);
+        let mut second = vector(centre + VECTOR).map(|value| kernel[0] * value);
         for (i, weight) in kernel.iter().enumerate().skip(1) {
             let (one, other) = taps(i);
-            let (one, other) = (strip(one), strip(other));
-            for x in 0..STRIP {
-                sums[x] += weight * (one[x] + other[x]);
-            }
+            add_taps(&mut first, *weight, vector(one), vector(other));
+            add_taps(&mut second, *weight, vector(one + VECTOR), vector(other + VECTOR));
         }
-        match <&mut [f32; STRIP]>::try_from(&mut *out) {
-            Ok(whole) => *whole = sums,
-            Err(_) => out.copy_from_slice(&sums[..out.len()]),
+        if let Some((to_first, to_second)) = out.split_first_chunk_mut::<VECTOR>()
+            && let Ok(to_second) = <&mut [f32; VECTOR]>::try_from(to_second)
+        {
+            (*to_first, *to_second) = (first, second);
+        } else {
+            let sums = first.into_iter().chain(second);
+            out.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum);
         }
+    }
+}
+
+/// Adds a weight's two values to the sums of a vector.
+#[inline(always)]
+fn add_taps(sums: &mut [f32; VECTOR], weight: f32, one: &[f32; VECTOR], other: &[f32; VECTOR]) {
+    for x in 0..VECTOR {
+        sums[x] += weight * (one[x] + other[x]);
     }
 }
 
