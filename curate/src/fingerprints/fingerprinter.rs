@@ -211,3 +211,42 @@ fn resized_to_work(luma: &GrayImage, resizer: &mut Resizer) -> Option<GrayImage>
 pub(super) fn resized(luma: &GrayImage, size: (u32, u32), filter: Filter, resizer: &mut Resizer) -> Vec<u8> {
     resizer.luma(luma.as_raw(), luma.dimensions(), size, filter).expect("luma has a byte a pixel")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{Rgb, RgbImage};
+
+    #[test]
+    fn sums_and_luma_are_those_of_one_pixel_after_the_other() {
+        let level = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8;
+        // More pixels than a block of sums.
+        let image = RgbImage::from_fn(311, 257, |x, y| {
+            let i = y * 311 + x;
+            Rgb([level(3 * i), level(3 * i + 1) / 2, 255 - level(3 * i + 2) / 9])
+        });
+        let raster = Raster::from(&image);
+        let count = f64::from(311 * 257);
+        let mean = |channel: usize| image.pixels().map(|pixel| f64::from(pixel.0[channel])).sum::<f64>() / count;
+        assert_eq!(mean_rgb(&raster), [0, 1, 2].map(|channel| (mean(channel) + 0.5) as u8));
+        let (rounded, exact) = luma_of_raster(&raster);
+        for ((pixel, rounded), exact) in image.pixels().zip(rounded.as_raw()).zip(exact) {
+            let [r, g, b] = pixel.0.map(f32::from);
+            assert_eq!(u32::from(*rounded), luma(pixel.0.map(u32::from)));
+            assert_eq!(exact.to_bits(), (0.299 * r + 0.587 * g + 0.114 * b).to_bits());
+        }
+    }
+
+    #[test]
+    fn a_fingerprinter_that_comes_back_is_taken_again() {
+        let idle = Fingerprinters::default();
+        let number = |fingerprinter: &mut Fingerprinter| {
+            fingerprinter.raster.resize(fingerprinter.raster.width() + 1, 1);
+            fingerprinter.raster.width()
+        };
+        // Two are at work at once, and are used again.
+        assert_eq!(idle.with(|_| idle.with(number)), 1);
+        assert_eq!(idle.with(|_| idle.with(number)), 2);
+        assert_eq!(idle.0.lock().expect("nobody panicked").len(), 2);
+    }
+}

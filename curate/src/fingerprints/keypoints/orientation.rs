@@ -115,11 +115,10 @@ mod tests {
         plane.resize(60, 47);
         plane.values.iter_mut().enumerate().for_each(|(i, value)| *value = ((i * 7919) % 1013) as f32 / 1013.0);
         // In the middle, and cut off at the borders.
-        for (x, y, radius) in [(30.3, 22.8, 7), (30.3, 22.8, 16), (4.2, 5.1, 9), (55.6, 42.4, 12)] {
+        for (x, y, radius) in [(30.3f32, 22.8f32, 7), (30.3, 22.8, 16), (4.2, 5.1, 9), (55.6, 42.4, 12)] {
             let spread = -0.01;
             let mut expected = [0f32; ANGLES];
-            let (cx, cy, step) =
-                ((x as f32).round() as isize, (y as f32).round() as isize, if radius > 9 { 2 } else { 1 });
+            let (cx, cy, step) = (x.round() as isize, y.round() as isize, if radius > 9 { 2 } else { 1 });
             for py in ((cy - radius).max(1)..(cy + radius + 1).min(46)).step_by(step) {
                 for px in ((cx - radius).max(1)..(cx + radius + 1).min(59)).step_by(step) {
                     let at = |dx: isize, dy: isize| plane.values[((py + dy) * 60 + px + dx) as usize];
