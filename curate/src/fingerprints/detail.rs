@@ -20,12 +20,11 @@ impl Detail {
 
     /// That of the transformed image.
     pub(crate) fn transformed(&self, dihedral: Dihedral) -> Self {
-        let side = Self::SIDE;
-        Self((0..self.0.len()).map(|at| self.0[dihedral.source(at / side, at % side, side)]).collect())
+        Self(dihedral.transformed(&self.0, Self::SIDE))
     }
 
-    /// The value at a place between values, bilinear; outside, that of the nearest.
-    #[inline]
+    /// The value at a place between values, bilinear; outside, that of the nearest. As [`bilinear`](super::bilinear) has many.
+    #[cfg(test)]
     pub(crate) fn sample(&self, x: f32, y: f32) -> f32 {
         let last = (Self::SIDE - 1) as f32;
         let (x, y) = (x.clamp(0.0, last), y.clamp(0.0, last));

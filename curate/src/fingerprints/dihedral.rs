@@ -50,11 +50,31 @@ impl Dihedral {
     }
 
     /// The place in a grid of `side` x `side`, row after row, that a place of the transformed grid shows.
+    #[cfg(test)]
     pub(crate) fn source(self, row: usize, column: usize, side: usize) -> usize {
         let (transposed, mirrored, flipped) = self.steps();
         let row = if flipped { side - 1 - row } else { row };
         let column = if mirrored { side - 1 - column } else { column };
         if transposed { column * side + row } else { row * side + column }
+    }
+
+    /// The values of a transformed grid of `side` x `side`, row after row.
+    pub(crate) fn transformed<T: Copy>(self, grid: &[T], side: usize) -> Vec<T> {
+        let (transposed, mirrored, flipped) = self.steps();
+        let mut values = Vec::with_capacity(side * side);
+        for row in 0..side {
+            let row = if flipped { side - 1 - row } else { row };
+            let start = values.len();
+            if transposed {
+                values.extend((0..side).map(|column| grid[column * side + row]));
+            } else {
+                values.extend_from_slice(&grid[row * side..(row + 1) * side]);
+            }
+            if mirrored {
+                values[start..].reverse();
+            }
+        }
+        values
     }
 
     /// Its name in tables.
@@ -93,5 +113,8 @@ mod tests {
         assert_eq!(transformed(Dihedral::Left), [2, 5, 8, 1, 4, 7, 0, 3, 6]);
         assert_eq!(transformed(Dihedral::Right), [6, 3, 0, 7, 4, 1, 8, 5, 2]);
         assert_eq!(transformed(Dihedral::Transverse), [8, 5, 2, 7, 4, 1, 6, 3, 0]);
+        for dihedral in Dihedral::ALL {
+            assert_eq!(dihedral.transformed(&[0, 1, 2, 3, 4, 5, 6, 7, 8], 3), transformed(dihedral), "{dihedral:?}");
+        }
     }
 }

@@ -11,6 +11,8 @@ use super::{
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
 use lapidary_pipeline::{DecodeRule, Undecodable, check, decode_small_into, phash};
+use multiversion::multiversion;
+use std::sync::{Mutex, PoisonError};
 
 /// Pixels of a working image.
 const WORKING_PIXELS: usize = 320 * 240;
@@ -75,8 +77,7 @@ impl Fingerprinter {
     /// The reject reason, when it does not decode.
     pub(crate) fn take(&mut self, bytes: &[u8], rule: DecodeRule, keypoints: usize) -> Result<Taken, Undecodable> {
         let size = decode_small_into(bytes, rule, DECODED_PIXELS, &mut self.raster)?;
-        let luma = luma_of_raster(&self.raster);
-        let exact: Vec<f32> = self.raster.pixels().iter().map(|pixel| exact_luma(*pixel)).collect();
+        let (luma, exact) = luma_of_raster(&self.raster);
         let local = if keypoints == 0 {
             LocalFeatures::default()
         } else {
@@ -127,29 +128,67 @@ impl Fingerprinter {
     }
 }
 
+/// Fingerprinters that are not at work: as many as threads have been at once. A scale space takes megabytes, which would be
+/// asked from the system and cleared for every image.
+#[derive(Debug, Default)]
+pub(crate) struct Fingerprinters(Mutex<Vec<Fingerprinter>>);
+
+impl Fingerprinters {
+    /// Does some work with one of them.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Fingerprinter) -> T) -> T {
+        let idle = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let mut fingerprinter = taken.unwrap_or_default();
+        let done = work(&mut fingerprinter);
+        idle().push(fingerprinter);
+        done
+    }
+}
+
 /// The mean level of each channel.
 fn mean_rgb(raster: &Raster) -> [u8; 3] {
-    let mut sums = [0u64; 3];
-    for pixel in raster.pixels() {
-        sums.iter_mut().zip(channels(*pixel)).for_each(|(sum, level)| *sum += u64::from(level));
-    }
+    let sums = level_sums(raster.pixels());
     let count = raster.pixels().len().max(1) as u64;
     sums.map(|sum| ((sum + count / 2) / count) as u8)
 }
 
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn level_sums(pixels: &[u32]) -> [u64; 3] {
+    let mut sums = [0u64; 3];
+    // A block's sums fit 32 bits.
+    for block in pixels.chunks(1 << 16) {
+        let [mut red, mut green, mut blue] = [0u32; 3];
+        for pixel in block {
+            let [r, g, b] = channels(*pixel);
+            (red, green, blue) = (red + r, green + g, blue + b);
+        }
+        sums.iter_mut().zip([red, green, blue]).for_each(|(sum, block)| *sum += u64::from(block));
+    }
+    sums
+}
+
+#[inline(always)]
 fn channels(pixel: u32) -> [u32; 3] {
     [pixel & 0xff, pixel >> 8 & 0xff, pixel >> 16 & 0xff]
 }
 
-/// PDQ's luma, not rounded.
-fn exact_luma(pixel: u32) -> f32 {
-    let [r, g, b] = channels(pixel).map(|value| value as f32);
-    0.299 * r + 0.587 * g + 0.114 * b
+/// Luma as an image, and PDQ's, which is not rounded.
+fn luma_of_raster(raster: &Raster) -> (GrayImage, Vec<f32>) {
+    let count = raster.pixels().len();
+    let (mut rounded, mut exact) = (vec![0; count], vec![0.0; count]);
+    luma_of_pixels(raster.pixels(), &mut rounded, &mut exact);
+    (GrayImage::from_raw(raster.width(), raster.height(), rounded).expect("luma has a byte a pixel"), exact)
 }
 
-fn luma_of_raster(raster: &Raster) -> GrayImage {
-    let values = raster.pixels().iter().map(|pixel| luma(channels(*pixel)) as u8).collect();
-    GrayImage::from_raw(raster.width(), raster.height(), values).expect("luma has a byte a pixel")
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn luma_of_pixels(pixels: &[u32], rounded: &mut [u8], exact: &mut [f32]) {
+    for (pixel, luma_of_pixel) in pixels.iter().zip(rounded) {
+        *luma_of_pixel = luma(channels(*pixel)) as u8;
+    }
+    for (pixel, exact) in pixels.iter().zip(exact) {
+        let [r, g, b] = channels(*pixel).map(|level| level as i32 as f32);
+        *exact = 0.299 * r + 0.587 * g + 0.114 * b;
+    }
 }
 
 /// Luma at the size that keypoints are looked for; none when it has that size.
@@ -171,4 +210,43 @@ fn resized_to_work(luma: &GrayImage, resizer: &mut Resizer) -> Option<GrayImage>
 /// Luma at another size, row after row.
 pub(super) fn resized(luma: &GrayImage, size: (u32, u32), filter: Filter, resizer: &mut Resizer) -> Vec<u8> {
     resizer.luma(luma.as_raw(), luma.dimensions(), size, filter).expect("luma has a byte a pixel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{Rgb, RgbImage};
+
+    #[test]
+    fn sums_and_luma_are_those_of_one_pixel_after_the_other() {
+        let level = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8;
+        // More pixels than a block of sums.
+        let image = RgbImage::from_fn(311, 257, |x, y| {
+            let i = y * 311 + x;
+            Rgb([level(3 * i), level(3 * i + 1) / 2, 255 - level(3 * i + 2) / 9])
+        });
+        let raster = Raster::from(&image);
+        let count = f64::from(311 * 257);
+        let mean = |channel: usize| image.pixels().map(|pixel| f64::from(pixel.0[channel])).sum::<f64>() / count;
+        assert_eq!(mean_rgb(&raster), [0, 1, 2].map(|channel| (mean(channel) + 0.5) as u8));
+        let (rounded, exact) = luma_of_raster(&raster);
+        for ((pixel, rounded), exact) in image.pixels().zip(rounded.as_raw()).zip(exact) {
+            let [r, g, b] = pixel.0.map(f32::from);
+            assert_eq!(u32::from(*rounded), luma(pixel.0.map(u32::from)));
+            assert_eq!(exact.to_bits(), (0.299 * r + 0.587 * g + 0.114 * b).to_bits());
+        }
+    }
+
+    #[test]
+    fn a_fingerprinter_that_comes_back_is_taken_again() {
+        let idle = Fingerprinters::default();
+        let number = |fingerprinter: &mut Fingerprinter| {
+            fingerprinter.raster.resize(fingerprinter.raster.width() + 1, 1);
+            fingerprinter.raster.width()
+        };
+        // Two are at work at once, and are used again.
+        assert_eq!(idle.with(|_| idle.with(number)), 1);
+        assert_eq!(idle.with(|_| idle.with(number)), 2);
+        assert_eq!(idle.0.lock().expect("nobody panicked").len(), 2);
+    }
 }

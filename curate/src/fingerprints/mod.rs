@@ -4,6 +4,7 @@
 //! finer one, the mean colour, measures of quality, keypoints with signatures. A [`Pool`] holds those of a source beside its
 //! embeddings.
 
+mod bilinear;
 mod colour;
 mod detail;
 mod dihedral;
@@ -18,10 +19,11 @@ mod store;
 mod table;
 mod thumbnail;
 
+pub(crate) use bilinear::bilinear;
 pub(crate) use colour::{LEVELS_APART_MAX, is_same_colour};
 pub(crate) use detail::Detail;
 pub(crate) use dihedral::Dihedral;
-pub(crate) use fingerprinter::{Fingerprint, Fingerprinter};
+pub(crate) use fingerprinter::{Fingerprint, Fingerprinter, Fingerprinters};
 pub(crate) use keypoints::{Keypoint, LocalFeatures, Signature};
 pub use pdq::{Pdq, PdqHashes, pdq};
 pub(crate) use pool::{ImageSet, Pool, PoolFolders, dropped_for, issues_of};

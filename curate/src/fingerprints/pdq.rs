@@ -7,6 +7,7 @@
 //! transformed image follow from the same coefficients; from the bits they do not, as signs change what the median is.
 
 use super::Dihedral;
+use multiversion::multiversion;
 use std::sync::LazyLock;
 
 const SIDE: usize = 64;
@@ -41,10 +42,10 @@ pub struct PdqHashes {
     pub quality: u8,
 }
 
-/// `COSINES[i][j] = sqrt(2 / 64) cos(pi / 128 (i + 1) (2 j + 1))`.
-static COSINES: LazyLock<[[f32; SIDE]; KEPT]> = LazyLock::new(|| {
-    std::array::from_fn(|i| {
-        std::array::from_fn(|j| {
+/// `COSINES[j][i] = sqrt(2 / 64) cos(pi / 128 (i + 1) (2 j + 1))`.
+static COSINES: LazyLock<[[f32; KEPT]; SIDE]> = LazyLock::new(|| {
+    std::array::from_fn(|j| {
+        std::array::from_fn(|i| {
             let angle = std::f64::consts::PI / 128.0 * (i as f64 + 1.0) * (2.0 * j as f64 + 1.0);
             ((2.0f64 / SIDE as f64).sqrt() * angle.cos()) as f32
         })
@@ -61,18 +62,17 @@ pub fn pdq(luma: &[f32], width: usize) -> PdqHashes {
     if (width, height) == (SIDE, SIDE) {
         small.copy_from_slice(luma);
     } else {
-        let mut smooth = luma.to_vec();
-        let mut other = vec![0f32; luma.len()];
-        for _ in 0..2 {
-            box_along_rows(&smooth, &mut other, width);
-            box_along_columns(&other, &mut smooth, width);
-        }
-        let source = |o: usize, side: usize| ((o as f64 + 0.5) * side as f64 / SIDE as f64) as usize;
-        for (i, value) in small.iter_mut().enumerate() {
-            *value = smooth[source(i / SIDE, height) * width + source(i % SIDE, width)];
-        }
+        // Of the second round only the values that are taken need be there.
+        let all = |side: usize| (0..side).collect::<Vec<usize>>();
+        let taken = |side: usize| -> Vec<usize> {
+            (0..SIDE).map(|o| ((o as f64 + 0.5) * side as f64 / SIDE as f64) as usize).collect()
+        };
+        let along = box_along_rows(luma, width, &all(width));
+        let once = box_along_columns(&along, width, &all(height));
+        let along = box_along_rows(&once, width, &taken(width));
+        small.copy_from_slice(&box_along_columns(&along, SIDE, &taken(height)));
     }
-    let coefficients = transform(&small);
+    let coefficients = transform(&small, &COSINES);
     PdqHashes { by_dihedral: Dihedral::ALL.map(|dihedral| hash(&coefficients, dihedral)), quality: quality(&small) }
 }
 
@@ -82,66 +82,123 @@ fn window(side: usize) -> (usize, usize) {
     (window, (window + 2) / 2)
 }
 
-/// Means over the window around each value of a row, cut off at its ends; sums run along.
-fn box_along_rows(from: &[f32], to: &mut [f32], width: usize) {
+/// Rows whose sums run side by side, so that none waits for itself.
+const ROWS: usize = 8;
+
+/// Means over the window around the values at some columns of each row, in ascending order, cut off at the row's ends; sums run
+/// along.
+fn box_along_rows(from: &[f32], width: usize, columns: &[usize]) -> Vec<f32> {
+    let counts = counts(width, columns);
+    let mut means = vec![0f32; from.len() / width * columns.len()];
+    let blocks = from.chunks(ROWS * width).zip(means.chunks_mut(ROWS * columns.len()));
+    blocks.for_each(|(from, to)| match from.len() / width {
+        ROWS => sums_along_rows::<ROWS>(from, width, columns, to),
+        _ => from
+            .chunks_exact(width)
+            .zip(to.chunks_exact_mut(columns.len()))
+            .for_each(|(from, to)| sums_along_rows::<1>(from, width, columns, to)),
+    });
+    means.chunks_exact_mut(columns.len()).for_each(|row| divide(row, &counts));
+    means
+}
+
+/// The sums over the window, of `N` rows at once.
+fn sums_along_rows<const N: usize>(from: &[f32], width: usize, columns: &[usize], to: &mut [f32]) {
     let (window, half) = window(width);
-    for (row, out) in from.chunks_exact(width).zip(to.chunks_exact_mut(width)) {
-        let (mut sum, mut count) = (0f32, 0f32);
-        for value in &row[..(half - 1).min(width)] {
-            (sum, count) = (sum + value, count + 1.0);
+    let rows: [&[f32]; N] = std::array::from_fn(|row| &from[row * width..(row + 1) * width]);
+    let mut sums = [0f32; N];
+    let add = |sums: &mut [f32; N], at: usize, sign: f32| {
+        for row in 0..N {
+            sums[row] += sign * rows[row][at];
         }
-        for (i, out) in out.iter_mut().enumerate() {
-            if let Some(entering) = row.get(i + half - 1) {
-                (sum, count) = (sum + entering, count + 1.0);
-            }
-            if let Some(leaving) = (i + half).checked_sub(window + 1) {
-                (sum, count) = (sum - row[leaving], count - 1.0);
-            }
-            *out = sum / count;
+    };
+    (0..(half - 1).min(width)).for_each(|at| add(&mut sums, at, 1.0));
+    let mut next = 0;
+    for at in 0..width {
+        if at + half - 1 < width {
+            add(&mut sums, at + half - 1, 1.0);
+        }
+        if let Some(leaving) = (at + half).checked_sub(window + 1) {
+            add(&mut sums, leaving, -1.0);
+        }
+        // A column may be taken several times, where there are fewer than taken.
+        while columns.get(next) == Some(&at) {
+            (0..N).for_each(|row| to[row * columns.len() + next] = sums[row]);
+            next += 1;
         }
     }
 }
 
-/// The same down the columns, all columns at once.
-fn box_along_columns(from: &[f32], to: &mut [f32], width: usize) {
+/// The same down the columns, all columns at once, at some rows.
+fn box_along_columns(from: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
     let height = from.len() / width;
     let (window, half) = window(height);
-    let row = |y: usize| &from[y * width..(y + 1) * width];
+    let counts = counts(height, rows);
+    let mut means = vec![0f32; rows.len() * width];
     let mut sums = vec![0f32; width];
-    let mut count = 0f32;
-    let add = |sums: &mut Vec<f32>, y: usize, sign: f32| {
-        sums.iter_mut().zip(row(y)).for_each(|(sum, value)| *sum += sign * value);
-    };
-    for y in 0..(half - 1).min(height) {
-        add(&mut sums, y, 1.0);
-        count += 1.0;
-    }
+    let row = |y: usize| &from[y * width..(y + 1) * width];
+    (0..(half - 1).min(height)).for_each(|y| add_row(&mut sums, row(y), 1.0));
+    let mut wanted = rows.iter().zip(&counts).zip(means.chunks_exact_mut(width)).peekable();
     for y in 0..height {
         if y + half - 1 < height {
-            add(&mut sums, y + half - 1, 1.0);
-            count += 1.0;
+            add_row(&mut sums, row(y + half - 1), 1.0);
         }
         if let Some(leaving) = (y + half).checked_sub(window + 1) {
-            add(&mut sums, leaving, -1.0);
-            count -= 1.0;
+            add_row(&mut sums, row(leaving), -1.0);
         }
-        let out = &mut to[y * width..(y + 1) * width];
-        out.iter_mut().zip(&sums).for_each(|(out, sum)| *out = sum / count);
+        while let Some(((_, count), out)) = wanted.next_if(|((wanted, _), _)| **wanted == y) {
+            divided_row(&sums, *count, out);
+        }
+    }
+    means
+}
+
+/// How many values the window around each place has.
+fn counts(side: usize, places: &[usize]) -> Vec<f32> {
+    let (window, half) = window(side);
+    let count = |place: &usize| (place + half).min(side) - (place + half).saturating_sub(window);
+    places.iter().map(|place| count(place) as f32).collect()
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn add_row(sums: &mut [f32], row: &[f32], sign: f32) {
+    for (sum, value) in sums.iter_mut().zip(row) {
+        *sum += sign * value;
     }
 }
 
-/// The 16 x 16 coefficients of the lowest frequencies, the constant ones left out.
-fn transform(small: &[f32; SIDE * SIDE]) -> [f32; KEPT * KEPT] {
-    let mut columns = [[0f32; SIDE]; KEPT];
-    for (cosines, out) in COSINES.iter().zip(&mut columns) {
-        for (cosine, row) in cosines.iter().zip(small.chunks_exact(SIDE)) {
-            out.iter_mut().zip(row).for_each(|(out, value)| *out += cosine * value);
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn divide(sums: &mut [f32], counts: &[f32]) {
+    for (sum, count) in sums.iter_mut().zip(counts) {
+        *sum /= count;
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn divided_row(sums: &[f32], count: f32, out: &mut [f32]) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = sum / count;
+    }
+}
+
+/// The 16 x 16 coefficients of the lowest frequencies, the constant ones left out; `cosines` are those of each place.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn transform(small: &[f32; SIDE * SIDE], cosines: &[[f32; KEPT]; SIDE]) -> [f32; KEPT * KEPT] {
+    let mut coefficients = [0f32; KEPT * KEPT];
+    for (i, coefficients) in coefficients.as_chunks_mut::<KEPT>().0.iter_mut().enumerate() {
+        let mut column = [0f32; SIDE];
+        for (cosines, row) in cosines.iter().zip(small.as_chunks::<SIDE>().0) {
+            for x in 0..SIDE {
+                column[x] += cosines[i] * row[x];
+            }
+        }
+        for (cosines, value) in cosines.iter().zip(column) {
+            for j in 0..KEPT {
+                coefficients[j] += value * cosines[j];
+            }
         }
     }
-    std::array::from_fn(|at| {
-        let (i, j) = (at / KEPT, at % KEPT);
-        columns[i].iter().zip(&COSINES[j]).map(|(value, cosine)| value * cosine).sum()
-    })
+    coefficients
 }
 
 /// The hash of the transformed image. Row and column `k` of the coefficients have frequency `k + 1`, which is odd, and
@@ -165,21 +222,27 @@ fn hash(coefficients: &[f32; KEPT * KEPT], dihedral: Dihedral) -> Pdq {
 }
 
 /// How much neighbouring values differ, in whole hundredths of the range: 0 to 100.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
 fn quality(small: &[f32; SIDE * SIDE]) -> u8 {
-    let step = |u: f32, v: f32| ((u - v) * 100.0 / 255.0).trunc().abs() as u32;
-    let mut sum = 0;
+    let mut sum = 0u32;
     for y in 0..SIDE {
+        let row: &[f32; SIDE] = small[y * SIDE..][..SIDE].try_into().expect("a row");
+        let below: &[f32; SIDE] = small[(y + 1).min(SIDE - 1) * SIDE..][..SIDE].try_into().expect("a row");
         for x in 0..SIDE {
-            let at = y * SIDE + x;
-            if y + 1 < SIDE {
-                sum += step(small[at], small[at + SIDE]);
-            }
-            if x + 1 < SIDE {
-                sum += step(small[at], small[at + 1]);
-            }
+            // Of the last row with itself there is no difference.
+            sum += step(row[x], below[x]);
+        }
+        for x in 0..SIDE - 1 {
+            sum += step(row[x], row[x + 1]);
         }
     }
     (sum / 90).min(100) as u8
+}
+
+/// A difference in whole hundredths of the range.
+#[inline(always)]
+fn step(u: f32, v: f32) -> u32 {
+    (((u - v) * 100.0 / 255.0) as i32).unsigned_abs()
 }
 
 #[cfg(test)]
@@ -222,15 +285,51 @@ mod tests {
         let values: Vec<f32> = (0..300).map(|i| ((i * 37) % 101) as f32).collect();
         let (window, half) = window(300);
         assert_eq!((window, half), (3, 2));
-        let mut out = vec![0f32; 300];
-        box_along_rows(&values, &mut out, 300);
+        let all: Vec<usize> = (0..300).collect();
+        let out = box_along_rows(&values, 300, &all);
         for i in 0..300usize {
             let around = &values[i.saturating_sub(window - half)..(i + half).min(300)];
             assert!((out[i] - around.iter().sum::<f32>() / around.len() as f32).abs() < 1e-3, "{i}");
         }
-        let mut down = vec![0f32; 300];
-        box_along_columns(&values, &mut down, 1);
-        assert_eq!(out, down);
+        assert_eq!(out, box_along_columns(&values, 1, &all));
+    }
+
+    /// All values, the sum of a row running along it by itself.
+    fn box_reference(row: &[f32]) -> Vec<f32> {
+        let (window, half) = window(row.len());
+        let (mut sum, mut count) = (0f32, 0f32);
+        for value in &row[..(half - 1).min(row.len())] {
+            (sum, count) = (sum + value, count + 1.0);
+        }
+        let mean = |at: usize| {
+            if let Some(entering) = row.get(at + half - 1) {
+                (sum, count) = (sum + entering, count + 1.0);
+            }
+            if let Some(leaving) = (at + half).checked_sub(window + 1) {
+                (sum, count) = (sum - row[leaving], count - 1.0);
+            }
+            sum / count
+        };
+        (0..row.len()).map(mean).collect()
+    }
+
+    #[test]
+    fn rows_side_by_side_have_the_bits_of_one_after_the_other() {
+        // Fewer columns than are taken, a window of one, of several, and of more than a block of rows.
+        for (width, height) in [(5, 21), (64, 8), (413, 27), (1500, 9)] {
+            let values: Vec<f32> = (0..width * height).map(|i| ((i * 7919) % 1013) as f32 / 7.0).collect();
+            let columns: Vec<usize> = (0..SIDE).map(|o| (2 * o + 1) * width / (2 * SIDE)).collect();
+            let found = box_along_rows(&values, width, &columns);
+            let transposed: Vec<f32> = (0..width * height).map(|i| values[i % height * width + i / height]).collect();
+            let down = box_along_columns(&transposed, height, &columns);
+            for y in 0..height {
+                let expected = box_reference(&values[y * width..(y + 1) * width]);
+                for (place, column) in columns.iter().enumerate() {
+                    assert_eq!(found[y * SIDE + place].to_bits(), expected[*column].to_bits(), "{width} {y} {column}");
+                    assert_eq!(down[place * height + y].to_bits(), expected[*column].to_bits(), "{width} {y} {column}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The stage `fingerprint`: a row for every image, shard by shard. Memory is one batch.
 
 use super::table::{KEYPOINT_BYTES, batch_of};
-use super::{Fingerprint, Fingerprinter};
+use super::{Fingerprint, Fingerprinters};
 use crate::{CurateError, Result};
 use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
@@ -63,6 +63,7 @@ fn run_fingerprint(
         let kept = batches.iter().map(keypoints_of).sum::<Result<u64, PipelineError>>()?;
         Ok(json!({"keypoints": kept}))
     };
+    let fingerprinters = Fingerprinters::default();
     let make = |shard: &Path, to: &Path, progress: &Progress| {
         let rule = DecodeRule::of_shard(shard)?;
         let mut kept = 0;
@@ -75,9 +76,9 @@ fn run_fingerprint(
             let prints: Vec<Fingerprint> = (0..rows.num_rows())
                 .into_par_iter()
                 .with_max_len(1)
-                .map_init(Fingerprinter::default, |fingerprinter, row| {
+                .map(|row| {
                     // Ingest decoded these very bytes; what fails now was damaged on disk.
-                    let taken = fingerprinter.take(bytes.value(row), rule, keypoints);
+                    let taken = fingerprinters.with(|taker| taker.take(bytes.value(row), rule, keypoints));
                     taken.map(|taken| taken.print).map_err(|(reason, detail)| {
                         let id = ids.value(row);
                         PipelineError::Internal(format!(

@@ -4,6 +4,8 @@ use super::Dihedral;
 use super::fingerprinter::resized;
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Resizer};
+use multiversion::multiversion;
+use std::borrow::Cow;
 
 /// Pixels across and down; the aspect is lost.
 const SIDE: usize = Thumbnail::SIDE;
@@ -55,12 +57,11 @@ impl Thumbnail {
     /// are.
     pub(crate) fn correlation(&self, dihedral: Dihedral, other: &Self) -> Option<f32> {
         let count = (SIDE * SIDE) as f64;
-        let (mut x, mut y, mut xx, mut yy, mut xy) = (0f64, 0f64, 0f64, 0f64, 0f64);
-        for (at, b) in other.0.iter().enumerate() {
-            let a = f64::from(self.0[dihedral.source(at / SIDE, at % SIDE, SIDE)]);
-            let b = f64::from(*b);
-            (x, y, xx, yy, xy) = (x + a, y + b, xx + a * a, yy + b * b, xy + a * b);
-        }
+        let transformed = match dihedral {
+            Dihedral::None => Cow::Borrowed(&self.0),
+            _ => Cow::Owned(dihedral.transformed(&self.0, SIDE)),
+        };
+        let [x, y, xx, yy, xy] = sums(&transformed, &other.0).map(f64::from);
         let (of_a, of_b) = (xx - x * x / count, yy - y * y / count);
         match (of_a < count, of_b < count) {
             (true, true) => None,
@@ -68,6 +69,18 @@ impl Thumbnail {
             _ => Some(0.0),
         }
     }
+}
+
+/// The sums of the values of either, of their squares and of their products.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
+fn sums(a: &[u8], b: &[u8]) -> [u32; 5] {
+    // 1,024 squares of levels fit 27 bits.
+    let [mut x, mut y, mut xx, mut yy, mut xy] = [0u32; 5];
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (u32::from(*a), u32::from(*b));
+        (x, y, xx, yy, xy) = (x + a, y + b, xx + a * a, yy + b * b, xy + a * b);
+    }
+    [x, y, xx, yy, xy]
 }
 
 #[cfg(test)]

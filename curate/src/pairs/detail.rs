@@ -1,24 +1,17 @@
 //! Where the details of two images agree, block by block, once one is laid over the other.
 //!
-//! Both are looked at in squares of [`BLOCK`] values of the coarser one. In each the other is shifted by half a value at a time,
+//! Both are looked at in squares of 8 values of the coarser one ([`blocks`](super::blocks)). In each the other is shifted by half a value at a time,
 //! up to one, and the largest normalised cross-correlation counts: brightness, contrast and light that changes over the image say
 //! nothing, and a map need not be exact. Blocks that are flat in both say nothing either.
 
 use super::Affine;
+use super::blocks::{ENOUGH, correlations_of_blocks};
 use crate::fingerprints::{Detail, LocalFeatures};
+use multiversion::multiversion;
 
 const SIDE: usize = Detail::SIDE;
-/// Values across and down a block, and from one to the next.
-const BLOCK: usize = 8;
-const STEP: usize = 4;
-/// Shifts of half a value, either way.
-const SHIFTS: usize = 2;
-/// Levels by which the values of a block deviate at least where there is detail.
-const DETAIL_LEVELS: f32 = 3.0;
 /// Blocks agree from this correlation on.
 const CORRELATION_MIN: f32 = 0.9;
-/// A block that correlates so far is not shifted any more.
-const ENOUGH: f32 = 0.985;
 /// Fewer blocks with detail say nothing.
 const BLOCKS_MIN: usize = 8;
 /// How far, in values, whole images are shifted against each other at most.
@@ -55,16 +48,17 @@ pub(super) fn under_map(
 /// Compares whole images, of one aspect as it is lost, shifted by a few values where that fits better.
 pub(super) fn of_whole(a: &Detail, b: &Detail) -> Option<DetailAgreement> {
     let unmoved = Affine([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
-    if correlation_at(a, b, (0, 0)) >= ENOUGH {
+    let moved = |(x, y): (isize, isize)| Affine([1.0, 0.0, x as f32, 0.0, 1.0, y as f32]);
+    let padded = padded(a);
+    if correlations_along(&padded, &b.0, 0)[WHOLE_SHIFT as usize] >= ENOUGH {
         return agreement(a, b, &unmoved);
     }
-    let shifts = (-WHOLE_SHIFT..=WHOLE_SHIFT).flat_map(|y| (-WHOLE_SHIFT..=WHOLE_SHIFT).map(move |x| (x, y)));
-    let best = shifts.map(|shift| (correlation_at(a, b, shift), shift)).max_by(|x, y| {
+    let along = |y: isize| (-WHOLE_SHIFT..).zip(correlations_along(&padded, &b.0, y)).map(move |(x, c)| (c, (x, y)));
+    let best = (-WHOLE_SHIFT..=WHOLE_SHIFT).flat_map(along).max_by(|x, y| {
         // Of equals, the smallest shift.
         let size = |(x, y): (isize, isize)| x.abs() + y.abs();
         x.0.total_cmp(&y.0).then(size(y.1).cmp(&size(x.1)))
     });
-    let moved = |(x, y): (isize, isize)| Affine([1.0, 0.0, x as f32, 0.0, 1.0, y as f32]);
     agreement(a, b, &best.map_or(unmoved, |(_, shift)| moved(shift)))
 }
 
@@ -76,51 +70,55 @@ fn after(second: &Affine, first: &Affine) -> Affine {
     Affine([linear(0, f[0], f[3]), linear(0, f[1], f[4]), p, linear(1, f[0], f[3]), linear(1, f[1], f[4]), q])
 }
 
-/// Pearson's correlation of every other value, `a` shifted.
-fn correlation_at(a: &Detail, b: &Detail, (dx, dy): (isize, isize)) -> f32 {
-    let (mut n, mut x, mut y, mut xx, mut yy, mut xy) = (0f32, 0f32, 0f32, 0f32, 0f32, 0f32);
-    let inside = |v: isize| (0..SIDE as isize).contains(&v);
-    for row in (0..SIDE as isize).step_by(2).filter(|row| inside(row + dy)) {
-        for column in (0..SIDE as isize).step_by(2).filter(|column| inside(column + dx)) {
-            let p = f32::from(a.0[((row + dy) * SIDE as isize + column + dx) as usize]);
-            let q = f32::from(b.0[(row * SIDE as isize + column) as usize]);
-            (n, x, y, xx, yy, xy) = (n + 1.0, x + p, y + q, xx + p * p, yy + q * q, xy + p * q);
+/// Shifts of whole images along a row, and lanes for them.
+const SHIFTS_ALONG: usize = 2 * WHOLE_SHIFT as usize + 1;
+const LANES: usize = 16;
+type Lanes = [f32; LANES];
+
+/// An image's values, in each row zeros before and after them.
+fn padded(detail: &Detail) -> [[f32; SIDE + LANES]; SIDE] {
+    let mut padded = [[0f32; SIDE + LANES]; SIDE];
+    for (row, values) in padded.iter_mut().zip(detail.0.chunks_exact(SIDE)) {
+        row[WHOLE_SHIFT as usize..].iter_mut().zip(values).for_each(|(to, value)| *to = f32::from(*value));
+    }
+    padded
+}
+
+/// Pearson's correlation of every other value of `b` with `a` shifted `dy` down and, each in a lane, so far along. Sums run in
+/// each lane in the order of the values, so that they have the bits of one shift after the other.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn correlations_along(a: &[[f32; SIDE + LANES]; SIDE], b: &[u8], dy: isize) -> [f32; SHIFTS_ALONG] {
+    // By column, 1 in the lanes whose shift leaves it inside: of what lies outside, nothing is added.
+    let is_inside =
+        |column: usize, lane: usize| (WHOLE_SHIFT as usize..SIDE + WHOLE_SHIFT as usize).contains(&(column + lane));
+    let inside: [Lanes; SIDE] =
+        std::array::from_fn(|column| std::array::from_fn(|lane| f32::from(u8::from(is_inside(column, lane)))));
+    let [mut n, mut x, mut y, mut xx, mut yy, mut xy] = [[0f32; LANES]; 6];
+    for row in (0..SIDE).step_by(2) {
+        let Some(of_a) = row.checked_add_signed(dy).and_then(|row| a.get(row)) else { continue };
+        for column in (0..SIDE).step_by(2) {
+            let p: &Lanes = of_a[column..column + LANES].try_into().expect("a value for each lane");
+            let (of_b, inside) = (f32::from(b[row * SIDE + column]), &inside[column]);
+            for lane in 0..LANES {
+                let (p, q) = (p[lane] * inside[lane], of_b * inside[lane]);
+                n[lane] += inside[lane];
+                x[lane] += p;
+                y[lane] += q;
+                xx[lane] += p * p;
+                yy[lane] += q * q;
+                xy[lane] += p * q;
+            }
         }
     }
-    (xy - x * y / n) / ((xx - x * x / n) * (yy - y * y / n)).max(1.0).sqrt()
+    std::array::from_fn(|lane| {
+        let (n, x, y, xx, yy, xy) = (n[lane], x[lane], y[lane], xx[lane], yy[lane], xy[lane]);
+        (xy - x * y / n) / ((xx - x * x / n) * (yy - y * y / n)).max(1.0).sqrt()
+    })
 }
 
 /// Compares `fine`, carried over `coarse`, with it; `back` carries values of `coarse` to those of `fine`.
 fn agreement(fine: &Detail, coarse: &Detail, back: &Affine) -> Option<DetailAgreement> {
-    let carried = Carried::new(fine, back);
-    let mut correlations = Vec::new();
-    let mut nearest_first: Vec<(usize, usize)> =
-        (0..=2 * SHIFTS).flat_map(|y| (0..=2 * SHIFTS).map(move |x| (x, y))).collect();
-    nearest_first.sort_by_key(|(x, y)| x.abs_diff(SHIFTS).pow(2) + y.abs_diff(SHIFTS).pow(2));
-    for top in (0..=SIDE - BLOCK).step_by(STEP) {
-        for left in (0..=SIDE - BLOCK).step_by(STEP) {
-            let block = Block::of(|x, y| f32::from(coarse.0[(top + y) * SIDE + left + x]));
-            let corners = [(0, 0), (0, BLOCK - 1), (BLOCK - 1, 0), (BLOCK - 1, BLOCK - 1)];
-            let is_shown = |(x, y): (usize, usize)| shows(back, (left + x) as f32, (top + y) as f32);
-            if !corners.into_iter().all(is_shown) {
-                continue;
-            }
-            let shifted = |x: usize, y: usize| {
-                Block::of(|i, j| carried.0[(2 * (top + j) + y) * Carried::SIDE + 2 * (left + i) + x])
-            };
-            if block.deviation.max(shifted(SHIFTS, SHIFTS).deviation) <= DETAIL_LEVELS {
-                continue;
-            }
-            let mut largest = -1f32;
-            for (x, y) in &nearest_first {
-                largest = largest.max(block.correlation(&shifted(*x, *y)));
-                if largest >= ENOUGH {
-                    break;
-                }
-            }
-            correlations.push(largest);
-        }
-    }
+    let mut correlations = correlations_of_blocks(fine, coarse, back);
     if correlations.len() < BLOCKS_MIN {
         return None;
     }
@@ -129,62 +127,6 @@ fn agreement(fine: &Detail, coarse: &Detail, back: &Affine) -> Option<DetailAgre
     let tenth = correlations.len() / 10;
     let blocks = correlations.len();
     Some(DetailAgreement { blocks, share, lowest_tenth: *correlations.select_nth_unstable_by(tenth, f32::total_cmp).1 })
-}
-
-/// Whether a map carries a place into the image.
-fn shows(back: &Affine, x: f32, y: f32) -> bool {
-    let (x, y) = back.apply(x, y);
-    let inside = |v: f32| (-0.5..=SIDE as f32 - 0.5).contains(&v);
-    inside(x) && inside(y)
-}
-
-/// An image carried over another, at every half value of that and [`SHIFTS`] halves around it.
-struct Carried(Vec<f32>);
-
-impl Carried {
-    const SIDE: usize = 2 * SIDE + 2 * SHIFTS;
-
-    fn new(fine: &Detail, back: &Affine) -> Self {
-        // So many of its values across lie in one of the other's.
-        let across = (back.determinant().abs().sqrt() - 0.2).ceil().clamp(1.0, 5.0);
-        let inner: Vec<f32> = (0..across as usize).map(|i| (i as f32 + 0.5) / across - 0.5).collect();
-        let mut values = Vec::with_capacity(Self::SIDE * Self::SIDE);
-        for row in 0..Self::SIDE {
-            for column in 0..Self::SIDE {
-                let place = |v: usize| (v as f32 - SHIFTS as f32) / 2.0;
-                let mut sum = 0.0;
-                for dy in &inner {
-                    for dx in &inner {
-                        let (x, y) = back.apply(place(column) + dx, place(row) + dy);
-                        sum += fine.sample(x, y);
-                    }
-                }
-                values.push(sum / (across * across));
-            }
-        }
-        Self(values)
-    }
-}
-
-/// A block's values less their mean, and their deviation.
-struct Block {
-    values: [f32; BLOCK * BLOCK],
-    deviation: f32,
-}
-
-impl Block {
-    fn of(value: impl Fn(usize, usize) -> f32) -> Self {
-        let mut values: [f32; BLOCK * BLOCK] = std::array::from_fn(|i| value(i % BLOCK, i / BLOCK));
-        let mean = values.iter().sum::<f32>() / values.len() as f32;
-        values.iter_mut().for_each(|value| *value -= mean);
-        let deviation = (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt();
-        Self { values, deviation }
-    }
-
-    fn correlation(&self, other: &Self) -> f32 {
-        let product: f32 = self.values.iter().zip(&other.values).map(|(a, b)| a * b).sum();
-        product / self.values.len() as f32 / (self.deviation * other.deviation).max(1e-3)
-    }
 }
 
 #[cfg(test)]
@@ -211,6 +153,30 @@ mod tests {
         let other = of_whole(&page(1, 1.0), &page(2, 1.0)).expect("detail");
         assert!(other.share < 0.7 && other.lowest_tenth < 0.8, "{other:?}");
         assert_eq!(of_whole(&Detail(vec![9; SIDE * SIDE]), &Detail(vec![70; SIDE * SIDE])), None);
+    }
+
+    /// One shift, as it is written down.
+    fn correlation_reference(a: &Detail, b: &Detail, (dx, dy): (isize, isize)) -> f32 {
+        let (mut n, mut x, mut y, mut xx, mut yy, mut xy) = (0f32, 0f32, 0f32, 0f32, 0f32, 0f32);
+        let inside = |v: isize| (0..SIDE as isize).contains(&v);
+        for row in (0..SIDE as isize).step_by(2).filter(|row| inside(row + dy)) {
+            for column in (0..SIDE as isize).step_by(2).filter(|column| inside(column + dx)) {
+                let p = f32::from(a.0[((row + dy) * SIDE as isize + column + dx) as usize]);
+                let q = f32::from(b.0[(row * SIDE as isize + column) as usize]);
+                (n, x, y, xx, yy, xy) = (n + 1.0, x + p, y + q, xx + p * p, yy + q * q, xy + p * q);
+            }
+        }
+        (xy - x * y / n) / ((xx - x * x / n) * (yy - y * y / n)).max(1.0).sqrt()
+    }
+
+    #[test]
+    fn shifts_side_by_side_have_the_bits_of_one_after_the_other() {
+        let (a, b) = (page(1, 1.0), page(2, 0.9));
+        for dy in -WHOLE_SHIFT..=WHOLE_SHIFT {
+            let expected: Vec<u32> =
+                (-WHOLE_SHIFT..=WHOLE_SHIFT).map(|dx| correlation_reference(&a, &b, (dx, dy)).to_bits()).collect();
+            assert_eq!(correlations_along(&padded(&a), &b.0, dy).map(f32::to_bits).to_vec(), expected, "{dy}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! ([`inverted`]), near embeddings ([`embeddings`]) and shared keypoints ([`keypoints`]); [`judge`] holds each to a check
 //! of its own. Of many near-identical images one stands for the others ([`stars`]). Nothing here decides who goes.
 
+mod blocks;
 mod candidate;
 mod colours;
 mod compared;

@@ -6,6 +6,7 @@
 //! up every slot's neighbours within that many bits finds all pairs. A pair is reported by the first slot that finds
 //! it.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 const SLOT_BITS: usize = 16;
@@ -69,6 +70,7 @@ fn keep_nearest(matches: &mut Vec<Match>, most: usize) {
 }
 
 /// All pairs of the two, compared one by one; of one set with itself, `a < b`.
+#[multiversion(targets("x86_64+avx2+fma+popcnt"))]
 fn compare_all<const W: usize>(
     queries: &[[u64; W]],
     base: &[[u64; W]],

@@ -115,19 +115,29 @@ pub(crate) fn find_pairs(
     }
     let candidates = candidates.finish()?;
 
+    // Each candidate is judged by itself first; once more only where keypoints have something to say.
+    let mut groups = UnionFind::new(set.images.len());
+    let mut judged = SortedRuns::<ByImages>::new(memory);
+    let by_itself = |mut pair: Pair| -> Result<Option<Pair>> {
+        let (a, b) = (set.prints.get(pair.a)?, set.prints.get(pair.b)?);
+        judge(&mut pair, &a, &b, config);
+        Ok(Some(pair))
+    };
+    in_blocks(pairs_of_candidates(&candidates), by_itself, |pairs| {
+        let copies = pairs.iter().filter(|pair| pair.score >= COPIES_SCORE_MIN);
+        copies.for_each(|pair| groups.join(pair.a, pair.b));
+        judged.extend(pairs.iter().copied().map(as_found))
+    })?;
+    drop(candidates);
+    let judged = judged.finish()?;
+
     let mut votes = None;
     if is_sought(Evidence::Local) {
         interrupt::check()?;
-        let mut groups = UnionFind::new(set.images.len());
         let edges = of_stars.iter().chain(&known_pairs).filter(|pair| pair.score >= COPIES_SCORE_MIN);
         edges.for_each(|pair| groups.join(pair.a, pair.b));
         let exact = all.clone().filter(|image| first_of[*image] as usize != *image);
         exact.for_each(|image| groups.join(image, first_of[image] as usize));
-        judge_in_blocks(joined(pairs_of_candidates(&candidates), std::iter::empty()), set, None, config, |pairs| {
-            let copies = pairs.iter().filter(|pair| pair.score >= COPIES_SCORE_MIN);
-            copies.for_each(|pair| groups.join(pair.a, pair.b));
-            Ok(())
-        })?;
         let group_of: Vec<u32> = all.clone().map(|image| groups.root(image) as u32).collect();
         drop(groups);
         votes = Some(KeypointSet::new(set.prints, &stands_alone, &is_new, memory).votes(&group_of, &known_counts)?);
@@ -140,8 +150,22 @@ pub(crate) fn find_pairs(
     };
     let proposals = votes.iter().flat_map(|votes| votes.proposals(VOTES_MIN));
     let rarity = votes.as_ref().map(|votes| &votes.rarity);
-    judge_in_blocks(joined(pairs_of_candidates(&candidates), proposals), set, rarity, config, &mut keep)?;
-    drop(candidates);
+    let whole = judged.iter().map(|judged| judged.map(|judged| judged.pair));
+    let with_keypoints = |(mut pair, proposal): Proposed| -> Result<Option<Pair>> {
+        let (a, b) = (set.prints.get(pair.a)?, set.prints.get(pair.b)?);
+        if let (Some(proposal), Some(rarity)) = (&proposal, rarity) {
+            let weight = |of_a, of_b| rarity.weight(pair.a, of_a).min(rarity.weight(pair.b, of_b));
+            pair.fit = confirm(&a.local, &b.local, &proposal.votes, weight);
+        }
+        if pair.fit.is_none() {
+            // What a hash or an embedding proposed has been judged.
+            return Ok(pair.dihedral.map(|_| pair));
+        }
+        judge(&mut pair, &a, &b, config);
+        Ok(Some(pair))
+    };
+    in_blocks(joined(whole, proposals), with_keypoints, &mut keep)?;
+    drop(judged);
     keep(&of_stars)?;
     keep(&known_pairs)?;
     found.extend(classes.pairs().map(|pair| ByImages { pair, is_passed_on: true }))?;
@@ -201,36 +225,19 @@ fn joined(
     })
 }
 
-/// Fits and judges what is proposed, block by block, and hands on what there is evidence for. `rarity` weighs keypoints.
-fn judge_in_blocks(
-    mut proposed: impl Iterator<Item = Result<Proposed>>,
-    set: ImageSet<'_>,
-    rarity: Option<&Rarity>,
-    config: &CurateConfig,
+/// Judges what is proposed, block by block, and hands on what there is evidence for.
+fn in_blocks<T: Send>(
+    mut proposed: impl Iterator<Item = Result<T>>,
+    judge: impl Fn(T) -> Result<Option<Pair>> + Sync,
     mut hand_on: impl FnMut(&[Pair]) -> Result<()>,
 ) -> Result<()> {
     loop {
         interrupt::check()?;
-        let block: Vec<Proposed> = proposed.by_ref().take(BLOCK).collect::<Result<_>>()?;
+        let block: Vec<T> = proposed.by_ref().take(BLOCK).collect::<Result<_>>()?;
         if block.is_empty() {
             return Ok(());
         }
-        let judged: Vec<Option<Pair>> = block
-            .into_par_iter()
-            .with_min_len(16)
-            .map(|(mut pair, proposal)| {
-                let (a, b) = (set.prints.get(pair.a)?, set.prints.get(pair.b)?);
-                if let (Some(proposal), Some(rarity)) = (&proposal, rarity) {
-                    let weight = |of_a, of_b| rarity.weight(pair.a, of_a).min(rarity.weight(pair.b, of_b));
-                    pair.fit = confirm(&a.local, &b.local, &proposal.votes, weight);
-                }
-                if pair.fit.is_none() && pair.dihedral.is_none() {
-                    return Ok(None);
-                }
-                judge(&mut pair, &a, &b, config);
-                Ok(Some(pair))
-            })
-            .collect::<Result<_>>()?;
+        let judged: Vec<Option<Pair>> = block.into_par_iter().with_min_len(16).map(&judge).collect::<Result<_>>()?;
         hand_on(&judged.into_iter().flatten().collect::<Vec<_>>())?;
     }
 }

@@ -15,6 +15,7 @@ use crate::fingerprints::{Dihedral, ImageSet, LocalFeatures, Pdq};
 use lapidary_pipeline::interrupt;
 use lapidary_schemas::CopyKind;
 use lapidary_schemas::config::{CurateConfig, Evidence};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Bits of 256 within which an image gathers around another. Of hashes cut into 16 slots, so near ones have one in common.
@@ -134,11 +135,15 @@ fn leaders(images: &[usize], hashes: &[Pdq]) -> Vec<Vec<usize>> {
 }
 
 /// All pairs of keypoints that are near, plainly.
+#[multiversion(targets("x86_64+avx2+fma+popcnt"))]
 fn all_votes(a: &LocalFeatures, b: &LocalFeatures) -> Vec<(u32, u32, bool)> {
     let mut votes = Vec::new();
-    for (i, one) in a.signatures.iter().enumerate() {
-        let near = b.signatures.iter().enumerate().filter(|(_, other)| one.distance_bits(other) <= VOTE_MAX_BITS);
-        votes.extend(near.map(|(j, _)| (i as u32, j as u32, false)));
+    for (i, one) in (0..).zip(&a.signatures) {
+        for (j, other) in (0..).zip(&b.signatures) {
+            if one.distance_bits(other) <= VOTE_MAX_BITS {
+                votes.push((i, j, false));
+            }
+        }
     }
     votes
 }

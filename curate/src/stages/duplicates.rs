@@ -5,7 +5,7 @@
 //! about 64 pixels on the shorter side is decoded.
 
 use crate::Result;
-use crate::fingerprints::{Fingerprint, Fingerprinter, ImageSet, Prints, PrintsWriter};
+use crate::fingerprints::{Fingerprint, Fingerprinter, Fingerprinters, ImageSet, Prints, PrintsWriter};
 use crate::groups::{members_of, write_duplicates};
 use crate::input::{IMAGES_MAX, Image, Vectors, refuse_more_than};
 use crate::memory::{Memory, Share};
@@ -142,14 +142,13 @@ fn read_all(
     let mut images: Vec<(usize, Image)> = Vec::with_capacity(ids.len());
     let mut prints = PrintsWriter::new(memory, ids.len());
     let mut vectors = Vectors::default();
+    let fingerprinters = Fingerprinters::default();
     for (entries, places) in listing.entries.chunks(CHUNK).zip(place_of.chunks(CHUNK)) {
         interrupt::check()?;
         let read: Vec<Result<Read, Reject>> = entries
             .par_iter()
             .with_max_len(1)
-            .map_init(Fingerprinter::default, |fingerprinter, entry| {
-                read_one(entry, fetcher, name, config, fingerprinter)
-            })
+            .map(|entry| fingerprinters.with(|taker| read_one(entry, fetcher, name, config, taker)))
             .collect();
         for (result, place) in read.into_iter().zip(places) {
             match result {

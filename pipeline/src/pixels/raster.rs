@@ -49,7 +49,10 @@ impl Raster {
 
     /// A copy as the `image` crate has it.
     pub fn to_rgb(&self) -> RgbImage {
-        let bytes = self.bytes().chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        let mut bytes = vec![0; 3 * self.pixels.len()];
+        for (rgb, pixel) in bytes.chunks_exact_mut(3).zip(&self.pixels) {
+            rgb.copy_from_slice(&pixel.to_le_bytes()[..3]);
+        }
         RgbImage::from_raw(self.width, self.height, bytes).expect("three bytes for each pixel")
     }
 }

@@ -61,38 +61,49 @@ fn spread_out(extrema: &[Found], width: f32, height: f32, most: usize) -> Vec<Fo
     first
 }
 
-fn find_extrema(octave: &Octave, number: usize, level: usize, extrema: &mut Vec<Found>) {
+fn find_extrema(octave: &Octave, number_of_octave: usize, level: usize, extrema: &mut Vec<Found>) {
     let planes: [&Plane; 3] = std::array::from_fn(|i| &octave.differences[level - 1 + i]);
     let (width, height) = (planes[1].width, planes[1].height);
     if width <= 2 * BORDER_PX || height <= 2 * BORDER_PX {
         return;
     }
-    let mut above_its_four = vec![0u32; width];
+    // In whole words, as most of them have no mark.
+    let mut marks = vec![0u8; width.next_multiple_of(WORD)];
+    let inside = BORDER_PX..width - BORDER_PX;
     for y in BORDER_PX..height - BORDER_PX {
         let row = |y: usize| &planes[1].values[y * width..(y + 1) * width];
-        mark_peaks(row(y - 1), row(y), row(y + 1), &mut above_its_four);
-        for (x, mark) in above_its_four.iter().enumerate().take(width - BORDER_PX).skip(BORDER_PX) {
-            let at = y * width + x;
-            if *mark != 0
-                && is_extremum(planes, at, width, planes[1].values[at])
-                && let Some(found) = refine(octave, number, level, x, y)
-            {
-                extrema.push(found);
+        mark_peaks(row(y - 1), row(y), row(y + 1), &mut marks);
+        for (number, word) in marks.as_chunks::<WORD>().0.iter().enumerate() {
+            if *word == [0; WORD] {
+                continue;
+            }
+            for (x, mark) in (WORD * number..).zip(word) {
+                let at = y * width + x;
+                if *mark != 0
+                    && inside.contains(&x)
+                    && is_extremum(planes, at, width, planes[1].values[at])
+                    && let Some(found) = refine(octave, number_of_octave, level, x, y)
+                {
+                    extrema.push(found);
+                }
             }
         }
     }
 }
 
+/// Marks that are looked at at a time.
+const WORD: usize = 8;
+
 /// Marks the values of a row that are far enough from 0 and no nearer to it than their four neighbours.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn mark_peaks(above: &[f32], row: &[f32], below: &[f32], marks: &mut [u32]) {
+fn mark_peaks(above: &[f32], row: &[f32], below: &[f32], marks: &mut [u8]) {
     let width = row.len();
     let (above, below, marks) = (&above[..width], &below[..width], &mut marks[..width]);
     for x in 1..width - 1 {
         let value = row[x];
         let most = row[x - 1].max(row[x + 1]).max(above[x].max(below[x])).max(FAINT);
         let least = row[x - 1].min(row[x + 1]).min(above[x].min(below[x])).min(-FAINT);
-        marks[x] = u32::from(value >= most) | u32::from(value <= least);
+        marks[x] = u8::from(value >= most) | u8::from(value <= least);
     }
 }
 

@@ -14,6 +14,7 @@
 use super::keypoint::Found;
 use super::orientation::angle_of;
 use super::scale_space::Plane;
+use crate::fingerprints::bilinear;
 use multiversion::multiversion;
 use std::f32::consts::TAU;
 use std::sync::LazyLock;
@@ -23,6 +24,8 @@ const CELLS: usize = 4;
 const DIRECTIONS: usize = 8;
 const VALUES: usize = CELLS * CELLS * DIRECTIONS;
 const HALF: usize = VALUES / 2;
+/// Words of a signature.
+const WORDS: usize = 4;
 /// Samples across a patch with the border that gradients need.
 const ROOM: usize = SIDE + 2;
 /// Distance of samples in the keypoint's sigma.
@@ -30,7 +33,7 @@ const SPACING: f32 = 0.75;
 
 /// 256 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Signature(pub(crate) [u64; 4]);
+pub(crate) struct Signature(pub(crate) [u64; WORDS]);
 
 impl Signature {
     /// Bits in which two signatures differ.
@@ -46,15 +49,10 @@ impl Signature {
     }
 }
 
-/// What a sample adds to which cells: the first cell, and the weights of it and its right, lower and diagonal
-/// neighbour.
-struct Pooling {
-    cells: [usize; 4],
-    weights: [f32; 4],
-}
-
-static POOLING: LazyLock<Vec<Pooling>> = LazyLock::new(|| {
-    let mut pooling = Vec::with_capacity(SIDE * SIDE);
+/// The samples of a patch that count for each cell, and how much, in the order of their rows. A sample counts for the four cells
+/// around it, as far as it is from their middles, and less far from the patch's.
+static CELL_SAMPLES: LazyLock<Vec<Vec<(u8, f32)>>> = LazyLock::new(|| {
+    let mut cells = vec![Vec::new(); CELLS * CELLS];
     for v in 0..SIDE {
         for u in 0..SIDE {
             let place = |i: usize| (i as f32 + 0.5) / (SIDE / CELLS) as f32 - 0.5;
@@ -62,72 +60,87 @@ static POOLING: LazyLock<Vec<Pooling>> = LazyLock::new(|| {
             let from_centre = |i: usize| i as f32 + 0.5 - SIDE as f32 / 2.0;
             let squared = from_centre(u).powi(2) + from_centre(v).powi(2);
             let gauss = (-squared / (2.0 * (SIDE as f32 / 2.0).powi(2))).exp();
-            let mut cells = [0; 4];
-            let mut weights = [0f32; 4];
-            for (slot, (dy, dx)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
+            for (dy, dx) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 let (row, column) = (down.floor() + dy as f32, across.floor() + dx as f32);
                 let weight = (1.0 - (down - row).abs()) * (1.0 - (across - column).abs());
                 let inside = |c: f32| c >= 0.0 && c < CELLS as f32;
                 if inside(row) && inside(column) {
-                    cells[slot] = (row as usize * CELLS + column as usize) * DIRECTIONS;
-                    weights[slot] = weight * gauss;
+                    let cell: &mut Vec<(u8, f32)> = &mut cells[row as usize * CELLS + column as usize];
+                    cell.push(((v * SIDE + u) as u8, weight * gauss));
                 }
             }
-            pooling.push(Pooling { cells, weights });
         }
     }
-    pooling
+    cells
 });
 
-/// Changes of sign before each of the two transforms of either half.
-static SIGNS: LazyLock<[[[f32; HALF]; 2]; 4]> = LazyLock::new(|| {
+/// Where the samples of a patch lie, in samples from its middle: across, and down.
+static OFFSETS: LazyLock<[[f32; ROOM * ROOM]; 2]> = LazyLock::new(|| {
+    let from_middle = |i: usize| i as f32 - (ROOM as f32 - 1.0) / 2.0;
+    [std::array::from_fn(|i| from_middle(i % ROOM)), std::array::from_fn(|i| from_middle(i / ROOM))]
+});
+
+/// Changes of sign before each of the two transforms: value after value, of each the four words' one after the other.
+static SIGNS: LazyLock<[[f32; WORDS * HALF]; 2]> = LazyLock::new(|| {
     // A fixed stream: signatures must compare across machines and versions.
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = || {
         state = state.wrapping_mul(0xd129_0d3b_3f35_7a65).wrapping_add(0x1405_7b7e_f767_814f);
         if (state >> 61) & 1 == 1 { 1.0 } else { -1.0 }
     };
-    std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| next())))
+    let drawn: [[[f32; HALF]; 2]; WORDS] =
+        std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| next())));
+    std::array::from_fn(|round| std::array::from_fn(|i| drawn[i % WORDS][round][i / WORDS]))
 });
+
+/// The place of each value in the mirrored histogram.
+static MIRRORED: LazyLock<[u8; VALUES]> = LazyLock::new(|| std::array::from_fn(|place| mirror_of(place) as u8));
 
 /// The signature of a keypoint, from the level it was found at.
 pub(crate) fn signature(plane: &Plane, found: &Found) -> Signature {
-    bits(&gradient_histogram(plane, found))
-}
-
-/// The 128 values: cell by cell, row after row, 8 directions each; square roots of shares.
-fn gradient_histogram(plane: &Plane, found: &Found) -> [f32; VALUES] {
     let (x, y, sigma) = found.in_octave();
     let (sin, cos) = found.keypoint.angle.sin_cos();
-    let step = SPACING * sigma;
-    let mut patch = [0f32; ROOM * ROOM];
-    let (right, bottom) = (plane.width as f32 - 1.001, plane.height as f32 - 1.001);
-    for v in 0..ROOM {
-        let down = (v as f32 - (ROOM as f32 - 1.0) / 2.0) * step;
-        for u in 0..ROOM {
-            let across = (u as f32 - (ROOM as f32 - 1.0) / 2.0) * step;
-            let px = (x + cos * across - sin * down).clamp(0.0, right);
-            let py = (y + sin * across + cos * down).clamp(0.0, bottom);
-            let (column, row) = (px as usize, py as usize);
-            let (fx, fy) = (px - column as f32, py - row as f32);
-            let upper = &plane.values[row * plane.width + column..][..2];
-            let lower = &plane.values[(row + 1) * plane.width + column..][..2];
-            let above = upper[0] + fx * (upper[1] - upper[0]);
-            let below = lower[0] + fx * (lower[1] - lower[0]);
-            patch[v * ROOM + u] = above + fy * (below - above);
-        }
-    }
-    let (mut magnitudes, mut angles) = ([0f32; SIDE * SIDE], [0f32; SIDE * SIDE]);
-    gradients(&patch, &mut magnitudes, &mut angles);
+    let histogram = gradient_histogram(plane, [x, y, SPACING * sigma, sin, cos], &OFFSETS, &CELL_SAMPLES);
+    bits(&histogram, &MIRRORED, &SIGNS)
+}
+
+/// The 128 values: cell by cell, row after row, 8 directions each; square roots of shares. The patch is given by its middle, the
+/// distance of its samples, and the sine and cosine of its direction.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn gradient_histogram(
+    plane: &Plane,
+    patch: [f32; 5],
+    offsets: &[[f32; ROOM * ROOM]; 2],
+    cell_samples: &[Vec<(u8, f32)>],
+) -> [f32; VALUES] {
+    let patch = sample(plane, patch, offsets);
+    let (magnitudes, angles) = gradients(&patch);
     let mut histogram = [0f32; VALUES];
-    pool(&POOLING, &magnitudes, &angles, &mut histogram);
+    pool(&magnitudes, &shares_of_directions(&angles), cell_samples, &mut histogram);
     let total = histogram.iter().sum::<f32>().max(1e-12);
-    histogram.map(|value| (value / total).sqrt())
+    for value in &mut histogram {
+        *value = (*value / total).sqrt();
+    }
+    histogram
+}
+
+/// The level's values at the samples of a patch, row after row.
+#[inline(always)]
+fn sample(plane: &Plane, patch: [f32; 5], offsets: &[[f32; ROOM * ROOM]; 2]) -> [f32; ROOM * ROOM] {
+    let [x, y, step, sin, cos] = patch;
+    let (mut px, mut py) = ([0f32; ROOM * ROOM], [0f32; ROOM * ROOM]);
+    for i in 0..ROOM * ROOM {
+        let (across, down) = (offsets[0][i] * step, offsets[1][i] * step);
+        px[i] = x + cos * across - sin * down;
+        py[i] = y + sin * across + cos * down;
+    }
+    bilinear(&plane.values, plane.width, [&px, &py], (plane.width as f32 - 1.001, plane.height as f32 - 1.001))
 }
 
 /// The length of each sample's gradient, and its angle in directions.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn gradients(patch: &[f32; ROOM * ROOM], magnitudes: &mut [f32; SIDE * SIDE], angles: &mut [f32; SIDE * SIDE]) {
+#[inline(always)]
+fn gradients(patch: &[f32; ROOM * ROOM]) -> ([f32; SIDE * SIDE], [f32; SIDE * SIDE]) {
+    let (mut magnitudes, mut angles) = ([0f32; SIDE * SIDE], [0f32; SIDE * SIDE]);
     for v in 0..SIDE {
         let above: &[f32; ROOM] = patch[v * ROOM..(v + 1) * ROOM].try_into().expect("a row");
         let here: &[f32; ROOM] = patch[(v + 1) * ROOM..(v + 2) * ROOM].try_into().expect("a row");
@@ -139,33 +152,43 @@ fn gradients(patch: &[f32; ROOM * ROOM], magnitudes: &mut [f32; SIDE * SIDE], an
             angles[v * SIDE + u] = angle_of(dy, dx) * (DIRECTIONS as f32 / TAU);
         }
     }
+    (magnitudes, angles)
 }
 
-/// Adds each sample to its cells, all directions of a cell at once: those that it does not point to get nothing.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn pool(
-    pooling: &[Pooling],
-    magnitudes: &[f32; SIDE * SIDE],
-    angles: &[f32; SIDE * SIDE],
-    histogram: &mut [f32; VALUES],
-) {
-    for ((pooling, magnitude), angle) in pooling.iter().zip(magnitudes).zip(angles) {
-        let low = *angle as u32;
+/// What of each sample each direction gets: the two nearest share it, the others get nothing.
+#[inline(always)]
+fn shares_of_directions(angles: &[f32; SIDE * SIDE]) -> [[f32; DIRECTIONS]; SIDE * SIDE] {
+    let mut shares = [[0f32; DIRECTIONS]; SIDE * SIDE];
+    for (shares, angle) in shares.iter_mut().zip(angles) {
+        let low = *angle as i32;
         let share = angle - low as f32;
-        let (low, high) = (low % DIRECTIONS as u32, (low + 1) % DIRECTIONS as u32);
-        let mut shares = [0f32; DIRECTIONS];
-        for (direction, of_direction) in (0u32..).zip(&mut shares) {
+        let (low, high) = (low % DIRECTIONS as i32, (low + 1) % DIRECTIONS as i32);
+        for (direction, of_direction) in (0i32..).zip(shares) {
             let upper = if direction == high { share } else { 0.0 };
             *of_direction = if direction == low { 1.0 - share } else { upper };
         }
-        for (cell, weight) in pooling.cells.iter().zip(pooling.weights) {
-            let votes = weight * magnitude;
-            let cell: &mut [f32; DIRECTIONS] =
-                (&mut histogram[*cell..*cell + DIRECTIONS]).try_into().expect("all directions of a cell");
+    }
+    shares
+}
+
+/// Adds the samples to the cells they count for, cell by cell, all directions at once.
+#[inline(always)]
+fn pool(
+    magnitudes: &[f32; SIDE * SIDE],
+    shares: &[[f32; DIRECTIONS]; SIDE * SIDE],
+    cell_samples: &[Vec<(u8, f32)>],
+    histogram: &mut [f32; VALUES],
+) {
+    for (cell, samples) in histogram.chunks_exact_mut(DIRECTIONS).zip(cell_samples) {
+        let mut sums = [0f32; DIRECTIONS];
+        for (sample, weight) in samples {
+            let sample = usize::from(*sample);
+            let (votes, shares) = (weight * magnitudes[sample], &shares[sample]);
             for direction in 0..DIRECTIONS {
-                cell[direction] += votes * shares[direction];
+                sums[direction] += votes * shares[direction];
             }
         }
+        cell.copy_from_slice(&sums);
     }
 }
 
@@ -176,28 +199,40 @@ fn mirror_of(place: usize) -> usize {
     ((CELLS - 1 - row) * CELLS + column) * DIRECTIONS + (DIRECTIONS - direction) % DIRECTIONS
 }
 
-fn bits(histogram: &[f32; VALUES]) -> Signature {
-    let mut sums: [f32; HALF] = std::array::from_fn(|i| histogram[i] + histogram[mirror_of(i)]);
-    let differences: [f32; HALF] = std::array::from_fn(|i| histogram[i] - histogram[mirror_of(i)]);
+/// Signs of the 64 values of each word's randomly rotated vector; the four are rotated side by side.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn bits(histogram: &[f32; VALUES], mirrored: &[u8; VALUES], signs: &[[f32; WORDS * HALF]; 2]) -> Signature {
+    let (mut sums, mut differences) = ([0f32; HALF], [0f32; HALF]);
+    for i in 0..HALF {
+        let other = histogram[usize::from(mirrored[i]) % VALUES];
+        (sums[i], differences[i]) = (histogram[i] + other, histogram[i] - other);
+    }
     let mean = sums.iter().sum::<f32>() / HALF as f32;
-    sums.iter_mut().for_each(|value| *value -= mean);
-    let words = [(&sums, 0), (&sums, 1), (&differences, 2), (&differences, 3)];
-    Signature(words.map(|(half, which)| project(half, &SIGNS[which])))
-}
-
-/// Signs of the 64 values of a randomly rotated vector.
-fn project(half: &[f32; HALF], signs: &[[f32; HALF]; 2]) -> u64 {
-    let mut values = *half;
-    for round in signs {
-        values.iter_mut().zip(round).for_each(|(value, sign)| *value *= sign);
+    let mut values = [0f32; WORDS * HALF];
+    for i in 0..HALF {
+        let sum = sums[i] - mean;
+        values[WORDS * i..WORDS * (i + 1)].copy_from_slice(&[sum, sum, differences[i], differences[i]]);
+    }
+    for signs in signs {
+        for (value, sign) in values.iter_mut().zip(signs) {
+            *value *= sign;
+        }
         walsh_hadamard(&mut values);
     }
-    values.iter().enumerate().fold(0, |word, (i, value)| word | u64::from(*value > 0.0) << i)
+    let mut words = [0u64; WORDS];
+    for i in 0..HALF {
+        for word in 0..WORDS {
+            words[word] |= u64::from(values[WORDS * i + word] > 0.0) << i;
+        }
+    }
+    Signature(words)
 }
 
-fn walsh_hadamard(values: &mut [f32; HALF]) {
-    let mut width = 1;
-    while width < HALF {
+/// The transform of the four words' vectors, which lie side by side.
+#[inline(always)]
+fn walsh_hadamard(values: &mut [f32; WORDS * HALF]) {
+    let mut width = WORDS;
+    while width < WORDS * HALF {
         for block in values.chunks_exact_mut(2 * width) {
             let (a, b) = block.split_at_mut(width);
             for (a, b) in a.iter_mut().zip(b) {
@@ -254,6 +289,88 @@ mod tests {
     fn mirroring_the_histogram_inverts_the_second_half() {
         let histogram: [f32; VALUES] = std::array::from_fn(|i| ((i * 37 % 101) as f32 / 101.0).sqrt());
         let mirrored: [f32; VALUES] = std::array::from_fn(|i| histogram[mirror_of(i)]);
+        let bits = |histogram: &[f32; VALUES]| bits(histogram, &MIRRORED, &SIGNS);
         assert_eq!(bits(&histogram).mirrored(), bits(&mirrored));
+    }
+
+    /// Steps 1 and 2 as they are written down: sample by sample, each to the four cells around it.
+    fn gradient_histogram_reference(plane: &Plane, found: &Found) -> [f32; VALUES] {
+        let (x, y, sigma) = found.in_octave();
+        let (sin, cos) = found.keypoint.angle.sin_cos();
+        let step = SPACING * sigma;
+        let value = |u: usize, v: usize| {
+            let from_middle = |i: usize| (i as f32 - (ROOM as f32 - 1.0) / 2.0) * step;
+            let (across, down) = (from_middle(u), from_middle(v));
+            let px = (x + cos * across - sin * down).clamp(0.0, plane.width as f32 - 1.001);
+            let py = (y + sin * across + cos * down).clamp(0.0, plane.height as f32 - 1.001);
+            let at = |column: usize, row: usize| plane.values[row * plane.width + column];
+            let (column, row) = (px as usize, py as usize);
+            let along = |row: usize| at(column, row) + (px - column as f32) * (at(column + 1, row) - at(column, row));
+            along(row) + (py - row as f32) * (along(row + 1) - along(row))
+        };
+        let mut histogram = [0f32; VALUES];
+        for v in 0..SIDE {
+            for u in 0..SIDE {
+                let dx = value(u + 2, v + 1) - value(u, v + 1);
+                let dy = value(u + 1, v + 2) - value(u + 1, v);
+                let angle = angle_of(dy, dx) * (DIRECTIONS as f32 / TAU);
+                let (low, share) = (angle as usize, angle - angle.floor());
+                let place = |i: usize| (i as f32 + 0.5) / (SIDE / CELLS) as f32 - 0.5;
+                let from_centre = |i: usize| (i as f32 + 0.5 - SIDE as f32 / 2.0).powi(2);
+                let gauss = (-(from_centre(u) + from_centre(v)) / (2.0 * (SIDE as f32 / 2.0).powi(2))).exp();
+                for row in 0..CELLS {
+                    for column in 0..CELLS {
+                        let near = |at: f32, cell: usize| (1.0 - (at - cell as f32).abs()).max(0.0);
+                        let votes = near(place(v), row) * near(place(u), column) * gauss * (dx * dx + dy * dy).sqrt();
+                        let cell = (row * CELLS + column) * DIRECTIONS;
+                        histogram[cell + low % DIRECTIONS] += votes * (1.0 - share);
+                        histogram[cell + (low + 1) % DIRECTIONS] += votes * share;
+                    }
+                }
+            }
+        }
+        let total = histogram.iter().sum::<f32>().max(1e-12);
+        histogram.map(|value| (value / total).sqrt())
+    }
+
+    /// Step 3 as it is written down: word by word.
+    fn bits_reference(histogram: &[f32; VALUES]) -> Signature {
+        let sums: [f32; HALF] = std::array::from_fn(|i| histogram[i] + histogram[mirror_of(i)]);
+        let differences: [f32; HALF] = std::array::from_fn(|i| histogram[i] - histogram[mirror_of(i)]);
+        let mean = sums.iter().sum::<f32>() / HALF as f32;
+        let sums = sums.map(|sum| sum - mean);
+        let project = |word: usize| {
+            let mut values = if word < 2 { sums } else { differences };
+            for round in 0..2 {
+                values.iter_mut().enumerate().for_each(|(i, value)| *value *= SIGNS[round][WORDS * i + word]);
+                for bit in 0..6 {
+                    let before = values;
+                    for (i, value) in values.iter_mut().enumerate() {
+                        let (one, other) = (before[i & !(1 << bit)], before[i | 1 << bit]);
+                        *value = if i >> bit & 1 == 0 { one + other } else { one - other };
+                    }
+                }
+            }
+            values.iter().enumerate().fold(0, |word, (i, value)| word | u64::from(*value > 0.0) << i)
+        };
+        Signature(std::array::from_fn(project))
+    }
+
+    #[test]
+    fn a_signature_has_the_bits_of_the_plain_one() {
+        let mut space = ScaleSpace::default();
+        space.build(&textured(161, 120, false));
+        let found = find(&space, 200);
+        assert!(found.len() > 60, "{}", found.len());
+        for found in &found {
+            let plane = &space.octaves()[found.octave].gaussians[found.level];
+            let histogram = gradient_histogram_reference(plane, found);
+            assert_eq!(signature(plane, found), bits_reference(&histogram), "{found:?}");
+            let (x, y, sigma) = found.in_octave();
+            let (sin, cos) = found.keypoint.angle.sin_cos();
+            let patch = [x, y, SPACING * sigma, sin, cos];
+            let computed = gradient_histogram(plane, patch, &OFFSETS, &CELL_SAMPLES);
+            assert_eq!(computed.map(f32::to_bits), histogram.map(f32::to_bits), "{found:?}");
+        }
     }
 }

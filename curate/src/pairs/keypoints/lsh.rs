@@ -12,12 +12,13 @@
 //! lies in one range, so that the votes are the same. A pass over the signatures fills as many ranges as there are threads.
 
 use super::Rarity;
-use super::slot::Slot;
+use super::slot::{Slot, sort_by_key};
 use super::vote::{Owner, Proposal, Vote};
 use crate::Result;
 use crate::fingerprints::{Prints, Signature};
 use crate::memory::{Memory, Share, Sorted, SortedRuns};
 use lapidary_pipeline::interrupt;
+use multiversion::multiversion;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ const WHOLE_WINDOW_MAX: usize = 2 * WINDOW;
 /// ... so many, by which a keypoint still counts as common.
 const WINDOW_MIN: usize = 4;
 const SIGNATURE_BITS: u32 = 256;
-/// Bytes of a keypoint in a range: its signature, number, and slots.
+/// Bytes of a keypoint in a range: its signature, number, and slots, those of one table twice while they are sorted.
 const GATHERED_BYTES: usize = 64;
 /// Images whose signatures are read at a time.
 const BLOCK: usize = 1024;
@@ -85,7 +86,7 @@ impl<'a> KeypointSet<'a> {
         let bits = (self.count().max(2).ilog2() + 1).clamp(12, Slot::KEY_BITS);
         let threads = rayon::current_num_threads() as u64;
         let share = self.memory.share(Share::Signatures) as u64;
-        let whole_bytes = self.count() * (size_of::<Signature>() as u64 + 2 * threads * size_of::<Slot>() as u64);
+        let whole_bytes = self.count() * (size_of::<Signature>() as u64 + 3 * threads * size_of::<Slot>() as u64);
         let whole = if whole_bytes <= share { self.gather(&[Wanted::All])?.pop() } else { None };
         // Plainly and in a mirror, a keypoint may lie in two ranges.
         let ranges = if whole.is_some() {
@@ -185,7 +186,7 @@ impl<'a> KeypointSet<'a> {
                     keyed.push(Slot::new(key, index));
                 }
             }
-            keyed.sort_unstable();
+            sort_by_key(&mut keyed, table.bits);
             keyed
         };
         let plain = keyed(false);
@@ -193,8 +194,10 @@ impl<'a> KeypointSet<'a> {
         for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
             let (old, window) = (all.old_of(bucket), window(bucket.len()));
             for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(first.index())) {
-                for second in bucket[place + 1..].iter().take(window).chain(last_before(&old, *first, window)) {
-                    self.vote(all, first.index(), second.index(), None, &mut votes);
+                let after = &bucket[place + 1..];
+                let near = [&after[..after.len().min(window)], last_before(&old, *first, window)];
+                for others in near.into_iter().filter(|others| !others.is_empty()) {
+                    vote(&all.rows, first.index(), others, None, &mut votes);
                 }
             }
             if votes.len() >= VOTES {
@@ -216,8 +219,10 @@ impl<'a> KeypointSet<'a> {
             for first in bucket.iter().filter(|first| all.is_new(first.index())) {
                 // A pair comes up from both sides: the one with the smaller index is enough, or the new one.
                 let after = others.partition_point(|other| other.index() <= first.index());
-                for second in others[after..].iter().take(window).chain(last_before(&old, *first, window)) {
-                    self.vote(all, first.index(), second.index(), Some(true), &mut votes);
+                let after = &others[after..];
+                let near = [&after[..after.len().min(window)], last_before(&old, *first, window)];
+                for others in near.into_iter().filter(|others| !others.is_empty()) {
+                    vote(&all.rows, first.index(), others, Some(true), &mut votes);
                 }
             }
             if votes.len() >= VOTES {
@@ -226,20 +231,25 @@ impl<'a> KeypointSet<'a> {
         }
         hand_on(&mut votes)
     }
+}
 
-    /// Notes two keypoints of different images as a vote when they are near, plainly or in a mirror, or as `mirrored`
-    /// says.
-    fn vote(&self, all: &Gathered, first: usize, second: usize, mirrored: Option<bool>, votes: &mut Vec<Vote>) {
-        let (x, y) = (first.min(second), first.max(second));
-        let ((a, one), (b, other)) = (all.rows[x], all.rows[y]);
+/// Notes a keypoint and each of others, where their images differ, as a vote when they are near, plainly or in a mirror, or as
+/// `mirrored` says.
+#[multiversion(targets("x86_64+avx2+fma+popcnt"))]
+fn vote(rows: &[(Owner, Signature)], first: usize, others: &[Slot], mirrored: Option<bool>, votes: &mut Vec<Vote>) {
+    for second in others.iter().map(|other| other.index()) {
+        let ((a, one), (b, other)) = (rows[first.min(second)], rows[first.max(second)]);
         let plainly = mirrored != Some(true) && one.distance_bits(&other) <= VOTE_MAX_BITS;
         let in_mirror = mirrored != Some(false) && one.mirrored().distance_bits(&other) <= VOTE_MAX_BITS;
-        if !plainly && !in_mirror {
-            return;
+        if a.image == b.image {
+            continue;
         }
-        let ways =
-            [(plainly, false), (in_mirror, true)].into_iter().filter(|(is_near, _)| a.image != b.image && *is_near);
-        votes.extend(ways.map(|(_, mirrored)| Vote::new(a, b, mirrored)));
+        if plainly {
+            votes.push(Vote::new(a, b, false));
+        }
+        if in_mirror {
+            votes.push(Vote::new(a, b, true));
+        }
     }
 }
 
@@ -362,7 +372,7 @@ fn window(members: usize) -> usize {
 }
 
 /// The last few members before a keypoint.
-fn last_before(old: &[Slot], keypoint: Slot, window: usize) -> impl Iterator<Item = &Slot> {
+fn last_before(old: &[Slot], keypoint: Slot, window: usize) -> &[Slot] {
     let before = old.partition_point(|other| other.index() < keypoint.index());
-    old[before.saturating_sub(window)..before].iter()
+    &old[before.saturating_sub(window)..before]
 }

@@ -6,6 +6,7 @@ use super::vote::Vote;
 use crate::Result;
 use crate::fingerprints::LocalFeatures;
 use crate::memory::{Record, Sorted, SortedRuns};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// Images whose keypoints are compared with each other at a time.
@@ -119,12 +120,16 @@ fn occurrences_of(votes: &[Vote], group_of: &[u32]) -> Vec<OccursIn> {
 }
 
 /// For each keypoint of an image the others, at other places, that are as near to it as a vote requires.
+#[multiversion(targets("x86_64+avx2+fma+popcnt"))]
 fn repeats(features: &LocalFeatures) -> Vec<u8> {
     let mut counts = vec![0u8; features.signatures.len()];
     for (i, (signature, here)) in features.signatures.iter().zip(&features.keypoints).enumerate() {
         for (j, (other, there)) in features.signatures.iter().zip(&features.keypoints).enumerate().take(i) {
-            let apart = (here.x - there.x).abs() + (here.y - there.y).abs() > here.sigma + there.sigma;
-            if apart && signature.distance_bits(other) <= VOTE_MAX_BITS {
+            // Hardly any are near.
+            if signature.distance_bits(other) > VOTE_MAX_BITS {
+                continue;
+            }
+            if (here.x - there.x).abs() + (here.y - there.y).abs() > here.sigma + there.sigma {
                 counts[i] = counts[i].saturating_add(1);
                 counts[j] = counts[j].saturating_add(1);
             }

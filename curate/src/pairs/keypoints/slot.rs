@@ -35,6 +35,28 @@ impl Slot {
     }
 }
 
+/// Bits of a key that are sorted by at a time.
+const PASS_BITS: u32 = 11;
+
+/// Sorts slots that are in the order of their indices by their keys of `bits` bits: by counting, from the lowest bits of the keys
+/// on, each time keeping the order before (Knuth, The Art of Computer Programming 3, 5.2.5).
+pub(super) fn sort_by_key(slots: &mut Vec<Slot>, bits: u32) {
+    let mut other = slots.clone();
+    for shift in (0..bits).step_by(PASS_BITS as usize) {
+        let digit = |slot: &Slot| (slot.key() >> shift) as usize % (1 << PASS_BITS);
+        let mut starts = [0usize; 1 << PASS_BITS];
+        slots.iter().for_each(|slot| starts[digit(slot)] += 1);
+        let mut before = 0;
+        starts.iter_mut().for_each(|start| before += std::mem::replace(start, before));
+        for slot in &*slots {
+            let place = &mut starts[digit(slot)];
+            other[*place] = *slot;
+            *place += 1;
+        }
+        std::mem::swap(slots, &mut other);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +78,18 @@ mod tests {
             prop_assert_eq!(x.cmp(&y), a.cmp(&b));
             let same_key = Slot::new(a.0, b.1);
             prop_assert_eq!(x.cmp(&same_key), a.1.cmp(&b.1));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn counting_sorts_as_comparing_does(keys in prop::collection::vec(0u32..1 << 26, 0..700), bits in 12u32..=26) {
+            let slots = keys.iter().enumerate().map(|(index, key)| Slot::new(key & ((1 << bits) - 1), index));
+            let mut sorted: Vec<Slot> = slots.collect();
+            let mut expected = sorted.clone();
+            expected.sort_unstable();
+            sort_by_key(&mut sorted, bits);
+            prop_assert_eq!(sorted, expected);
         }
     }
 
