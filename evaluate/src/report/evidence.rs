@@ -21,8 +21,8 @@ const RUNS_FILE: &str = "science.jsonl";
 const SUBSETS_FILE: &str = "subsets.jsonl";
 /// Where `make science` has its own tree under OUT.
 const FOLDER: &str = "science";
-/// Figures that are drawn: the first k-NN probe, and a regression on all labels or what stands for it.
-const LINEAR: [&str; 2] = ["logistic 100 %", "quick"];
+/// Figures that are drawn: the first probe whose name begins so, of each.
+const DRAWN: [&str; 3] = ["knn", "quick", "logistic 100 %"];
 
 /// What was found under OUT.
 pub(super) struct Evidence {
@@ -128,7 +128,7 @@ impl Part {
             }
             div.beside {
                 div.charts { (self.chart()) }
-                div { @for of in first { h4 { (of.title) } (drawn(of)) } }
+                div.evidence { @for of in first { h4 { (of.title) } (drawn(of)) } }
             }
             @if !every.is_empty() {
                 details { summary { "Every probe" } @for of in every { h4 { (of.title) } (drawn(of)) } }
@@ -157,9 +157,7 @@ impl Part {
 
 fn headline(groups: &[Group]) -> Vec<String> {
     let names = || groups.iter().flat_map(|group| &group.figures).map(|figure| figure.figure.as_str());
-    let knn = names().find(|name| name.starts_with("knn"));
-    let linear = LINEAR.iter().find_map(|start| names().find(|name| name.starts_with(start)));
-    knn.into_iter().chain(linear).map(str::to_owned).collect()
+    DRAWN.iter().filter_map(|start| names().find(|name| name.starts_with(start)).map(str::to_owned)).collect()
 }
 
 fn read_subsets(path: &Path) -> Result<Vec<Subset>> {

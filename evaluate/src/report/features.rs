@@ -12,13 +12,13 @@ use maud::{Markup, html};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Pictures of matches that are shown.
+/// Pictures of matches that are shown, of all probe sets together.
 const MATCHES_SHOWN: usize = 6;
-/// Queries, and neighbours of each.
+/// Queries, of all probe sets together, and neighbours of each.
 const QUERIES_SHOWN: usize = 8;
 const NEIGHBOURS_SHOWN: usize = 6;
 const THUMBNAIL_PX: u32 = 64;
-/// Dots of a map that have a picture: about 2 KiB each.
+/// Dots of the maps of all probe sets that have a picture: about 2 KiB each.
 const MAP_PICTURES_MAX: usize = 300;
 /// Maps of the table, by the names of their columns, best first.
 const MAPS: [(&str, &str); 3] =
@@ -26,8 +26,8 @@ const MAPS: [(&str, &str); 3] =
 /// Side of a map's view box.
 const MAP_UNITS: f32 = 100.0;
 
-/// What the first run that left such files made of a probe set, whose images are pictured; none when none did.
-pub(super) fn features(layout: &Layout, set: &Measured<'_>) -> Result<Option<Markup>> {
+/// What the first run that left such files made of a probe set, one of so many, whose images are pictured; none when none did.
+pub(super) fn features(layout: &Layout, set: &Measured<'_>, sets: usize) -> Result<Option<Markup>> {
     let mut evals = set.runs.iter().map(|(run, eval)| (run, &eval.eval));
     let Some((run, eval)) = evals.find(|(_, eval)| eval.folder.join(MAP_FILE).is_file()) else {
         return Ok(None);
@@ -43,10 +43,10 @@ pub(super) fn features(layout: &Layout, set: &Measured<'_>) -> Result<Option<Mar
             p.dim { "Above the images, below the first three principal components of their patch tokens as red, green and blue; one basis for all." }
             (picture(&colours, "Images, and their patch tokens in colour")?)
         }
-        (matches(set, eval)?)
+        (matches(set, eval, MATCHES_SHOWN.div_ceil(sets))?)
         @if let Some(pictures) = &pictures {
-            (map(set, &eval.folder.join(MAP_FILE), pictures)?)
-            (neighbours(set, &eval.folder.join(NEIGHBOURS_FILE), pictures)?)
+            (map(set, &eval.folder.join(MAP_FILE), pictures, MAP_PICTURES_MAX.div_ceil(sets))?)
+            (neighbours(set, &eval.folder.join(NEIGHBOURS_FILE), pictures, QUERIES_SHOWN.div_ceil(sets))?)
         }
     }))
 }
@@ -60,11 +60,11 @@ fn picture(file: &Path, alt: &str) -> Result<Markup> {
     })
 }
 
-fn matches(set: &Measured<'_>, eval: &MadeFolder) -> Result<Markup> {
+fn matches(set: &Measured<'_>, eval: &MadeFolder, shown: usize) -> Result<Markup> {
     let entries = std::fs::read_dir(eval.folder.join(MATCHES)).into_iter().flatten();
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
-    files.truncate(MATCHES_SHOWN);
+    files.truncate(shown);
     if files.is_empty() {
         return Ok(html! {});
     }
@@ -102,13 +102,13 @@ fn thumbnails(pictures: &Pictures, ids: &[ImageId]) -> Result<BTreeMap<ImageId, 
 }
 
 /// Test images on maps, a dot each in its class's colour; under the pointer its picture.
-fn map(set: &Measured<'_>, file: &Path, pictures: &Pictures) -> Result<Markup> {
+fn map(set: &Measured<'_>, file: &Path, pictures: &Pictures, pictured: usize) -> Result<Markup> {
     let rows = records(file)?;
     let ids: Vec<ImageId> = rows.iter().filter_map(|row| id(row, "image_id")).collect();
     if ids.is_empty() {
         return Ok(html! {});
     }
-    let step = ids.len().div_ceil(MAP_PICTURES_MAX).max(1);
+    let step = ids.len().div_ceil(pictured).max(1);
     let pictured: Vec<ImageId> = ids.iter().copied().step_by(step).collect();
     let small = thumbnails(pictures, &pictured)?;
     let mut classes: Vec<&str> = rows.iter().filter_map(|row| row.get("class")).map(String::as_str).collect();
@@ -150,7 +150,7 @@ fn map(set: &Measured<'_>, file: &Path, pictures: &Pictures) -> Result<Markup> {
 }
 
 /// The nearest train images of test images, framed where the class is another.
-fn neighbours(set: &Measured<'_>, file: &Path, pictures: &Pictures) -> Result<Markup> {
+fn neighbours(set: &Measured<'_>, file: &Path, pictures: &Pictures, queries: usize) -> Result<Markup> {
     let mut by_query: Vec<(ImageId, String, Vec<Record>)> = Vec::new();
     for row in records(file)? {
         let (Some(query), Some(class)) = (id(&row, "query"), row.get("query_class").cloned()) else { continue };
@@ -159,7 +159,7 @@ fn neighbours(set: &Measured<'_>, file: &Path, pictures: &Pictures) -> Result<Ma
             None => by_query.push((query, class, vec![row])),
         }
     }
-    by_query.truncate(QUERIES_SHOWN);
+    by_query.truncate(queries);
     by_query.iter_mut().for_each(|(.., found)| found.truncate(NEIGHBOURS_SHOWN));
     if by_query.is_empty() {
         return Ok(html! {});
@@ -184,7 +184,7 @@ fn neighbours(set: &Measured<'_>, file: &Path, pictures: &Pictures) -> Result<Ma
         p.dim { "Of each test image on the left the nearest train images by cosine, framed in red where the class is another." }
         div.queries { @for (query, class, found) in &by_query {
             div.neighbours {
-                (tile(*query, class, "test image", false))
+                (tile(*query, class, "test", false))
                 @for row in found {
                     @if let Some(one) = id(row, "image_id") {
                         @let of = row.get("class").map_or("", String::as_str);

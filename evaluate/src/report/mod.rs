@@ -133,7 +133,7 @@ fn sections(layout: &Layout, made: &Made, evidence: Option<&Evidence>) -> Result
         ("evaluation", "Evaluation", probe_sets::evaluations(&measured)?),
         ("robustness", "Robustness", probe_sets::of_each(&measured, |set| Ok(robustness::robustness(set)))?),
         ("attention", "Attention", probe_sets::of_each(pictured, |set| attention::attention(set, pictured.len()))?),
-        ("features", "Features", probe_sets::of_each(pictured, |set| features::features(layout, set))?),
+        ("features", "Features", probe_sets::of_each(pictured, |set| features::features(layout, set, pictured.len()))?),
     ];
     for (anchor, heading, body) in of_sets {
         sections.extend(body.map(|body| section(anchor, heading, body)));

@@ -9,7 +9,7 @@ use crate::scores::Scores;
 use lapidary_pipeline::report::table;
 use maud::{Markup, html};
 
-/// Probe sets of which pictures are shown: a megabyte or two each, so that the page stays one that can be sent.
+/// Probe sets of which pictures are shown; they share what pictures one alone has, so that the page stays one that can be sent.
 pub(super) const PICTURED_MAX: usize = 3;
 
 /// What a section has of each probe set, under a heading each where there are several; none when it has nothing of any.

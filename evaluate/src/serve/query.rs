@@ -97,12 +97,20 @@ impl<'a> Query<'a> {
                 passing.push(index);
             }
         }
+        let total = passing.len();
         if self.by_score {
             // Those without a score last.
             let key = |index: &usize| {
                 Some(catalog.rows[*index].score).filter(|score| score.is_finite()).unwrap_or(f32::NEG_INFINITY)
             };
-            passing.sort_by(|a, b| key(b).total_cmp(&key(a)));
+            let order = |a: &usize, b: &usize| key(b).total_cmp(&key(a)).then(a.cmp(b));
+            // Of all that pass only the page and what stands before it is put in order.
+            let end = self.offset.saturating_add(self.limit);
+            if end < total {
+                passing.select_nth_unstable_by(end, order);
+                passing.truncate(end);
+            }
+            passing.sort_unstable_by(order);
         }
         if self.offset > 0 {
             counts = Default::default();
@@ -116,7 +124,7 @@ impl<'a> Query<'a> {
                 .collect()
         };
         json!({
-            "total": passing.len(),
+            "total": total,
             "offset": self.offset,
             "rows": page,
             "reasons": named(&counts[0], &catalog.reasons),

@@ -118,6 +118,7 @@ impl Bars<'_> {
         mesh!(chart, self.x, tick, disable_y_mesh().disable_y_axis().x_labels(5));
         let pitch = BAR_PX / of_name;
         let top_of = |name: usize, bar: usize| name as f64 + GAP_PX / of_name / 2.0 + pitch * bar as f64;
+        let middle_of = |name: usize, bar: usize| top_of(name, bar) + pitch * 0.43;
         for (bar, (_, values)) in self.series.iter().enumerate() {
             let finite = values.iter().take(self.names.len()).enumerate().filter(|(_, value)| value.is_finite());
             chart.draw_series(finite.clone().map(|(name, value)| {
@@ -125,9 +126,9 @@ impl Bars<'_> {
                 Rectangle::new([(0.0, top), (*value, top + pitch * 0.86)], series(bar).filled())
             }))?;
             for (name, value) in finite {
-                let middle = top_of(name, bar) + pitch * 0.43;
                 let spread = self.spread(bar, name).unwrap_or(0.0);
                 if spread > 0.0 {
+                    let middle = middle_of(name, bar);
                     let (low, high) = ((value - spread).max(least), value + spread);
                     let end = |x: f64| {
                         PathElement::new(vec![(x, middle - pitch * 0.22), (x, middle + pitch * 0.22)], stroke(INK, 1.2))
@@ -135,18 +136,25 @@ impl Bars<'_> {
                     let reach = PathElement::new(vec![(low, middle), (high, middle)], stroke(INK, 1.2));
                     chart.draw_series([reach, end(low), end(high)])?;
                 }
-                let (x, y) = chart.backend_coord(&((value + spread).max(0.0), middle));
+            }
+        }
+        if let Some((value, text)) = marker {
+            chart.draw_series([PathElement::new(vec![(value, 0.0), (value, count)], stroke(DIM, 1.2))])?;
+            let (x, y) = chart.backend_coord(&(value, 0.0));
+            area.draw(&Text::new(text.to_owned(), (x, y - px(9.0)), letters(DIM, HPos::Center)))?;
+        }
+        // Over all lines, so that they stay legible.
+        for (bar, (_, values)) in self.series.iter().enumerate() {
+            for (name, value) in values.iter().take(self.names.len()).enumerate().filter(|(_, value)| value.is_finite())
+            {
+                let end = (value + self.spread(bar, name).unwrap_or(0.0)).max(0.0);
+                let (x, y) = chart.backend_coord(&(end, middle_of(name, bar)));
                 area.draw(&Text::new(self.unit.text(*value), (x + px(4.0), y), letters(INK, HPos::Left)))?;
             }
         }
         for (name, text) in self.names.iter().enumerate() {
             let (x, y) = chart.backend_coord(&(least, name as f64 + 0.5));
             area.draw(&Text::new(shortened(text), (x - px(7.0), y), letters(INK, HPos::Right)))?;
-        }
-        if let Some((value, text)) = marker {
-            chart.draw_series([PathElement::new(vec![(value, 0.0), (value, count)], stroke(DIM, 1.2))])?;
-            let (x, y) = chart.backend_coord(&(value, 0.0));
-            area.draw(&Text::new(text.to_owned(), (x, y - px(9.0)), letters(DIM, HPos::Center)))?;
         }
         Ok(())
     }

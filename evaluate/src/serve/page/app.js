@@ -112,7 +112,10 @@ const draw=()=>{
 };
 const map=async()=>{
   const name=$('maps').value;
+  // Of a million images a map takes a while when it is first made; the grid does not wait for it.
+  $('lasso').textContent=name?'The map is being made.':'There is no map of this source.';
   points=name?(await get('/api/map/'+encodeURIComponent(source)+'?name='+encodeURIComponent(name))).points:[];
+  if(name)$('lasso').textContent='Draw around points to filter the grid.';
   document.documentElement.dataset.points=points.length;
   drawPoints();
 };
