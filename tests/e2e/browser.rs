@@ -47,7 +47,7 @@ pub static REPORTED: LazyLock<Reported> = LazyLock::new(|| {
     let out = reported.out();
     curated(&out, "120");
     // The same images under two names: what is reported on one set and on several.
-    facts(&out, &["ingest", "--data", text(&DRAWN.probe()), "--name", "other", "--as-probe"]);
+    facts(&out, &["ingest", "--data", text(&DRAWN.probe()), "--name", "second", "--as-probe"]);
     facts(&out, &["ingest", "--data", text(&DRAWN.probe()), "--as-probe"]);
     tiny(&out, &["plan"]);
     let mut lines = String::new();
@@ -58,7 +58,7 @@ pub static REPORTED: LazyLock<Reported> = LazyLock::new(|| {
         let compare = ["compare", run, "--called", objective, "--format", "jsonl", "--out", text(&out)];
         lines += &say(&compare);
     }
-    tiny(&out, &["eval", "--device", "cpu", "--run", "both", "--probe", "other"]);
+    tiny(&out, &["eval", "--device", "cpu", "--run", "both", "--probe", "second"]);
     // What `make science` would have left.
     std::fs::create_dir(out.join("science")).expect("creates");
     std::fs::write(out.join("science/science.jsonl"), lines).expect("writes");
@@ -191,12 +191,12 @@ fn every_probe_set_is_reported_with_its_protocols_and_evidence_with_its_differen
          pictured:texts('#features .probe-set>h3'),sentence:document.querySelectorAll('ol.found li')[4].textContent,\
          evidence:document.querySelector('#evidence').textContent,charts:all('#evidence .chart').length})",
     );
-    assert_eq!(found["sets"], serde_json::json!(["Probe set probe", "Probe set other"]), "{found:#}");
+    assert_eq!(found["sets"], serde_json::json!(["Probe set probe", "Probe set second"]), "{found:#}");
     assert_eq!(found["pictured"], found["sets"], "{found:#}");
     let overview = found["overview"].as_array().expect("rows");
     let named: Vec<[&Value; 2]> = overview.iter().map(|row| [&row[0], &row[1]]).collect();
-    assert_eq!(named, [["probe", "both"], ["probe", "alone"], ["other", "both"]], "{found:#}");
-    for (set, run, row) in [("probe", "both", 0), ("probe", "alone", 1), ("other", "both", 2)] {
+    assert_eq!(named, [["probe", "both"], ["probe", "alone"], ["second", "both"]], "{found:#}");
+    for (set, run, row) in [("probe", "both", 0), ("probe", "alone", 1), ("second", "both", 2)] {
         let scores = REPORTED.out().join(format!("pile/evals/{run}/{set}/scores.json"));
         let scores: Value = serde_json::from_slice(&std::fs::read(scores).expect("scores")).expect("JSON");
         let knn = format!("{:.1} %", scores["trained"]["knn_top1"].as_f64().expect("a share") * 100.0);
@@ -204,7 +204,7 @@ fn every_probe_set_is_reported_with_its_protocols_and_evidence_with_its_differen
     }
     let protocols = found["protocols"].as_array().expect("counts");
     assert!(protocols.iter().all(|count| count.as_u64() > Some(4)), "each set names its protocols: {found:#}");
-    assert!(found["sentence"].as_str().is_some_and(|text| text.contains("on other both ")), "{found:#}");
+    assert!(found["sentence"].as_str().is_some_and(|text| text.contains("on second, both has ")), "{found:#}");
     let evidence = found["evidence"].as_str().expect("text");
     for part in ["Runs on pile, 12 steps each", "hybrid", "dino", "untrained", "of one run no spread is known"] {
         assert!(evidence.contains(part), "{part}: {evidence}");

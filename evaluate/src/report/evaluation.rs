@@ -119,7 +119,7 @@ fn probes(set: &Measured<'_>, scored: &[(&str, &Scores)]) -> Markup {
         }
     }
     let head = if several { vec!["probe", "run"] } else { vec!["probe"] };
-    let cells = ["labels", "top-1", "95 % interval", "top-5", "untrained top-1", "untrained top-5"];
+    let cells = ["labels", "top-1", "95 % interval", "top-5", "top-1, untrained", "top-5, untrained"];
     let headings: Vec<&str> = head.into_iter().chain(cells).collect();
     html! { div {
         (set.heading("Every probe"))

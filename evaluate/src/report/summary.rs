@@ -19,6 +19,8 @@ pub(super) fn sentences(made: &Made, classes: Option<&ClassCounts>) -> Result<[S
 /// A sentence for the page: its subject, which ends at the colon, stands out, and what is between backticks is code.
 pub(super) fn marked(sentence: &str) -> Markup {
     let (subject, rest) = sentence.split_once(": ").unwrap_or(("", sentence));
+    // A number and its sign stay on one line.
+    let rest = rest.replace(" %", "\u{a0}%");
     let parts = rest.split('`').enumerate();
     html! {
         @if !subject.is_empty() { b { (subject) ". " } }
@@ -184,7 +186,7 @@ fn evaluation(sets: &[Measured<'_>]) -> String {
         .filter_map(|scored| {
             let (run, scores) = scored.first()?;
             let [trained, untrained] = [&scores.trained, &scores.untrained].map(|network| percent(headline(network)));
-            Some(format!("on `{}` `{run}` {trained}, untrained {untrained}", scores.probe))
+            Some(format!("on `{}`, `{run}` has {trained}, untrained {untrained}", scores.probe))
         })
         .collect();
     let elsewhere = if elsewhere.is_empty() { String::new() } else { format!("; {}", elsewhere.join("; ")) };
