@@ -41,9 +41,9 @@ enum Verb {
         /// A run; several are drawn in one chart (repeatable) [default: the one last trained]
         #[arg(long)]
         run: Vec<String>,
-        /// The probe's source [default: the one last ingested as a probe, else the source itself]
-        #[arg(long)]
-        probe: Option<String>,
+        /// Probe sets that the report shows alone, by name or folder, e.g. A,B; repeatable [default: all on which the runs were measured]
+        #[arg(long, value_name = "NAME|DIR,...")]
+        probe: Vec<String>,
     },
     /// Show what is there in a browser: grids of any subset, filters, a map
     Serve {
@@ -78,9 +78,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     // Runs may be named with their source, or come from a file.
     let source = if matches!(verb, Verb::Compare(_)) { String::new() } else { common.source()? };
     let current = layout.current();
-    let probe_or_default = |probe: Option<String>| {
-        probe.unwrap_or_else(|| if current.probe.is_empty() { source.clone() } else { current.probe.clone() })
-    };
+    let default_probe = || if current.probe.is_empty() { source.clone() } else { current.probe.clone() };
     match verb {
         Verb::Eval { run, probe, device } => {
             let run = run.unwrap_or_else(|| current.run.clone());
@@ -92,7 +90,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             // All names are looked up before the first is measured.
             let mut probes = probes_named(&layout, &probe)?;
             if probes.is_empty() {
-                probes.push(probe_or_default(None));
+                probes.push(default_probe());
             }
             let mut measured = Vec::new();
             for probe in probes {
@@ -122,7 +120,8 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 } else {
                     run
                 },
-                probe: probe_or_default(probe),
+                probes: probes_named(&layout, &probe)?,
+                first_probe: default_probe(),
             };
             let (outcome, path) = report(&layout, &subject, common.dry_run)?;
             let facts = json!({"stage": "report", "file": path, "outcome": outcome});

@@ -43,20 +43,28 @@ pub fn said_of_all(all: &[Scores]) -> Vec<String> {
     let heading = ["probe set", "images", "k-NN", "untrained", "linear", "", "untrained"].map(str::to_owned);
     let percent = |value: f64| format!("{:.1} %", value * 100.0);
     let of = |scores: &Scores| {
-        let linear = scores.trained.probes.iter().find(|probe| probe.name == "logistic 100 %");
-        let (name, value) = linear.map_or(("quick", scores.trained.linear_top1), |probe| (&probe.name, probe.top1));
-        let untrained = scores.untrained.probes.iter().find(|probe| linear.is_some() && probe.name == name);
+        let (name, trained, untrained) = linear_headline(scores);
         [
             scores.probe.clone(),
             scores.test_images.to_string(),
             percent(scores.trained.knn_top1),
             percent(scores.untrained.knn_top1),
-            name.to_owned(),
-            percent(value),
-            percent(untrained.map_or(scores.untrained.linear_top1, |probe| probe.top1)),
+            name,
+            percent(trained),
+            percent(untrained),
         ]
     };
     std::iter::once(line(heading)).chain(all.iter().map(|scores| line(of(scores)))).collect()
+}
+
+/// The linear probe that heads a table, logistic regression on all labels or else `quick`: its name, and its top-1 trained and
+/// untrained.
+pub(crate) fn linear_headline(scores: &Scores) -> (String, f64, f64) {
+    let find = |network: &NetworkScores| network.probes.iter().find(|probe| probe.name == "logistic 100 %").cloned();
+    match (find(&scores.trained), find(&scores.untrained)) {
+        (Some(trained), Some(untrained)) => (trained.name, trained.top1, untrained.top1),
+        _ => ("quick".to_owned(), scores.trained.linear_top1, scores.untrained.linear_top1),
+    }
 }
 
 fn measures(trained: &NetworkScores, untrained: &NetworkScores) -> Vec<String> {

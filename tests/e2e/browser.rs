@@ -3,7 +3,7 @@
 //! The report's policy lets it load nothing from anywhere, so that a request would be an error in the console, and there must be
 //! none. What a reader does is done by a script that a copy of the page gets at its end.
 
-use crate::run::{DRAWN, curated, facts, text, tiny};
+use crate::run::{DRAWN, curated, facts, say, text, tiny};
 use image::RgbImage;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub fn chromium() -> Option<PathBuf> {
     found
 }
 
-/// An output tree with a subset, two runs and their evaluations, and the report of both.
+/// An output tree with a subset, two runs and their evaluations on two probe sets, lines of evidence, and the report of all.
 pub struct Reported {
     folder: TempDir,
 }
@@ -46,13 +46,22 @@ pub static REPORTED: LazyLock<Reported> = LazyLock::new(|| {
     let reported = Reported { folder: tempfile::tempdir().expect("a folder") };
     let out = reported.out();
     curated(&out, "120");
+    // The same images under two names: what is reported on one set and on several.
+    facts(&out, &["ingest", "--data", text(&DRAWN.probe()), "--name", "second", "--as-probe"]);
     facts(&out, &["ingest", "--data", text(&DRAWN.probe()), "--as-probe"]);
     tiny(&out, &["plan"]);
+    let mut lines = String::new();
     for (run, objective) in [("both", "hybrid"), ("alone", "dino")] {
         let kind = format!("objective.kind={objective}");
         tiny(&out, &["pretrain", "--device", "cpu", "--run", run, "--set", &kind]);
         tiny(&out, &["eval", "--device", "cpu", "--run", run]);
+        let compare = ["compare", run, "--called", objective, "--format", "jsonl", "--out", text(&out)];
+        lines += &say(&compare);
     }
+    tiny(&out, &["eval", "--device", "cpu", "--run", "both", "--probe", "second"]);
+    // What `make science` would have left.
+    std::fs::create_dir(out.join("science")).expect("creates");
+    std::fs::write(out.join("science/science.jsonl"), lines).expect("writes");
     facts(&out, &["report", "--run", "both", "--run", "alone"]);
     reported
 });
@@ -165,6 +174,42 @@ fn the_report_opens_without_an_error_and_asks_nobody_for_anything() {
         "Evaluation",
     ];
     assert_eq!(found["heads"].as_array().expect("a list")[..heads.len()], heads);
+    assert_eq!(found["heads"].as_array().and_then(|heads| heads.last()), Some(&"Evidence".into()));
+}
+
+#[test]
+fn every_probe_set_is_reported_with_its_protocols_and_evidence_with_its_differences() {
+    let Some(chromium) = chromium() else { return };
+    let found = found_by(
+        &chromium,
+        &REPORTED.report(),
+        WIDTHS[0],
+        "const all=(query,root=document)=>[...root.querySelectorAll(query)],texts=(query,root)=>all(query,root).map(one=>one.textContent);\
+         const cells=query=>all(query+' tbody tr').map(row=>[...row.cells].map(cell=>cell.textContent));\
+         say({sets:texts('#evaluation .probe-set>h3'),overview:cells('.probe-overview'),\
+         protocols:all('#evaluation .probe-set').map(set=>texts('.protocols dd',set).length),\
+         pictured:texts('#features .probe-set>h3'),sentence:document.querySelectorAll('ol.found li')[4].textContent,\
+         evidence:document.querySelector('#evidence').textContent,charts:all('#evidence .chart').length})",
+    );
+    assert_eq!(found["sets"], serde_json::json!(["Probe set probe", "Probe set second"]), "{found:#}");
+    assert_eq!(found["pictured"], found["sets"], "{found:#}");
+    let overview = found["overview"].as_array().expect("rows");
+    let named: Vec<[&Value; 2]> = overview.iter().map(|row| [&row[0], &row[1]]).collect();
+    assert_eq!(named, [["probe", "both"], ["probe", "alone"], ["second", "both"]], "{found:#}");
+    for (set, run, row) in [("probe", "both", 0), ("probe", "alone", 1), ("second", "both", 2)] {
+        let scores = REPORTED.out().join(format!("pile/evals/{run}/{set}/scores.json"));
+        let scores: Value = serde_json::from_slice(&std::fs::read(scores).expect("scores")).expect("JSON");
+        let knn = format!("{:.1} %", scores["trained"]["knn_top1"].as_f64().expect("a share") * 100.0);
+        assert_eq!(overview[row][6], knn.as_str(), "{set}, {run}");
+    }
+    let protocols = found["protocols"].as_array().expect("counts");
+    assert!(protocols.iter().all(|count| count.as_u64() > Some(4)), "each set names its protocols: {found:#}");
+    assert!(found["sentence"].as_str().is_some_and(|text| text.contains("on second, both has ")), "{found:#}");
+    let evidence = found["evidence"].as_str().expect("text");
+    for part in ["Runs on pile, 12 steps each", "hybrid", "dino", "untrained", "of one run no spread is known"] {
+        assert!(evidence.contains(part), "{part}: {evidence}");
+    }
+    assert_eq!(found["charts"], 1);
 }
 
 #[test]

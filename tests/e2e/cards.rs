@@ -24,6 +24,53 @@ fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 
+fn structure_of(value: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    structure(value, "", &mut found);
+    found
+}
+
+/// Holds the digests of an export's files against another program's; how many there are.
+fn digests_hold(export: &Path, metadata: &Value) -> usize {
+    let files = metadata["distribution"].as_array().expect("files").iter();
+    let files: Vec<&Value> = files.filter(|file| file["@type"] == "cr:FileObject").collect();
+    for file in &files {
+        let path = export.join(file["contentUrl"].as_str().expect("a name"));
+        let said = Command::new("sha256sum").arg(&path).output().expect("it starts").stdout;
+        let sum = String::from_utf8(said).expect("UTF-8");
+        assert_eq!(sum.split(' ').next(), file["sha256"].as_str());
+    }
+    files.len()
+}
+
+#[test]
+fn exports_as_files_have_metadata_too_and_every_file_is_attributed() {
+    let out = REPORTED.out();
+    for format in ["folder", "coco"] {
+        // A size of its own, so that tests do not wait for each other.
+        facts(&out, &["cut", "--size", "90", "--export", format]);
+    }
+    let written = facts(&out, &["card", "--subset", "90"]);
+    assert_eq!(written[0]["files"].as_array().map(Vec::len), Some(6), "{written:#?}");
+    for (format, least) in [("folder", 1), ("coco", 3)] {
+        let export = out.join(format!("pile/subsets/90.{format}"));
+        let ours = json_of(&export.join("croissant.json"));
+        let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/croissant-{format}.json"));
+        let golden = json_of(&golden);
+        assert_eq!(structure_of(&ours), structure_of(&golden), "{format}");
+        assert_eq!((&ours["@context"], &ours["recordSet"]), (&golden["@context"], &golden["recordSet"]), "{format}");
+        assert!(digests_hold(&export, &ours) >= least, "{format}");
+        let table = std::fs::read_to_string(export.join("attribution.csv")).expect("a table");
+        let mut lines = table.lines();
+        let headings: Vec<&str> = lines.next().expect("headings").split(',').collect();
+        let file = headings.iter().position(|heading| *heading == "file").expect("a column");
+        let files: BTreeSet<&str> = lines.map(|line| line.split(',').nth(file).expect("a file")).collect();
+        assert_eq!(files.len(), 90, "{format}");
+        assert!(files.iter().all(|file| export.join(file).is_file()), "{format}: {files:?}");
+        facts(&out, &["verify", &format!("subsets/90.{format}")]);
+    }
+}
+
 #[test]
 fn an_exports_metadata_is_like_the_one_that_was_found_valid_and_true() {
     let out = REPORTED.out();
@@ -37,22 +84,9 @@ fn an_exports_metadata_is_like_the_one_that_was_found_valid_and_true() {
     let export = out.join("pile/subsets/120.parquet");
     let ours = json_of(&export.join("croissant.json"));
     let golden = json_of(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/croissant.json"));
-    let [mut found, mut valid] = [BTreeSet::new(), BTreeSet::new()];
-    structure(&ours, "", &mut found);
-    structure(&golden, "", &mut valid);
-    assert_eq!(found, valid);
+    assert_eq!(structure_of(&ours), structure_of(&golden));
     assert_eq!((&ours["@context"], &ours["recordSet"]), (&golden["@context"], &golden["recordSet"]));
-    // The digests are those of the files, by another program.
-    let files = ours["distribution"].as_array().expect("files").iter().filter(|file| file["@type"] == "cr:FileObject");
-    let mut counted = 0;
-    for file in files {
-        let path = export.join(file["contentUrl"].as_str().expect("a name"));
-        let said = Command::new("sha256sum").arg(&path).output().expect("it starts").stdout;
-        let sum = String::from_utf8(said).expect("UTF-8");
-        assert_eq!(sum.split(' ').next(), file["sha256"].as_str());
-        counted += 1;
-    }
-    assert!(counted > 0);
+    assert!(digests_hold(&export, &ours) > 0);
     assert!(
         ours["prov:wasGeneratedBy"]["prov:label"]
             .as_str()

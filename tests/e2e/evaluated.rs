@@ -3,7 +3,8 @@
 use crate::run::{DRAWN, TINY, curated, facts, lapidary, refusal, text, tiny};
 use crate::shared_data::shared;
 use crate::training::walk;
-use serde_json::Value;
+use lapidary_pipeline::stage::digest_of_file;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// A trained run `r` of the pile, and the drawn probe ingested.
@@ -132,6 +133,70 @@ fn weights_of_another_architecture_and_images_without_labels_are_refused_by_name
     facts(&out, &["ingest", "--data", text(&photos), "--as-probe"]);
     let (code, error) = refusal(&[&["eval", "--device", "cpu", "--run", "wide", "--out", text(&out)], TINY].concat());
     assert!(code == 1 && error.contains("probe `photos`") && error.contains("fewer than two classes"), "{error}");
+
+    // Weights that are numbers and give features that are none.
+    let weights = checkpoints("wide").join("final.safetensors");
+    fill(&weights, "backbone.norm.weight", f32::MAX);
+    // The digest beside them is of what they are now.
+    let beside = weights.with_extension("json");
+    let mut told: Value = serde_json::from_slice(&std::fs::read(&beside).expect("reads")).expect("JSON");
+    told["digest"] = json!(digest_of_file(&weights).expect("reads").0);
+    std::fs::write(&beside, told.to_string()).expect("writes");
+    let eval = ["eval", "--device", "cpu", "--run", "wide", "--probe", "probe", "--out", text(&out)];
+    let (code, error) = refusal(&[&eval, TINY].concat());
+    assert!(code == 1 && error.contains("are not finite for") && error.contains("the first is"), "{code}: {error}");
+    assert!(error.contains("hint: ") && !out.join("pile/evals/wide/probe").exists(), "{error}");
+}
+
+/// Sets every value of the tensors of a safetensors file whose names end so.
+fn fill(path: &Path, name: &str, value: f32) {
+    let mut bytes = std::fs::read(path).expect("reads");
+    let head = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..head]).expect("JSON");
+    let mut filled = 0;
+    for (_, tensor) in header.as_object().expect("tensors").iter().filter(|(key, _)| key.ends_with(name)) {
+        let [from, to] = [0, 1].map(|end| head + tensor["data_offsets"][end].as_u64().expect("an offset") as usize);
+        bytes[from..to].chunks_exact_mut(4).for_each(|four| four.copy_from_slice(&value.to_le_bytes()));
+        filled += 1;
+    }
+    assert!(filled > 0, "no tensor {name}");
+    std::fs::write(path, bytes).expect("writes");
+}
+
+#[test]
+fn images_without_a_label_are_set_aside_and_counted_and_a_k_above_the_images_is_clipped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    trained(&out);
+    // COCO of twelve images in two classes, of which two have no annotation.
+    let data = folder.path().join("partly");
+    std::fs::create_dir_all(data.join("train2017")).expect("creates");
+    std::fs::create_dir_all(data.join("annotations")).expect("creates");
+    let (mut images, mut annotations) = (Vec::new(), Vec::new());
+    for (index, file) in walk(&DRAWN.probe().join("train")).into_iter().take(12).enumerate() {
+        let name = format!("{index}.{}", file.extension().expect("images have one").to_string_lossy());
+        std::fs::copy(&file, data.join("train2017").join(&name)).expect("copies");
+        let (width, height) = image::image_dimensions(&file).expect("an image");
+        images.push(json!({"id": index, "file_name": name, "width": width, "height": height}));
+        if index < 10 {
+            annotations.push(json!({"id": index + 1, "image_id": index, "category_id": 1 + index % 2, "iscrowd": 0,
+                "bbox": [1, 1, 9, 9], "area": 81}));
+        }
+    }
+    let categories = json!([{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]);
+    let coco = json!({"images": images, "annotations": annotations, "categories": categories});
+    std::fs::write(data.join("annotations/instances_train2017.json"), coco.to_string()).expect("writes");
+    facts(&out, &["ingest", "--data", text(&data), "--as-probe"]);
+    let measured =
+        lapidary(&[&["eval", "--device", "cpu", "--run", "r", "--out", text(&out), "--json"], TINY].concat());
+    let told = String::from_utf8_lossy(&measured.stderr);
+    assert!(measured.status.success() && told.contains("2 of 12 images of probe `partly` have no label"), "{told}");
+    let measured: Value = serde_json::from_slice(&measured.stdout).expect("JSON");
+    let rows = ["input", "output", "rejected"].map(|kind| measured["rows"][kind].as_u64().expect("a count"));
+    assert_eq!(rows, [12, 10, 2]);
+    let knn = &measured["facts"]["trained"]["probes"][0];
+    assert_eq!(knn["notes"][0], "k = 20 is clipped to the 8 train images", "{knn:#}");
+    assert_shares(&measured["facts"]["trained"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::ATTRIBUTION_FILE;
 use super::front_matter::{Yaml, front_matter};
 use super::licence_ids::{address, hub_id, hub_ids};
-use super::subset::Exported;
+use super::subset::{Exported, Format};
 use crate::report::lineage::commands_to;
 use crate::report::made::MadeFolder;
 use crate::report::text::{grouped, words};
@@ -52,7 +52,7 @@ fn head(export: &Exported, images: u64, records: &Value) -> String {
     let files = |pattern: &str| {
         Yaml::List(vec![Yaml::Map(vec![("split", Yaml::text("train")), ("path", Yaml::text(pattern))])])
     };
-    if export.is_parquet() {
+    if export.format == Format::Parquet {
         let config = Yaml::Map(vec![("config_name", Yaml::text("default")), ("data_files", files("part-*.parquet"))]);
         fields.push(("configs", Yaml::List(vec![config])));
     }
@@ -62,15 +62,16 @@ fn head(export: &Exported, images: u64, records: &Value) -> String {
 fn contents(text: &mut String, export: &Exported, images: u64) {
     let bytes: u64 = export.export.outputs.values().map(|output| output.bytes).sum();
     let files = match export.format {
-        "parquet" => {
-            "Parquet shards, a row an image with its file's bytes, open with `datasets.load_dataset(\"parquet\", data_files=\"part-*.parquet\")`; `croissant.json` describes them"
+        Format::Parquet => {
+            "Parquet shards, a row an image with its file's bytes, open with `datasets.load_dataset(\"parquet\", data_files=\"part-*.parquet\")`"
         }
-        "coco" => "a folder of files for each split and COCO's JSON in `annotations/`",
-        _ => "files by split and class",
+        Format::Coco => "a folder of files for each split and COCO's JSON in `annotations/`",
+        Format::Folder => "files by split and class",
     };
     let _ = write!(
         text,
-        "## Contents\n\n{} images, {:.1} MiB, as {files}. The image files are those of the source, byte for byte.\n\n",
+        "## Contents\n\n{} images, {:.1} MiB, as {files}; `croissant.json` describes them. The image files are those of the source, byte \
+         for byte.\n\n",
         grouped(images),
         bytes as f64 / f64::from(1 << 20)
     );
@@ -108,7 +109,7 @@ fn made(text: &mut String, layout: &Layout, export: &Exported) {
     let mut commands = commands_to(layout, &export.source, MadeFolder { folder, manifest: export.cut.clone() });
     // The same command again, which then writes the images as well.
     if let Some(last) = commands.last_mut() {
-        let _ = write!(last, " --export {}", export.format);
+        let _ = write!(last, " --export {}", export.format.name());
     }
     let _ = write!(
         text,

@@ -1,7 +1,7 @@
 //! Cards: what a reader of a data set or a model must know before using it, in the places where tools look.
 //!
 //! A subset's export gets `README.md` (front matter that the Hugging Face hub reads), `attribution.csv` (where each image comes
-//! from and under which licence) and, beside Parquet shards, `croissant.json`. A run gets a model card with its measured numbers and
+//! from and under which licence) and `croissant.json`. A run gets a model card with its measured numbers and
 //! the commands that repeat them. Nothing is claimed that no manifest says; the licence is for whoever publishes to choose.
 
 mod attribution;
@@ -38,14 +38,12 @@ pub fn dataset_cards(layout: &Layout, source: &str, subset: &str) -> Result<Vec<
     }
     let mut written = Vec::new();
     for export in &exports {
-        let images = attribution::write(export, &export.folder.join(ATTRIBUTION_FILE))?;
+        let attributed = attribution::write(export, &export.folder.join(ATTRIBUTION_FILE))?;
         written.push(export.folder.join(ATTRIBUTION_FILE));
-        written.push(write(&export.folder, CARD_FILE, dataset::card(layout, export, images))?);
-        if export.is_parquet() {
-            let text = serde_json::to_string_pretty(&croissant::croissant(layout, export)?);
-            let text = text.map_err(|e| EvaluateError::from(PipelineError::format(&export.folder, e)))?;
-            written.push(write(&export.folder, CROISSANT_FILE, text)?);
-        }
+        written.push(write(&export.folder, CARD_FILE, dataset::card(layout, export, attributed.images))?);
+        let text = serde_json::to_string_pretty(&croissant::croissant(layout, export, &attributed)?);
+        let text = text.map_err(|e| EvaluateError::from(PipelineError::format(&export.folder, e)))?;
+        written.push(write(&export.folder, CROISSANT_FILE, text)?);
     }
     Ok(written)
 }

@@ -9,14 +9,35 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// What a subset may be exported as.
-const FORMATS: [&str; 3] = ["parquet", "folder", "coco"];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Shards.
+    Parquet,
+    /// Files by split and class.
+    Folder,
+    /// A folder of files for each split, and `annotations/`.
+    Coco,
+}
+
+impl Format {
+    const ALL: [Self; 3] = [Self::Parquet, Self::Folder, Self::Coco];
+
+    /// As `lapidary cut --export` names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Folder => "folder",
+            Self::Coco => "coco",
+        }
+    }
+}
 
 /// An export of a subset.
 #[derive(Debug)]
 pub(super) struct Exported {
     pub(super) source: String,
     pub(super) subset: String,
-    pub(super) format: &'static str,
+    pub(super) format: Format,
     pub(super) folder: PathBuf,
     pub(super) export: Manifest,
     pub(super) cut: Manifest,
@@ -39,8 +60,8 @@ impl Exported {
         let ids: HashSet<ImageId> = subset_ids(&folder)?.into_iter().collect();
         let licences = licence_counts(&images, &ids)?;
         let classes: Vec<String> = serde_json::from_value(ingested.facts["classes"].clone()).unwrap_or_default();
-        let found = FORMATS.into_iter().filter_map(|format| {
-            let folder = layout.subset(source, &format!("{subset}.{format}"));
+        let found = Format::ALL.into_iter().filter_map(|format| {
+            let folder = layout.subset(source, &format!("{subset}.{}", format.name()));
             let export = read_manifest(&folder).ok()?;
             Some(Self {
                 source: source.to_owned(),
@@ -57,10 +78,6 @@ impl Exported {
             })
         });
         Ok(found.collect())
-    }
-
-    pub(super) fn is_parquet(&self) -> bool {
-        self.format == "parquet"
     }
 
     /// The name that the set goes by.

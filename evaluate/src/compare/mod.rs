@@ -23,6 +23,7 @@ pub use gather::{finished_runs, gather, read_lines};
 pub use group::{Group, GroupFigure};
 pub use render::{Format, render};
 pub use statistics::Sample;
+pub(crate) use tables::{Table, sentences, tables};
 
 use serde::Serialize;
 

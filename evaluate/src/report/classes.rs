@@ -70,7 +70,7 @@ pub(super) fn balance(made: &Made, counts: &ClassCounts) -> Markup {
     let series = [("all images".to_owned(), shares(&counts.all)), ("subset".to_owned(), shares(&counts.subset))];
     let (before, after) = counts.entropies();
     html! { div.charts {
-        (Bars { title: "Class balance", x: "share of the labelled images", names: &names, series: &series, unit: Unit::Percent, marker: None }.figure())
+        (Bars { title: "Class balance", x: "share of the labelled images", names: &names, series: &series, spreads: &[], unit: Unit::Percent, marker: None }.figure())
         p.dim {
             "The class that fills most of an image, among " (grouped(all)) " labelled images and the subset's " (grouped(some))
             ". Entropy " (format!("{before:.3}")) " nats before, " (format!("{after:.3}")) " after, of at most "

@@ -56,10 +56,12 @@ pub(super) fn counts(made: &Made) -> Result<Markup> {
     let grown = made.curated.as_ref().filter(|curated| !curated.stages[2].extends.is_empty());
     Ok(html! {
         p.dim { "Every input ends in one row: rejected, dropped for a reason, or kept. The counts add up." }
+        div.beside.table-first {
         div id="counts-table" { (table(&["stage", "what", "images", "meaning"], &rows)) }
         div.charts {
-            (Bars { title: "Inputs by what became of them", x: "images", names: &names, series: &series, unit: Unit::Count, marker: None }.figure())
+            (Bars { title: "Inputs by what became of them", x: "images", names: &names, series: &series, spreads: &[], unit: Unit::Count, marker: None }.figure())
             @if let Some(planted) = planted { (planted) }
+        }
         }
         @if let Some(curated) = grown { (added(&curated.facts)) }
         (listed_rejects(&rejects, ingested.rejected)?)
@@ -79,8 +81,8 @@ fn planted(truth: &Value) -> Markup {
         .collect();
     html! {
         div {
-            (Bars { title: "Planted copies that were found", x: "share of the kind's copies", names: &names, series: &series, unit: Unit::Percent, marker: None }.figure())
-            (table(&["kind", "planted", "found", "recall"], &rows))
+            (Bars { title: "Planted copies that were found", x: "share of the kind's copies", names: &names, series: &series, spreads: &[], unit: Unit::Percent, marker: None }.figure())
+            details { summary { "Counts of each kind" } (table(&["kind", "planted", "found", "recall"], &rows)) }
         }
     }
 }

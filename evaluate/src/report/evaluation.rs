@@ -1,7 +1,7 @@
 //! The scores of every run: each probe with its protocol, other measures, the geometry of features, trained beside untrained.
 
 use super::chart::{Bars, Line, Lines, Unit};
-use super::made::MadeRun;
+use super::made::Measured;
 use super::text::{grouped, percent, wilson};
 use crate::score_table::figures;
 use crate::scores::{Measure, NetworkScores, Scores};
@@ -10,11 +10,10 @@ use maud::{Markup, html};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The section's charts and tables, for the runs that were measured.
-pub(super) fn evaluation(runs: &[MadeRun]) -> Markup {
-    let scored: Vec<(&str, &Scores)> =
-        runs.iter().filter_map(|run| Some((run.name.as_str(), run.scores.as_ref()?))).collect();
-    let Some((_, first)) = scored.first() else { return of_old_versions(runs) };
+/// A probe set's charts and tables, for the runs that were measured on it.
+pub(super) fn evaluation(set: &Measured<'_>) -> Markup {
+    let scored = set.scored();
+    let Some((_, first)) = scored.first() else { return of_old_versions(set) };
     html! {
         p.dim {
             "Probe " (first.probe) ": " (grouped(first.train_images as u64)) " train images and "
@@ -22,11 +21,11 @@ pub(super) fn evaluation(runs: &[MadeRun]) -> Markup {
             (percent(first.chance_top1)) ". Every score of a trained network stands beside that of the same network before its
              first step. Intervals are Wilson's at 95 %, over test images; other seeds vary as well."
         }
-        (chart(&scored))
-        (probes(&scored))
-        (measures(&scored))
-        @for (name, scores) in &scored { (geometry(if scored.len() > 1 { name } else { "" }, scores)) }
-        (notes(&scored))
+        div.beside { (chart(&scored)) (probes(set, &scored)) }
+        (protocols(&scored))
+        (measures(set, &scored))
+        @for (name, scores) in &scored { (geometry(set, if scored.len() > 1 { name } else { "" }, scores)) }
+        (notes(set, &scored))
     }
 }
 
@@ -58,7 +57,7 @@ fn chart(scored: &[(&str, &Scores)]) -> Markup {
     let chance = scored.first().map_or(f64::NAN, |(_, scores)| scores.chance_top1);
     let by_labels = by_labels(scored);
     html! { div.charts {
-        (Bars { title: "Top-1 by probe", x: "share of test images", names: &names, series: &series, unit: Unit::Percent, marker: Some((chance, "chance")) }.figure())
+        (Bars { title: "Top-1 by probe", x: "share of test images", names: &names, series: &series, spreads: &[], unit: Unit::Percent, marker: Some((chance, "chance")) }.figure())
         @if !by_labels.is_empty() {
             (Lines { title: "Top-1 by number of labels", x: "labels", y: "top-1 (%)", lines: &by_labels }.figure())
         }
@@ -96,7 +95,7 @@ fn by_labels(scored: &[(&str, &Scores)]) -> Vec<Line> {
     scored.iter().enumerate().flat_map(of_run).collect()
 }
 
-fn probes(scored: &[(&str, &Scores)]) -> Markup {
+fn probes(set: &Measured<'_>, scored: &[(&str, &Scores)]) -> Markup {
     let several = scored.len() > 1;
     let mut rows = Vec::new();
     for name in names(scored) {
@@ -120,14 +119,13 @@ fn probes(scored: &[(&str, &Scores)]) -> Markup {
         }
     }
     let head = if several { vec!["probe", "run"] } else { vec!["probe"] };
-    let cells = ["labels", "top-1", "95 % interval", "top-5", "untrained top-1", "untrained top-5"];
+    let cells = ["labels", "top-1", "95 % interval", "top-5", "top-1, untrained", "top-5, untrained"];
     let headings: Vec<&str> = head.into_iter().chain(cells).collect();
-    html! {
-        h3 { "Every probe" }
+    html! { div {
+        (set.heading("Every probe"))
+        div.probes-table { (table(&headings, &rows)) }
         p.dim { "The lists of labels stand beside the scores, in " code { "labels/" } "." }
-        div id="probes-table" { (table(&headings, &rows)) }
-        (protocols(scored))
-    }
+    } }
 }
 
 /// Each protocol once, with the probes that follow it and what they can be held beside.
@@ -144,7 +142,7 @@ fn protocols(scored: &[(&str, &Scores)]) -> Markup {
 }
 
 /// Figures that are no accuracies: whatever an evaluation has, by name.
-fn measures(scored: &[(&str, &Scores)]) -> Markup {
+fn measures(set: &Measured<'_>, scored: &[(&str, &Scores)]) -> Markup {
     let value = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), percent);
     let row = |run: &str, scores: &Scores, measure: &Measure| {
         let beside = scores.untrained.measures.iter().find(|other| other.name == measure.name);
@@ -174,21 +172,22 @@ fn measures(scored: &[(&str, &Scores)]) -> Markup {
     let headings =
         ["measure", "run", "images", "trained", "untrained", "parts and settings", "protocol, comparable with what"];
     html! {
-        h3 { "Other measures" }
+        (set.heading("Other measures"))
         (table(&headings, &rows))
     }
 }
 
-fn geometry(run: &str, scores: &Scores) -> Markup {
+fn geometry(set: &Measured<'_>, run: &str, scores: &Scores) -> Markup {
     let rows: Vec<Vec<String>> = figures(&scores.trained, &scores.untrained).into_iter().map(Vec::from).collect();
     html! { @if !rows.is_empty() {
-        h3 { "Geometry of the test images' features" @if !run.is_empty() { ": " (run) } }
+        @let of_run = if run.is_empty() { String::new() } else { format!(": {run}") };
+        (set.heading(&format!("Geometry of the test images' features{of_run}")))
         (table(&["figure", "images", "trained", "untrained"], &rows))
     } }
 }
 
 /// What was noted of probes and measures, each note once.
-fn notes(scored: &[(&str, &Scores)]) -> Markup {
+fn notes(set: &Measured<'_>, scored: &[(&str, &Scores)]) -> Markup {
     let mut lines: Vec<(String, String)> = Vec::new();
     for (_, scores) in scored {
         let of_probes = scores.trained.probes.iter().map(|probe| (&probe.name, &probe.notes));
@@ -202,15 +201,15 @@ fn notes(scored: &[(&str, &Scores)]) -> Markup {
         }
     }
     html! { @if !lines.is_empty() {
-        h3 { "Notes" }
+        (set.heading("Notes"))
         ul { @for (name, note) in lines { li { (name) ": " (note) } } }
     } }
 }
 
 /// An evaluation of an older version has the headline alone.
-fn of_old_versions(runs: &[MadeRun]) -> Markup {
+fn of_old_versions(set: &Measured<'_>) -> Markup {
     let share = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), percent);
-    let measured = runs.iter().filter_map(|run| Some((run.name.clone(), &run.eval.as_ref()?.manifest.facts)));
+    let measured = set.runs.iter().map(|(run, eval)| ((*run).to_owned(), &eval.eval.manifest.facts));
     let row = |(name, facts): (String, &Value)| {
         let of = |network: &str| {
             ["knn_top1", "knn_top5", "linear_top1", "linear_top5"].map(|key| share(&facts[network][key]))

@@ -1,8 +1,7 @@
 //! What features look like: patches in colour, matches of patches, test images on a map, nearest train images of queries. From the
 //! files that `eval` left (evaluate/seeing.md).
 
-use super::chart::number;
-use super::made::{MadeFolder, MadeRun};
+use super::made::{MadeFolder, Measured};
 use crate::Result;
 use crate::seeing::{MAP_FILE, MATCHES, NEIGHBOURS_FILE, PATCH_COLOURS_FILE};
 use image::codecs::jpeg::JpegEncoder;
@@ -13,40 +12,41 @@ use maud::{Markup, html};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Pictures of matches that are shown.
+/// Pictures of matches that are shown, of all probe sets together.
 const MATCHES_SHOWN: usize = 6;
-/// Queries, and neighbours of each.
+/// Queries, of all probe sets together, and neighbours of each.
 const QUERIES_SHOWN: usize = 8;
 const NEIGHBOURS_SHOWN: usize = 6;
 const THUMBNAIL_PX: u32 = 64;
-/// Dots of a map that have a picture: about 2 KiB each.
+/// Dots of the maps of all probe sets that have a picture: about 2 KiB each.
 const MAP_PICTURES_MAX: usize = 300;
 /// Maps of the table, by the names of their columns, best first.
 const MAPS: [(&str, &str); 3] =
-    [("tsne", "t-SNE"), ("pca", "principal components"), ("random", "a random projection, as in DinoTwins")];
+    [("tsne", "t-SNE"), ("pca", "Principal components"), ("random", "A random projection, as DinoTwins has")];
 /// Side of a map's view box.
 const MAP_UNITS: f32 = 100.0;
 
-/// The section of the first run that left such files, whose probe's images are pictured; none when none did.
-pub(super) fn features(layout: &Layout, probe: &str, runs: &[MadeRun]) -> Result<Option<Markup>> {
-    let Some(eval) = runs.iter().find_map(|run| run.eval.as_ref().filter(|eval| eval.folder.join(MAP_FILE).is_file()))
-    else {
+/// What the first run that left such files made of a probe set, one of so many, whose images are pictured; none when none did.
+pub(super) fn features(layout: &Layout, set: &Measured<'_>, sets: usize) -> Result<Option<Markup>> {
+    let mut evals = set.runs.iter().map(|(run, eval)| (run, &eval.eval));
+    let Some((run, eval)) = evals.find(|(_, eval)| eval.folder.join(MAP_FILE).is_file()) else {
         return Ok(None);
     };
-    let images = layout.images(probe);
+    let images = layout.images(set.probe);
     // A probe that was removed meanwhile has no pictures.
     let pictures = ImageStore::open(&images).ok().map(Pictures::new);
     let colours = eval.folder.join(PATCH_COLOURS_FILE);
     Ok(Some(html! {
+        @if set.runs.len() > 1 { p.dim { "Of run " code { (run) } "; " code { "lapidary report --run NAME" } " shows another's." } }
         @if colours.is_file() {
-            h3 { "Patches in colour" }
+            (set.heading("Patches in colour"))
             p.dim { "Above the images, below the first three principal components of their patch tokens as red, green and blue; one basis for all." }
             (picture(&colours, "Images, and their patch tokens in colour")?)
         }
-        (matches(eval)?)
+        (matches(set, eval, MATCHES_SHOWN.div_ceil(sets))?)
         @if let Some(pictures) = &pictures {
-            (map(&eval.folder.join(MAP_FILE), pictures)?)
-            (neighbours(&eval.folder.join(NEIGHBOURS_FILE), pictures)?)
+            (map(set, &eval.folder.join(MAP_FILE), pictures, MAP_PICTURES_MAX.div_ceil(sets))?)
+            (neighbours(set, &eval.folder.join(NEIGHBOURS_FILE), pictures, QUERIES_SHOWN.div_ceil(sets))?)
         }
     }))
 }
@@ -60,11 +60,11 @@ fn picture(file: &Path, alt: &str) -> Result<Markup> {
     })
 }
 
-fn matches(eval: &MadeFolder) -> Result<Markup> {
+fn matches(set: &Measured<'_>, eval: &MadeFolder, shown: usize) -> Result<Markup> {
     let entries = std::fs::read_dir(eval.folder.join(MATCHES)).into_iter().flatten();
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     files.sort();
-    files.truncate(MATCHES_SHOWN);
+    files.truncate(shown);
     if files.is_empty() {
         return Ok(html! {});
     }
@@ -73,7 +73,7 @@ fn matches(eval: &MadeFolder) -> Result<Markup> {
         .map(|file| picture(file, "Two views, with lines between patches that match"))
         .collect::<Result<Vec<_>>>()?;
     Ok(html! {
-        h3 { "Matches of patches" }
+        (set.heading("Matches of patches"))
         p.dim { "Patches that are each other's nearest by cosine: of an image and its upper left part, and of an image and its nearest train image." }
         div.strips { @for picture in shown { (picture) } }
     })
@@ -102,13 +102,13 @@ fn thumbnails(pictures: &Pictures, ids: &[ImageId]) -> Result<BTreeMap<ImageId, 
 }
 
 /// Test images on maps, a dot each in its class's colour; under the pointer its picture.
-fn map(file: &Path, pictures: &Pictures) -> Result<Markup> {
+fn map(set: &Measured<'_>, file: &Path, pictures: &Pictures, pictured: usize) -> Result<Markup> {
     let rows = records(file)?;
     let ids: Vec<ImageId> = rows.iter().filter_map(|row| id(row, "image_id")).collect();
     if ids.is_empty() {
         return Ok(html! {});
     }
-    let step = ids.len().div_ceil(MAP_PICTURES_MAX).max(1);
+    let step = ids.len().div_ceil(pictured).max(1);
     let pictured: Vec<ImageId> = ids.iter().copied().step_by(step).collect();
     let small = thumbnails(pictures, &pictured)?;
     let mut classes: Vec<&str> = rows.iter().filter_map(|row| row.get("class")).map(String::as_str).collect();
@@ -133,7 +133,7 @@ fn map(file: &Path, pictures: &Pictures) -> Result<Markup> {
         };
         (!points.is_empty()).then(|| html! {
             figure.plane {
-                figcaption { "Test images by " (name) }
+                figcaption { (name) }
                 svg.map viewBox={ "0 0 " (MAP_UNITS) " " (MAP_UNITS) } role="img"
                     aria-label={ (points.len()) " test images placed by " (name) ", coloured by class" } { @for point in &points { (dot(point)) } }
             }
@@ -141,16 +141,16 @@ fn map(file: &Path, pictures: &Pictures) -> Result<Markup> {
     });
     let drawn: Vec<Markup> = drawn.collect();
     Ok(html! {
-        h3 { "Test images on a map" }
+        (set.heading("Test images on a map"))
         p.dim { "Class features, L2-normalised, in two dimensions; point at a dot for its class and, " @if step > 1 { "for one in " (step) ", " } "its picture. Axes have no unit." }
-        ul.legend { @for class in &classes { li { span.swatch style=(format!("background:hsl({:.0} 65% 50%)", hue(class))) {} (class) } } }
+        ul.legend.classes { @for class in &classes { li { span.swatch style=(format!("background:hsl({:.0} 65% 50%)", hue(class))) {} (class) } } }
         div.charts { @for map in drawn { (map) } }
         template.map-pictures { @for (id, address) in &small { img data-picture=(id) src=(address) alt={ "image " (id) }; } }
     })
 }
 
 /// The nearest train images of test images, framed where the class is another.
-fn neighbours(file: &Path, pictures: &Pictures) -> Result<Markup> {
+fn neighbours(set: &Measured<'_>, file: &Path, pictures: &Pictures, queries: usize) -> Result<Markup> {
     let mut by_query: Vec<(ImageId, String, Vec<Record>)> = Vec::new();
     for row in records(file)? {
         let (Some(query), Some(class)) = (id(&row, "query"), row.get("query_class").cloned()) else { continue };
@@ -159,7 +159,7 @@ fn neighbours(file: &Path, pictures: &Pictures) -> Result<Markup> {
             None => by_query.push((query, class, vec![row])),
         }
     }
-    by_query.truncate(QUERIES_SHOWN);
+    by_query.truncate(queries);
     by_query.iter_mut().for_each(|(.., found)| found.truncate(NEIGHBOURS_SHOWN));
     if by_query.is_empty() {
         return Ok(html! {});
@@ -175,24 +175,24 @@ fn neighbours(file: &Path, pictures: &Pictures) -> Result<Markup> {
         html! {
             figure class={ "near" @if is_other { " other" } } {
                 img src=[small.get(&one)] width=(THUMBNAIL_PX) alt={ "image " (one) ", " (class) } loading="lazy";
-                figcaption { (caption) }
+                figcaption { b title=(class) { (class) } (caption) }
             }
         }
     };
     Ok(html! {
-        h3 { "Nearest train images" }
+        (set.heading("Nearest train images"))
         p.dim { "Of each test image on the left the nearest train images by cosine, framed in red where the class is another." }
-        @for (query, class, found) in &by_query {
+        div.queries { @for (query, class, found) in &by_query {
             div.neighbours {
-                (tile(*query, class, &format!("{class}, test"), false))
+                (tile(*query, class, "test", false))
                 @for row in found {
                     @if let Some(one) = id(row, "image_id") {
                         @let of = row.get("class").map_or("", String::as_str);
-                        @let similarity = row.get("similarity").and_then(|text| text.parse().ok()).map_or("-".to_owned(), number);
-                        (tile(one, of, &format!("{of} {similarity}"), of != class))
+                        @let similarity = row.get("similarity").and_then(|text| text.parse::<f64>().ok());
+                        (tile(one, of, &similarity.map_or("-".to_owned(), |value| format!("{value:.3}")), of != class))
                     }
                 }
             }
-        }
+        } }
     })
 }

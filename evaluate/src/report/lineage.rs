@@ -1,7 +1,7 @@
 //! Lineage: every folder that what is reported was made from, with its digest and the command that makes it again.
 
 use super::commands::command;
-use super::made::{Made, MadeFolder};
+use super::made::{Made, MadeFolder, MadeRun};
 use super::text::grouped;
 use lapidary_pipeline::stage::Layout;
 use lapidary_schemas::Digest;
@@ -23,6 +23,8 @@ const ORDER: [(&str, &str); 11] = [
     ("pretrain", "run"),
     ("eval", "evaluation"),
 ];
+/// What is said of each step's work.
+const MEASURED: [&str; 3] = ["rows", "wall time", "peak memory"];
 /// The weights that a run ends with.
 const CHECKPOINT: &str = "checkpoints/final.safetensors";
 
@@ -37,7 +39,7 @@ fn ancestry(layout: &Layout, made: &Made) -> Vec<MadeFolder> {
         ends.extend(MadeFolder::read(layout.ranking(&made.source)));
     }
     ends.extend(made.subset.clone());
-    ends.extend(made.runs.iter().flat_map(|run| std::iter::once(run.run.clone()).chain(run.eval.clone())));
+    ends.extend(made.runs.iter().flat_map(MadeRun::folders).cloned());
     ancestors(layout, &made.source, ends)
 }
 
@@ -85,7 +87,7 @@ pub(super) fn lineage(layout: &Layout, made: &Made) -> Markup {
                 @if !command.is_empty() { code.command { (command) } }
             }
             td { code title=(digest) { (digest.short()) } }
-            @for cell in rest { td.n { (cell) } }
+            @for (cell, label) in rest.iter().zip(MEASURED) { td.n data-label=(label) { (cell) } }
         } }
     };
     let of_step = |step: &MadeFolder| {
@@ -117,7 +119,7 @@ pub(super) fn lineage(layout: &Layout, made: &Made) -> Markup {
         div.scroll { table.lineage {
             thead { tr {
                 @for heading in ["what", "folder, and the command that makes it", "digest"] { th scope="col" { (heading) } }
-                @for heading in ["rows", "wall time", "peak memory"] { th.n scope="col" { (heading) } }
+                @for heading in MEASURED { th.n scope="col" { (heading) } }
             } }
             tbody { @for step in &steps { (of_step(step)) } }
         } }

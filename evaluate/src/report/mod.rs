@@ -10,6 +10,7 @@ mod classes;
 pub(crate) mod commands;
 mod counts;
 mod evaluation;
+mod evidence;
 mod features;
 mod frames;
 mod gallery;
@@ -18,6 +19,7 @@ pub(crate) mod lineage;
 pub(crate) mod made;
 mod pair_table;
 mod pairs;
+mod probe_sets;
 mod robustness;
 mod summary;
 pub(crate) mod text;
@@ -27,10 +29,11 @@ mod viewer;
 
 use crate::Result;
 use classes::ClassCounts;
+use evidence::Evidence;
 use lapidary_pipeline::report::{Extras, card, page_with};
 use lapidary_pipeline::stage::{Layout, Outcome, digest_of_bytes, write_synced};
 use lapidary_pipeline::{ImageStore, Pictures};
-use made::Made;
+use made::{Made, Measured};
 use maud::{Markup, html};
 use pair_table::PairTable;
 use serde_json::json;
@@ -38,7 +41,7 @@ use std::path::PathBuf;
 use text::{grouped, percent};
 
 /// Raised when the page changes, so that it is written anew.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// What the report adds to the kit.
 const EXTRAS: Extras = Extras { style: include_str!("page/report.css"), script: include_str!("page/report.js") };
 
@@ -53,8 +56,10 @@ pub struct Subject {
     pub runs: Vec<String>,
     /// Whether somebody named these runs: then one that is not there is an error.
     pub runs_are_named: bool,
-    /// The probe, if one was ingested.
-    pub probe: String,
+    /// The probe sets; without any all on which the runs were measured are shown.
+    pub probes: Vec<String>,
+    /// The probe set that comes first of these.
+    pub first_probe: String,
 }
 
 /// A section: anchor, heading, body.
@@ -72,7 +77,9 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
     let path = layout.report(&subject.source);
     let made = Made::of(layout, subject)?;
     let digests: Vec<&str> = made.manifests().iter().map(|manifest| manifest.digest.0.as_str()).collect();
-    let key = digest_of_bytes(json!([env!("CARGO_PKG_VERSION"), VERSION, digests]).to_string().as_bytes());
+    let evidence = Evidence::find(layout)?;
+    let found = evidence.as_ref().map(|evidence| &evidence.digest);
+    let key = digest_of_bytes(json!([env!("CARGO_PKG_VERSION"), VERSION, digests, found]).to_string().as_bytes());
     let mark = format!("<!-- made from {key} -->");
     if std::fs::read_to_string(&path).is_ok_and(|text| text.ends_with(&mark)) {
         return Ok((Outcome::UpToDate, path));
@@ -83,12 +90,17 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
     let mut lead = vec![format!("Source {}", made.source)];
     lead.extend(made.subset.as_ref().map(|_| format!("subset {}", subject.subset)));
     lead.extend(made.runs.iter().map(|run| format!("run {}", run.name)));
-    let html = page_with(&format!("Lapidary: {}", made.source), &lead.join(", "), &sections(layout, &made)?, EXTRAS);
+    let html = page_with(
+        &format!("Lapidary: {}", made.source),
+        &lead.join(", "),
+        &sections(layout, &made, evidence.as_ref())?,
+        EXTRAS,
+    );
     write_synced(&path, format!("{html}{mark}").as_bytes())?;
     Ok((Outcome::Ran, path))
 }
 
-fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
+fn sections(layout: &Layout, made: &Made, evidence: Option<&Evidence>) -> Result<Vec<Section>> {
     let source = &made.source;
     let pictures = Pictures::new(ImageStore::open(&made.images.folder)?);
     let classes = made.subset.as_ref().map(|subset| ClassCounts::read(made, &subset.folder)).transpose()?;
@@ -115,17 +127,19 @@ fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
     if !made.runs.is_empty() {
         sections.push(section("training", "Training", training::training(&made.runs)?));
     }
-    if made.runs.iter().any(|run| run.eval.is_some()) {
-        sections.push(section("evaluation", "Evaluation", evaluation::evaluation(&made.runs)));
+    let measured = made.measured();
+    let pictured = &measured[..measured.len().min(probe_sets::PICTURED_MAX)];
+    let of_sets = [
+        ("evaluation", "Evaluation", probe_sets::evaluations(&measured)?),
+        ("robustness", "Robustness", probe_sets::of_each(&measured, |set| Ok(robustness::robustness(set)))?),
+        ("attention", "Attention", probe_sets::of_each(pictured, |set| attention::attention(set, pictured.len()))?),
+        ("features", "Features", probe_sets::of_each(pictured, |set| features::features(layout, set, pictured.len()))?),
+    ];
+    for (anchor, heading, body) in of_sets {
+        sections.extend(body.map(|body| section(anchor, heading, body)));
     }
-    if let Some(charts) = robustness::robustness(&made.runs) {
-        sections.push(section("robustness", "Robustness", charts));
-    }
-    if let Some(strips) = attention::attention(&made.runs)? {
-        sections.push(section("attention", "Attention", strips));
-    }
-    if let Some(seen) = features::features(layout, &made.probe, &made.runs)? {
-        sections.push(section("features", "Features", seen));
+    if let Some(evidence) = evidence {
+        sections.push(section("evidence", "Evidence", evidence.body()));
     }
     if let Some((_, _, body)) = sections.last_mut() {
         let last = std::mem::replace(body, html! {});
@@ -137,7 +151,8 @@ fn sections(layout: &Layout, made: &Made) -> Result<Vec<Section>> {
 /// How the page is read.
 fn hints() -> Markup {
     html! { p.dim {
-        "Point at a curve, or focus it and use the arrow keys, to read its values; every chart has a table under it. Pictures open in a          viewer, where the arrow keys go on to the next."
+        "Point at a curve, or focus it and use the arrow keys, to read its values; every chart has a table under it. Pictures open in a
+         viewer, where the arrow keys go on to the next."
     } }
 }
 
@@ -147,7 +162,8 @@ fn headline(made: &Made) -> Markup {
     let facts = made.curated.as_ref().map(|curated| &curated.facts);
     let share = |value: &serde_json::Value| value.as_f64().map(percent);
     let truth = facts.map(|facts| &facts["truth"]);
-    let best = made.runs.iter().filter_map(|run| run.scores.as_ref());
+    let first = made.measured().first().map(Measured::scored).unwrap_or_default();
+    let best = first.into_iter().map(|(_, scores)| scores);
     let best = best.max_by(|a, b| a.trained.knn_top1.total_cmp(&b.trained.knn_top1));
     html! {
         div.cards {

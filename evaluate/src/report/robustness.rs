@@ -1,23 +1,23 @@
 //! How features stand transformations: a chart each, from clean (0) to the strongest (5), trained beside untrained.
 
-use super::chart::{Line, Lines};
-use super::made::MadeRun;
+use super::chart::{Line, Lines, Panel, legend, number};
+use super::made::Measured;
 use super::text::grouped;
 use crate::robustness::{Robustness, Transformed};
 use maud::{Markup, html};
 
-/// The section's charts, or none when no run was measured.
-pub(super) fn robustness(runs: &[MadeRun]) -> Option<Markup> {
-    let measured: Vec<(&str, &Robustness, Option<&Robustness>)> = runs
-        .iter()
-        .filter_map(|run| {
-            let scores = run.scores.as_ref()?;
-            Some((run.name.as_str(), scores.trained.robustness.as_ref()?, scores.untrained.robustness.as_ref()))
+/// A probe set's charts, or none when no run was measured.
+pub(super) fn robustness(set: &Measured<'_>) -> Option<Markup> {
+    let measured: Vec<(&str, &Robustness, Option<&Robustness>)> = set
+        .scored()
+        .into_iter()
+        .filter_map(|(run, scores)| {
+            Some((run, scores.trained.robustness.as_ref()?, scores.untrained.robustness.as_ref()))
         })
         .collect();
     let (_, first, _) = measured.first()?;
     let several = measured.len() > 1;
-    let chart = |transformed: &Transformed| {
+    let lines = |transformed: &Transformed| {
         let mut lines = Vec::new();
         for (place, (run, trained, untrained)) in measured.iter().enumerate() {
             let head = if several { format!("{run}: ") } else { String::new() };
@@ -30,15 +30,25 @@ pub(super) fn robustness(runs: &[MadeRun]) -> Option<Markup> {
                     .flat_map(|untrained| curves(&head, ", untrained", untrained, &transformed.name)),
             );
         }
-        let mut title = format!("{}: {}", transformed.name, transformed.meaning);
-        title.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
-        Lines { title: &title, x: "strength (0 is the image as it is)", y: "share, or cosine", lines: &lines }.figure()
+        lines
     };
+    let chart = |transformed: &Transformed| {
+        let mut title = transformed.name.replace("jpeg", "JPEG");
+        title.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+        let values = transformed.strengths.iter().map(|strength| number(strength.value));
+        let places: Vec<String> = std::iter::once("as it is".to_owned()).chain(values).collect();
+        let panel = Panel { y: -0.03..1.03, places: &places };
+        Lines { title: &title, x: &transformed.meaning, y: "top-1 as a share, cosine", lines: &lines(transformed) }
+            .panel(&panel)
+    };
+    let names: Vec<String> =
+        first.transformations.first().map(&lines).into_iter().flatten().map(|line| line.name().to_owned()).collect();
     Some(html! {
         p.dim {
             "Top-1 of " (first.probe) " on " (grouped(first.images as u64)) " test images under each transformation, and the mean cosine
              between their features and those of the images as they are: " (first.protocol) "."
         }
+        (legend(&names))
         div.charts { @for transformed in &first.transformations { (chart(transformed)) } }
     })
 }

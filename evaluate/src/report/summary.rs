@@ -2,7 +2,7 @@
 
 use super::classes::ClassCounts;
 use super::counts::by_reason;
-use super::made::{Made, MadeRun};
+use super::made::{Made, MadeRun, Measured};
 use super::text::{grouped, percent, wilson, words};
 use super::training::{metrics, verdicts_of};
 use crate::Result;
@@ -13,12 +13,14 @@ use serde_json::Value;
 
 /// The five sentences. Of a stage that has not run the sentence says how to run it.
 pub(super) fn sentences(made: &Made, classes: Option<&ClassCounts>) -> Result<[String; 5]> {
-    Ok([data(made), curation(made), subset(made, classes), training(&made.runs)?, evaluation(&made.runs)])
+    Ok([data(made), curation(made), subset(made, classes), training(&made.runs)?, evaluation(&made.measured())])
 }
 
 /// A sentence for the page: its subject, which ends at the colon, stands out, and what is between backticks is code.
 pub(super) fn marked(sentence: &str) -> Markup {
     let (subject, rest) = sentence.split_once(": ").unwrap_or(("", sentence));
+    // A number and its sign stay on one line.
+    let rest = rest.replace(" %", "\u{a0}%");
     let parts = rest.split('`').enumerate();
     html! {
         @if !subject.is_empty() { b { (subject) ". " } }
@@ -93,9 +95,14 @@ fn subset(made: &Made, classes: Option<&ClassCounts>) -> String {
     let balance = labelled.map(|counts| {
         let (before, after) = counts.entropies();
         let of = |counts: &[u64]| counts.iter().filter(|count| **count > 0).count();
-        let change = if after >= before { "more even" } else { "less even" };
+        let change = match after - before {
+            // Less than the digits that are shown.
+            less if less.abs() < 0.005 => "as even as",
+            less if less < 0.0 => "less even than",
+            _ => "more even than",
+        };
         format!(
-            "; it shows {} of {} classes, {change} than all images: entropy {after:.2} nats against {before:.2}, of at most {:.2}",
+            "; it shows {} of {} classes, {change} all images: entropy {after:.2} nats against {before:.2}, of at most {:.2}",
             of(&counts.subset),
             counts.all.len(),
             (counts.all.len() as f64).ln()
@@ -153,12 +160,19 @@ fn headline(network: &NetworkScores) -> f64 {
     network.knn_top1
 }
 
-fn evaluation(runs: &[MadeRun]) -> String {
-    let mut scored: Vec<(&str, &Scores)> =
-        runs.iter().filter_map(|run| Some((run.name.as_str(), run.scores.as_ref()?))).collect();
+/// The runs of a probe set, the best in front.
+fn by_headline<'a>(set: &Measured<'a>) -> Vec<(&'a str, &'a Scores)> {
+    let mut scored = set.scored();
     scored.sort_by(|a, b| headline(&b.1.trained).total_cmp(&headline(&a.1.trained)));
+    scored
+}
+
+/// Of the first probe set in words, of each other the best run's figure.
+fn evaluation(sets: &[Measured<'_>]) -> String {
+    let mut sets = sets.iter().map(by_headline).filter(|scored| !scored.is_empty());
+    let scored = sets.next().unwrap_or_default();
     let Some((best, scores)) = scored.first() else {
-        return "Evaluation: None on this probe yet; `lapidary eval` measures a run.".to_owned();
+        return "Evaluation: None of this run yet; `lapidary eval` measures one.".to_owned();
     };
     let share = headline(&scores.trained);
     let (low, high) = wilson(share, scores.test_images as u64);
@@ -168,9 +182,17 @@ fn evaluation(runs: &[MadeRun]) -> String {
         .map(|(name, scores)| format!("`{name}` {}", percent(headline(&scores.trained))))
         .collect();
     let others = if others.is_empty() { String::new() } else { format!("; the other runs: {}", others.join(", ")) };
+    let elsewhere: Vec<String> = sets
+        .filter_map(|scored| {
+            let (run, scores) = scored.first()?;
+            let [trained, untrained] = [&scores.trained, &scores.untrained].map(|network| percent(headline(network)));
+            Some(format!("on `{}`, `{run}` has {trained}, untrained {untrained}", scores.probe))
+        })
+        .collect();
+    let elsewhere = if elsewhere.is_empty() { String::new() } else { format!("; {}", elsewhere.join("; ")) };
     format!(
         "Evaluation: On `{}` the features of `{best}` name the class of {} of {} test images by k-NN (95 % interval {:.1} to {:.1}), those \
-         of the same network untrained {}, and guessing {}{others}.",
+         of the same network untrained {}, and guessing {}{others}{elsewhere}.",
         scores.probe,
         percent(share),
         grouped(scores.test_images as u64),

@@ -70,7 +70,12 @@ pub(super) fn training(runs: &[MadeRun]) -> Result<Markup> {
             names.iter().map(line).collect()
         };
         let lines: Vec<Line> = runs.iter().zip(&steps).flat_map(of_run).filter(|line| !line.is_empty()).collect();
-        (!lines.is_empty()).then(|| Lines { title, x: "step", y: unit, lines: &lines }.figure())
+        // One curve alone has no legend that would say whose it is.
+        let title = match &lines[..] {
+            [line] if runs.len() > 1 => format!("{title}: {}", line.name()),
+            _ => title.clone(),
+        };
+        (!lines.is_empty()).then(|| Lines { title: &title, x: "step", y: unit, lines: &lines }.figure())
     });
     let drawn: Vec<Markup> = drawn.collect();
     let headings = [

@@ -1,15 +1,16 @@
 //! 2-D maps of a source's images: those that an evaluation wrote (`map.csv`), and projections of its embeddings.
 
-use super::projection::project;
+use super::projection::{Axes, SAMPLE};
 use crate::Result;
 use crate::seeing::MAP_FILE;
+use arrow::array::UInt64Array;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::stage::{Layout, Table, column, list_values, read_manifest};
 use lapidary_schemas::ImageId;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-const ROWS: usize = 8192;
+const ROWS: usize = 4096;
 
 /// Places of images on a map, both ways from 0 to 1.
 pub(super) struct Map {
@@ -130,20 +131,38 @@ fn read_csv(file: &Path, method: &str) -> Result<Placed> {
     Ok(placed)
 }
 
-/// The embeddings of a folder on their two main axes.
+/// The embeddings of a folder on their two main axes, a batch at a time. Rows are in the order of image ids, which are hashes, so
+/// that the first of them are a sample to find the axes from.
 fn read_embeddings(folder: &Path) -> Result<Placed> {
-    let (mut ids, mut values, mut dim) = (Vec::new(), Vec::<f32>::new(), 0);
+    let (mut ids, mut first, mut dim): (Vec<u64>, Vec<f32>, usize) = Default::default();
+    let (mut placed, mut axes): (Placed, Option<Axes>) = Default::default();
+    let mut place = |axes: &Axes, ids: &[u64], vectors: &[f32]| {
+        placed.extend(ids.iter().map(|id| ImageId(*id)).zip(axes.places(vectors)));
+    };
     for shard in Layout::shards(folder)? {
         for batch in Table::open(&shard, &["image_id", "embedding"], ROWS)? {
             let batch = batch?;
-            let of: &arrow::array::UInt64Array = column(&batch, "image_id")?;
+            let of: &UInt64Array = column(&batch, "image_id")?;
             let (vectors, width) = list_values(&batch, "embedding")?;
-            ids.extend(of.values().iter().map(|id| ImageId(*id)));
-            values.extend_from_slice(vectors);
+            if let Some(axes) = &axes {
+                place(axes, of.values(), vectors);
+                continue;
+            }
+            ids.extend_from_slice(of.values());
+            first.extend_from_slice(vectors);
             dim = width;
+            if ids.len() >= SAMPLE {
+                axes = Axes::of(&first, dim);
+                axes.iter().for_each(|axes| place(axes, &ids, &first));
+                (ids, first) = Default::default();
+            }
         }
     }
-    Ok(ids.into_iter().zip(project(&values, dim)).collect())
+    // Fewer than a sample.
+    if let Some(axes) = Axes::of(&first, dim) {
+        place(&axes, &ids, &first);
+    }
+    Ok(placed)
 }
 
 /// Places from 0 to 1, the same scale both ways, the middle of the map in the middle.

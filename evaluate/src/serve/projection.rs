@@ -4,25 +4,37 @@
 
 use rayon::prelude::*;
 
-/// Vectors that the axes are found from.
-const SAMPLE: usize = 5000;
+/// Vectors that the axes are found from, at least, where there are so many.
+pub(super) const SAMPLE: usize = 5000;
 const ITERATIONS: usize = 40;
 
-/// Each vector's two coordinates. `values` holds vectors of `dim` values, one after the other.
-pub(super) fn project(values: &[f32], dim: usize) -> Vec<(f64, f64)> {
-    if dim == 0 || values.is_empty() {
-        return Vec::new();
+/// The two directions of most variance, and the mean that they cross in.
+pub(super) struct Axes {
+    mean: Vec<f64>,
+    axes: [Vec<f64>; 2],
+}
+
+impl Axes {
+    /// Those of a sample, which holds vectors of `dim` values one after the other; none of no vector.
+    pub(super) fn of(sample: &[f32], dim: usize) -> Option<Self> {
+        if dim == 0 || sample.len() < dim {
+            return None;
+        }
+        let sample: Vec<&[f32]> = sample.chunks_exact(dim).collect();
+        let mut mean = vec![0f64; dim];
+        sample.iter().for_each(|vector| mean.iter_mut().zip(*vector).for_each(|(m, v)| *m += f64::from(*v)));
+        mean.iter_mut().for_each(|m| *m /= sample.len() as f64);
+        let first = axis(&sample, &mean, None);
+        let second = axis(&sample, &mean, Some(&first));
+        Some(Self { mean, axes: [first, second] })
     }
-    let count = values.len() / dim;
-    let every = count.div_ceil(SAMPLE).max(1);
-    let sample: Vec<&[f32]> = values.chunks_exact(dim).step_by(every).collect();
-    let mut mean = vec![0f64; dim];
-    sample.iter().for_each(|vector| mean.iter_mut().zip(*vector).for_each(|(m, v)| *m += f64::from(*v)));
-    mean.iter_mut().for_each(|m| *m /= sample.len() as f64);
-    let first = axis(&sample, &mean, None);
-    let second = axis(&sample, &mean, Some(&first));
-    let place = |vector: &[f32]| (along(vector, &mean, &first), along(vector, &mean, &second));
-    values.par_chunks_exact(dim).map(place).collect()
+
+    /// The coordinates of vectors that lie one after the other.
+    pub(super) fn places(&self, vectors: &[f32]) -> Vec<(f64, f64)> {
+        let [first, second] = &self.axes;
+        let place = |vector: &[f32]| (along(vector, &self.mean, first), along(vector, &self.mean, second));
+        vectors.par_chunks_exact(self.mean.len()).map(place).collect()
+    }
 }
 
 fn along(vector: &[f32], mean: &[f64], axis: &[f64]) -> f64 {
@@ -90,7 +102,7 @@ mod tests {
                 as f32
         };
         let values: Vec<f32> = (0..count).flat_map(|row| (0..dim).map(move |column| value(row, column))).collect();
-        let places = project(&values, dim);
+        let places = Axes::of(&values, dim).expect("axes").places(&values);
         let data = DMatrix::from_fn(count, dim, |row, column| f64::from(values[row * dim + column]));
         let means: Vec<f64> = data.column_iter().map(|column| column.mean()).collect();
         let centred = DMatrix::from_fn(count, dim, |row, column| data[(row, column)] - means[column]);
@@ -108,7 +120,8 @@ mod tests {
 
     #[test]
     fn vectors_that_are_all_one_and_none_do_not_panic() {
-        assert!(project(&[], 3).is_empty());
-        assert!(project(&[1.0; 12], 3).iter().all(|(x, y)| x.abs() < 1e-9 && y.abs() < 1e-9));
+        assert!(Axes::of(&[], 3).is_none() && Axes::of(&[], 0).is_none());
+        let axes = Axes::of(&[1.0; 12], 3).expect("axes");
+        assert!(axes.places(&[1.0; 12]).iter().all(|(x, y)| x.abs() < 1e-9 && y.abs() < 1e-9));
     }
 }

@@ -17,6 +17,9 @@ const CORNERS_MAX: usize = 1000;
 pub(super) struct Lasso {
     map: Arc<Map>,
     corners: Vec<(f32, f32)>,
+    /// The least and the greatest corner: most points lie outside of what these span.
+    low: (f32, f32),
+    high: (f32, f32),
 }
 
 /// What is asked for.
@@ -77,8 +80,8 @@ impl<'a> Query<'a> {
         [is(self.reason, row.reason), is(self.cluster, row.cluster), is(self.class, row.class)]
     }
 
-    /// The page that is asked for, how many images pass in all, and how many there are of each reason, cluster and class among those
-    /// that pass the other filters.
+    /// The page that is asked for and how many images pass in all; of the first page also how many there are of each reason, cluster
+    /// and class among those that pass the other filters.
     pub(super) fn answer(&self, catalog: &Catalog) -> Value {
         let mut passing: Vec<usize> = Vec::new();
         let mut counts: [BTreeMap<u32, u64>; 3] = Default::default();
@@ -94,12 +97,23 @@ impl<'a> Query<'a> {
                 passing.push(index);
             }
         }
+        let total = passing.len();
         if self.by_score {
             // Those without a score last.
             let key = |index: &usize| {
                 Some(catalog.rows[*index].score).filter(|score| score.is_finite()).unwrap_or(f32::NEG_INFINITY)
             };
-            passing.sort_by(|a, b| key(b).total_cmp(&key(a)));
+            let order = |a: &usize, b: &usize| key(b).total_cmp(&key(a)).then(a.cmp(b));
+            // Of all that pass only the page and what stands before it is put in order.
+            let end = self.offset.saturating_add(self.limit);
+            if end < total {
+                passing.select_nth_unstable_by(end, order);
+                passing.truncate(end);
+            }
+            passing.sort_unstable_by(order);
+        }
+        if self.offset > 0 {
+            counts = Default::default();
         }
         let shown = passing.iter().skip(self.offset).take(self.limit);
         let page: Vec<Value> = shown.map(|index| row_facts(catalog, &catalog.rows[*index])).collect();
@@ -110,7 +124,7 @@ impl<'a> Query<'a> {
                 .collect()
         };
         json!({
-            "total": passing.len(),
+            "total": total,
             "offset": self.offset,
             "rows": page,
             "reasons": named(&counts[0], &catalog.reasons),
@@ -149,13 +163,24 @@ fn lasso(catalog: &Catalog, asked: &Asked) -> Result<Option<Lasso>, Box<Answer>>
     }
     let name = asked.get("map").ok_or_else(|| Box::new(Answer::error(400, "a lasso is on a map: name it")))?;
     let map = catalog.map(name).map_err(|error| Box::new(Answer::error(404, &error.to_string())))?;
-    Ok(Some(Lasso { map, corners }))
+    Ok(Some(Lasso::new(map, corners)))
 }
 
 impl Lasso {
+    fn new(map: Arc<Map>, corners: Vec<(f32, f32)>) -> Self {
+        let fold = |start: f32, pick: fn(f32, f32) -> f32| {
+            corners.iter().fold((start, start), |end, corner| (pick(end.0, corner.0), pick(end.1, corner.1)))
+        };
+        let (low, high) = (fold(f32::INFINITY, f32::min), fold(f32::NEG_INFINITY, f32::max));
+        Self { map, corners, low, high }
+    }
+
     /// Whether an image lies within, by how often a ray from it crosses the polygon.
     fn holds(&self, row: usize) -> bool {
         let Some((x, y)) = self.map.point(row) else { return false };
+        if x < self.low.0 || y < self.low.1 || x > self.high.0 || y > self.high.1 {
+            return false;
+        }
         let mut within = false;
         let mut last = self.corners[self.corners.len() - 1];
         for corner in &self.corners {
@@ -180,7 +205,7 @@ mod tests {
         // A horseshoe, open at the top.
         let corners =
             vec![(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.8, 1.0), (0.8, 0.3), (0.2, 0.3), (0.2, 1.0), (0.0, 1.0)];
-        let lasso = Lasso { map, corners };
+        let lasso = Lasso::new(map, corners);
         let held: Vec<bool> = (0..6).map(|row| lasso.holds(row)).collect();
         assert_eq!(held, [true, false, true, false, true, false]);
     }

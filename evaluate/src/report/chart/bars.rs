@@ -52,6 +52,9 @@ pub(in crate::report) struct Bars<'a> {
     pub(in crate::report) names: &'a [String],
     /// Each series' name and its value for each name; not finite where it has none.
     pub(in crate::report) series: &'a [(String, Vec<f64>)],
+    /// For each series how far each value spreads to both sides, drawn as whiskers; not finite where that is not known, and empty
+    /// where no series has any.
+    pub(in crate::report) spreads: &'a [Vec<f64>],
     /// What the values are.
     pub(in crate::report) unit: Unit,
     /// A value that all are held against, and its name.
@@ -70,9 +73,12 @@ impl Bars<'_> {
         let svg = svg::drawn(self.title, height as u32, |area| self.draw(area, head, of_name));
         let headings = std::iter::once(String::new()).chain(self.series.iter().map(|(name, _)| name.clone()));
         let row = |(i, name): (usize, &String)| {
-            let values =
-                self.series.iter().map(|(_, values)| self.unit.text(values.get(i).copied().unwrap_or(f64::NAN)));
-            std::iter::once(name.clone()).chain(values).collect()
+            let value = |(bar, (_, values)): (usize, &(String, Vec<f64>))| {
+                let value = self.unit.text(values.get(i).copied().unwrap_or(f64::NAN));
+                self.spread(bar, i)
+                    .map_or_else(|| value.clone(), |spread| format!("{value} ± {}", self.unit.text(spread)))
+            };
+            std::iter::once(name.clone()).chain(self.series.iter().enumerate().map(value)).collect()
         };
         Drawn {
             title: self.title.to_owned(),
@@ -85,8 +91,16 @@ impl Bars<'_> {
         .figure()
     }
 
+    fn spread(&self, bar: usize, name: usize) -> Option<f64> {
+        self.spreads.get(bar)?.get(name).copied().filter(|spread| spread.is_finite())
+    }
+
     fn draw(&self, area: &Area<'_>, head: f64, of_name: f64) -> Result<(), Failed> {
-        let values = || self.series.iter().flat_map(|(_, values)| values).copied().filter(|value| value.is_finite());
+        let with_spread = |bar: usize, values: &[f64]| -> Vec<f64> {
+            values.iter().enumerate().map(|(name, value)| value + self.spread(bar, name).unwrap_or(0.0)).collect()
+        };
+        let all: Vec<f64> = (0..).zip(self.series).flat_map(|(bar, (_, values))| with_spread(bar, values)).collect();
+        let values = || all.iter().copied().filter(|value| value.is_finite());
         let marker = self.marker.filter(|(value, _)| value.is_finite());
         let most = values().chain(marker.map(|(value, _)| value)).fold(0.0, f64::max).max(1e-9);
         let least = values().fold(0.0, f64::min);
@@ -104,6 +118,7 @@ impl Bars<'_> {
         mesh!(chart, self.x, tick, disable_y_mesh().disable_y_axis().x_labels(5));
         let pitch = BAR_PX / of_name;
         let top_of = |name: usize, bar: usize| name as f64 + GAP_PX / of_name / 2.0 + pitch * bar as f64;
+        let middle_of = |name: usize, bar: usize| top_of(name, bar) + pitch * 0.43;
         for (bar, (_, values)) in self.series.iter().enumerate() {
             let finite = values.iter().take(self.names.len()).enumerate().filter(|(_, value)| value.is_finite());
             chart.draw_series(finite.clone().map(|(name, value)| {
@@ -111,18 +126,35 @@ impl Bars<'_> {
                 Rectangle::new([(0.0, top), (*value, top + pitch * 0.86)], series(bar).filled())
             }))?;
             for (name, value) in finite {
-                let (x, y) = chart.backend_coord(&(value.max(0.0), top_of(name, bar) + pitch * 0.43));
+                let spread = self.spread(bar, name).unwrap_or(0.0);
+                if spread > 0.0 {
+                    let middle = middle_of(name, bar);
+                    let (low, high) = ((value - spread).max(least), value + spread);
+                    let end = |x: f64| {
+                        PathElement::new(vec![(x, middle - pitch * 0.22), (x, middle + pitch * 0.22)], stroke(INK, 1.2))
+                    };
+                    let reach = PathElement::new(vec![(low, middle), (high, middle)], stroke(INK, 1.2));
+                    chart.draw_series([reach, end(low), end(high)])?;
+                }
+            }
+        }
+        if let Some((value, text)) = marker {
+            chart.draw_series([PathElement::new(vec![(value, 0.0), (value, count)], stroke(DIM, 1.2))])?;
+            let (x, y) = chart.backend_coord(&(value, 0.0));
+            area.draw(&Text::new(text.to_owned(), (x, y - px(9.0)), letters(DIM, HPos::Center)))?;
+        }
+        // Over all lines, so that they stay legible.
+        for (bar, (_, values)) in self.series.iter().enumerate() {
+            for (name, value) in values.iter().take(self.names.len()).enumerate().filter(|(_, value)| value.is_finite())
+            {
+                let end = (value + self.spread(bar, name).unwrap_or(0.0)).max(0.0);
+                let (x, y) = chart.backend_coord(&(end, middle_of(name, bar)));
                 area.draw(&Text::new(self.unit.text(*value), (x + px(4.0), y), letters(INK, HPos::Left)))?;
             }
         }
         for (name, text) in self.names.iter().enumerate() {
             let (x, y) = chart.backend_coord(&(least, name as f64 + 0.5));
             area.draw(&Text::new(shortened(text), (x - px(7.0), y), letters(INK, HPos::Right)))?;
-        }
-        if let Some((value, text)) = marker {
-            chart.draw_series([PathElement::new(vec![(value, 0.0), (value, count)], stroke(DIM, 1.2))])?;
-            let (x, y) = chart.backend_coord(&(value, 0.0));
-            area.draw(&Text::new(text.to_owned(), (x, y - px(9.0)), letters(DIM, HPos::Center)))?;
         }
         Ok(())
     }

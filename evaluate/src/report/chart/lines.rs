@@ -38,6 +38,11 @@ impl Line {
         Self { name: name.to_owned(), points }
     }
 
+    /// What it is of.
+    pub(in crate::report) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it has no point.
     pub(in crate::report) fn is_empty(&self) -> bool {
         self.points.is_empty()
@@ -56,22 +61,46 @@ pub(in crate::report) struct Lines<'a> {
     pub(in crate::report) lines: &'a [Line],
 }
 
+/// What charts that stand side by side have in common.
+#[derive(Debug, Clone)]
+pub(in crate::report) struct Panel<'a> {
+    /// The vertical axis.
+    pub(in crate::report) y: Range<f64>,
+    /// What stands at 0, 1, 2, ... of the horizontal axis.
+    pub(in crate::report) places: &'a [String],
+}
+
 impl Lines<'_> {
     /// The chart with its legend and table.
     pub(in crate::report) fn figure(&self) -> Markup {
+        self.drawn(None)
+    }
+
+    /// The chart as one of several with the same lines, whose legend stands once for all ([`super::legend`]).
+    pub(in crate::report) fn panel(&self, panel: &Panel<'_>) -> Markup {
+        self.drawn(Some(panel))
+    }
+
+    fn drawn(&self, panel: Option<&Panel<'_>>) -> Markup {
         let lines: Vec<&Line> = self.lines.iter().filter(|line| !line.is_empty()).collect();
         if lines.is_empty() {
             return nothing(self.title);
         }
         let thinned: Vec<Vec<(f64, f64)>> = lines.iter().map(|line| thinned(&line.points, THINNED_POINTS)).collect();
         let (x, y) = (bounds(&thinned, |p| p.0), bounds(&thinned, |p| p.1));
-        let is_log = y.start > 0.0 && y.end / y.start > LOG_RATIO;
+        let is_log = panel.is_none() && y.start > 0.0 && y.end / y.start > LOG_RATIO;
+        let margin = (y.end - y.start) * 0.06;
+        let y_drawn = panel.map_or(y.start - margin..y.end + margin, |panel| panel.y.clone());
+        let place = |x: f64| {
+            let named = panel.and_then(|panel| panel.places.get(x.round() as usize));
+            named.cloned().unwrap_or_else(|| number(x))
+        };
         let mut frame = Value::Null;
         let svg = svg::drawn(self.title, HEIGHT, |area| {
             frame = if is_log {
                 self.draw_log(area, &thinned, x.clone(), y.clone())?
             } else {
-                self.draw(area, &thinned, x.clone(), y.clone())?
+                self.draw(area, &thinned, x.clone(), y_drawn, &place)?
             };
             Ok(())
         });
@@ -81,24 +110,36 @@ impl Lines<'_> {
             .zip(&thinned)
             .map(|(line, points)| json!({"name": line.name, "points": points.iter().map(rounded).collect::<Vec<_>>()}))
             .collect();
-        let (headings, rows) = self.table(&lines);
+        let (headings, mut rows) = self.table(&lines);
+        let mut facts = json!({"x": self.x, "frame": frame, "lines": points});
+        if let Some(panel) = panel {
+            rows.iter_mut().zip(panel.places).for_each(|(row, place)| row[0].clone_from(place));
+            facts["bins"] = json!(panel.places);
+        }
+        let names = lines.iter().map(|line| line.name.clone());
         Drawn {
             title: self.title.to_owned(),
-            legend: lines.iter().map(|line| line.name.clone()).collect(),
+            legend: if panel.is_some() { Vec::new() } else { names.collect() },
             svg,
-            points: json!({"x": self.x, "frame": frame, "lines": points}),
+            points: facts,
             headings,
             rows,
         }
         .figure()
     }
 
-    fn draw(&self, area: &Area<'_>, lines: &[Vec<(f64, f64)>], x: Range<f64>, y: Range<f64>) -> Result<Value, Failed> {
-        let margin = (y.end - y.start) * 0.06;
+    fn draw(
+        &self,
+        area: &Area<'_>,
+        lines: &[Vec<(f64, f64)>],
+        x: Range<f64>,
+        y: Range<f64>,
+        place: &dyn Fn(f64) -> String,
+    ) -> Result<Value, Failed> {
         let mut builder = self.builder(area)?;
-        let mut chart = builder.build_cartesian_2d(x.clone(), y.start - margin..y.end + margin)?;
-        let tick = |value: &f64| number(*value);
-        mesh!(chart, self.x, tick, x_labels(6).y_labels(6).y_label_formatter(&tick));
+        let mut chart = builder.build_cartesian_2d(x.clone(), y)?;
+        let (tick, tick_of_x) = (|value: &f64| number(*value), |value: &f64| place(*value));
+        mesh!(chart, self.x, tick_of_x, x_labels(6).y_labels(6).y_label_formatter(&tick));
         for (index, points) in lines.iter().enumerate() {
             chart.draw_series(LineSeries::new(points.iter().copied(), stroke(series(index), 1.8)))?;
             if points.len() <= MARKED_MAX {
@@ -208,6 +249,19 @@ mod tests {
         assert!(
             rows.len() <= ROWS_MAX + 1 && rows.last() == Some(&vec!["1000".to_owned(), "2000".to_owned()]),
             "{rows:?}"
+        );
+    }
+
+    #[test]
+    fn a_panel_has_its_neighbours_axis_and_places_and_no_legend() {
+        let line = |name: &str| Line::new(name, (0..3).map(|x| (f64::from(x), 0.4 + 0.1 * f64::from(x))));
+        let lines = [line("one"), line("two")];
+        let places = ["as it is", "0.9", "0.6"].map(str::to_owned);
+        let panel = Panel { y: 0.0..1.0, places: &places };
+        let text = Lines { title: "t", x: "side", y: "share", lines: &lines }.panel(&panel).into_string();
+        assert!(
+            !text.contains("class=\"legend\"") && text.contains(">0.6</td>") && text.contains("as it is"),
+            "{text}"
         );
     }
 

@@ -11,7 +11,7 @@ mod thin;
 
 pub(super) use bars::{Bars, Unit};
 pub(super) use histogram::Histogram;
-pub(super) use lines::{Line, Lines};
+pub(super) use lines::{Line, Lines, Panel};
 
 use lapidary_pipeline::report::table;
 use maud::{Markup, PreEscaped, html};
@@ -39,11 +39,7 @@ impl Drawn {
         html! {
             figure.chart {
                 figcaption { (self.title) }
-                @if self.legend.len() > 1 {
-                    ul.legend { @for (i, name) in self.legend.iter().enumerate() {
-                        li { span class={ "swatch s" (i % SERIES) } {} (name) }
-                    } }
-                }
+                @if self.legend.len() > 1 { (legend(&self.legend)) }
                 @if is_read {
                     div.plot tabindex="0" role="group" aria-label={ (self.title) ": values by the arrow keys" } data-chart=(self.points) {
                         (PreEscaped(&self.svg))
@@ -56,6 +52,11 @@ impl Drawn {
             }
         }
     }
+}
+
+/// The names of series, in the order of their colours.
+pub(super) fn legend(names: &[String]) -> Markup {
+    html! { ul.legend { @for (i, name) in names.iter().enumerate() { li { span class={ "swatch s" (i % SERIES) } {} (name) } } } }
 }
 
 /// A value with four significant digits, in plain notation where that is short.
@@ -124,6 +125,7 @@ mod tests {
             x: "share of test images",
             names: &names,
             series: &series,
+            spreads: &[],
             unit: Unit::Percent,
             marker: Some((0.125, "chance")),
         };

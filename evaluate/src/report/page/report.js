@@ -34,9 +34,9 @@ for(const plot of all('.plot[data-chart]')){
 }
 
 // Maps of features: the picture of the dot under the pointer.
-const pictures=document.querySelector('template.map-pictures');
-if(pictures){
-  const addresses=new Map(all('img',pictures.content).map(img=>[img.dataset.picture,img.getAttribute('src')]));
+const pictures=all('template.map-pictures');
+if(pictures.length){
+  const addresses=new Map(pictures.flatMap(template=>all('img',template.content)).map(img=>[img.dataset.picture,img.getAttribute('src')]));
   const tip=document.createElement('img');
   tip.className='map-tip';tip.hidden=true;
   for(const map of all('svg.map')){

@@ -81,19 +81,16 @@ $('close').addEventListener('click',()=>$('viewer').close());
 // On a dark ground colours are lighter.
 const tint=([r,g,b])=>matchMedia('(prefers-color-scheme: dark)').matches?[r,g,b].map(level=>Math.round(level+(255-level)*.45)):[r,g,b];
 const colour=point=>point[3]>=0?point[3]:point[2];
-const draw=()=>{
-  const {width,height}=canvas,byClass=points.some(point=>point[3]>=0);
-  pen.clearRect(0,0,width,height);
+// Points are drawn once; a lasso is drawn over a copy of them.
+const ground=document.createElement('canvas');
+const drawPoints=()=>{
+  const {width,height}=canvas,byClass=points.some(point=>point[3]>=0),on=ground.getContext('2d');
+  ground.width=width;ground.height=height;
   const size=points.length>5000?2:points.length>800?4:6;
   for(const point of points){
     const [r,g,b]=tint(HUES[(byClass?colour(point):point[2])%HUES.length]);
-    pen.fillStyle='rgba('+r+','+g+','+b+',.75)';
-    pen.fillRect(point[0]*width-size/2,(1-point[1])*height-size/2,size,size);
-  }
-  if(lasso.length>1){
-    pen.beginPath();lasso.forEach(([x,y],i)=>pen[i?'lineTo':'moveTo'](x*width,(1-y)*height));
-    if(!drawing)pen.closePath();
-    pen.lineWidth=3;pen.strokeStyle=getComputedStyle(document.body).color;pen.setLineDash([8,5]);pen.stroke();pen.setLineDash([]);
+    on.fillStyle='rgba('+r+','+g+','+b+',.75)';
+    on.fillRect(point[0]*width-size/2,(1-point[1])*height-size/2,size,size);
   }
   const names=byClass?about.classes:about.reasons.map(words);
   $('colours').replaceChildren(...names.slice(0,40).map((name,i)=>{
@@ -101,13 +98,28 @@ const draw=()=>{
     dot.style.background='rgb('+tint(HUES[i%HUES.length])+')';li.append(dot,name);
     return li;
   }));
+  draw();
+};
+const draw=()=>{
+  const {width,height}=canvas;
+  pen.clearRect(0,0,width,height);
+  if(ground.width&&ground.height)pen.drawImage(ground,0,0);
+  if(lasso.length>1){
+    pen.beginPath();lasso.forEach(([x,y],i)=>pen[i?'lineTo':'moveTo'](x*width,(1-y)*height));
+    if(!drawing)pen.closePath();
+    pen.lineWidth=3;pen.strokeStyle=getComputedStyle(document.body).color;pen.setLineDash([8,5]);pen.stroke();pen.setLineDash([]);
+  }
 };
 const map=async()=>{
   const name=$('maps').value;
+  // Of a million images a map takes a while when it is first made; the grid does not wait for it.
+  $('lasso').textContent=name?'The map is being made.':'There is no map of this source.';
   points=name?(await get('/api/map/'+encodeURIComponent(source)+'?name='+encodeURIComponent(name))).points:[];
+  if(name)$('lasso').textContent='Draw around points to filter the grid.';
   document.documentElement.dataset.points=points.length;
-  draw();
+  drawPoints();
 };
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change',drawPoints);
 const place=event=>{const box=canvas.getBoundingClientRect();return [(event.clientX-box.left)/box.width,1-(event.clientY-box.top)/box.height]};
 canvas.addEventListener('pointerdown',event=>{drawing=true;lasso=[place(event)];canvas.setPointerCapture(event.pointerId)});
 canvas.addEventListener('pointermove',event=>{
