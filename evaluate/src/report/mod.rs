@@ -27,6 +27,7 @@ mod viewer;
 
 use crate::Result;
 use classes::ClassCounts;
+use lapidary_pipeline::remote::put_file;
 use lapidary_pipeline::report::{Extras, card, page_with};
 use lapidary_pipeline::stage::{Layout, Outcome, digest_of_bytes, write_synced};
 use lapidary_pipeline::{ImageStore, Pictures};
@@ -85,6 +86,7 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
     lead.extend(made.runs.iter().map(|run| format!("run {}", run.name)));
     let html = page_with(&format!("Lapidary: {}", made.source), &lead.join(", "), &sections(layout, &made)?, EXTRAS);
     write_synced(&path, format!("{html}{mark}").as_bytes())?;
+    put_file(&path)?;
     Ok((Outcome::Ran, path))
 }
 
