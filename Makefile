@@ -39,6 +39,7 @@ FEATURES := $(if $(GPUS),--features $(GPUS)$(comma)lapidary-train/autotune)
 # they share with Polars would have that built again.
 STORES   ?= 0
 STORED   := --release --package lapidary-stores --features lapidary-stores/stores
+TEST_S3  := --release --package lapidary-stores --features lapidary-stores/test-server
 TESTED   := --features lapidary-train/wgpu
 COMPILED := --features lapidary-train/cuda,lapidary-train/wgpu,lapidary-train/autotune
 quoted    = '$(subst ','\'',$(1))'
@@ -141,7 +142,8 @@ status: build ## say what is there and what is stale
 
 test: setup ## all tests; no Python, no GPU but one in software
 	@cargo build --release --workspace $(TESTED)
-	@cargo build $(STORED),lapidary-stores/test-server
+	@cargo build $(STORED)
+	@cargo build $(TEST_S3)
 	@cargo test $(STORED) --quiet --lib
 	@# One at a time: burn-autodiff loses gradients when a test's forward pass runs beside another's backward pass.
 	@cargo test --release --workspace $(TESTED) --quiet --lib --bins -- --test-threads=1
@@ -152,7 +154,8 @@ check: setup ## format, typos, clippy and docs, as CI does
 	@cargo fmt --all --check
 	@if command -v typos >/dev/null; then typos; else echo "typos is not installed; skipped"; fi
 	@cargo clippy --release --workspace --all-targets $(COMPILED) --quiet -- -D warnings
-	@cargo clippy $(STORED),lapidary-stores/test-server --all-targets --quiet -- -D warnings
+	@cargo clippy $(STORED) --all-targets --quiet -- -D warnings
+	@cargo clippy $(TEST_S3) --all-targets --quiet -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps $(COMPILED) --quiet
 	@RUSTDOCFLAGS="-D warnings" cargo doc $(STORED) --no-deps --quiet
 

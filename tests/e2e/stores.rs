@@ -103,11 +103,6 @@ fn a_chain_in_a_store_has_the_digests_of_one_on_a_disk() {
     let verified = server.facts(&d, &["verify"]).remove(0);
     assert!(verified.as_array().expect("a list").iter().all(|stage| stage["faults"] == serde_json::json!([])));
     assert_eq!(shards(&d.join("pile/images")), all);
-    server.facts(&d, &["report"]);
-    assert!(server.bucket().join("out/pile/report.html").is_file());
-    let doctor = server.facts(&d, &["doctor"]).remove(0);
-    assert_eq!((&doctor["out"], &doctor["store"]["url"]), (&OUT.into(), &OUT.into()), "{doctor}");
-
     // Other settings keep what was there; a removed result is gone for all.
     server.facts(&a, &["cut", "--size", "60"]);
     server.facts(&b, &["rm", "subsets/60"]);
@@ -120,6 +115,18 @@ fn a_chain_in_a_store_has_the_digests_of_one_on_a_disk() {
         let holds = |secret: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
         assert!(!secrets.iter().any(|secret| holds(secret)), "`{}` holds a credential", path.display());
     }
+}
+
+#[test]
+fn the_report_goes_into_the_store_and_the_doctor_names_it() {
+    let Some(server) = S3Server::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    server.facts(&a, &["ingest", "--data", text(&DRAWN.pile())]);
+    server.facts(&b, &["report"]);
+    assert!(server.bucket().join("out/pile/report.html").is_file());
+    let doctor = server.facts(&b, &["doctor"]).remove(0);
+    assert_eq!((&doctor["out"], &doctor["store"]["url"]), (&OUT.into(), &OUT.into()), "{doctor}");
 }
 
 /// Runs a verb and kills the server as soon as `reached` holds; the exit code and what was said.
@@ -259,7 +266,10 @@ fn files_on_the_web_and_file_urls_are_sources() {
     let table = table.into_iter().find(|path| text(path).ends_with("part-00000.parquet")).expect("a shard");
     let web = folder.path().join("web");
     std::fs::create_dir_all(web.join("set")).expect("creates");
-    std::fs::copy(&table, web.join("set/part-00000.parquet")).expect("copies");
+    std::fs::create_dir(web.join("no-ranges")).expect("creates");
+    for folder in ["set", "no-ranges"] {
+        std::fs::copy(&table, web.join(folder).join("part-00000.parquet")).expect("copies");
+    }
     let pictures = content(&pile).into_keys().filter(|path| text(path).ends_with(".jpg")).take(3);
     let names: Vec<String> = pictures
         .map(|path| {
@@ -275,6 +285,9 @@ fn files_on_the_web_and_file_urls_are_sources() {
     assert_eq!(listed["rows"]["input"], 3, "{listed}");
     let from_table = facts(&out, &["ingest", "--data", &single, "--name", "table"]).remove(0);
     assert!(from_table["rows"]["output"].as_u64().expect("rows") > 10, "{from_table}");
+    let whole = format!("{address}/no-ranges/part-00000.parquet");
+    let whole = facts(&out, &["ingest", "--data", &whole, "--name", "whole"]).remove(0);
+    assert_eq!(whole["rows"], from_table["rows"]);
     let alone = folder.path().join("alone");
     std::fs::create_dir(&alone).expect("creates");
     std::fs::copy(&table, alone.join("part-00000.parquet")).expect("copies");

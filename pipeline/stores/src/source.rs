@@ -6,9 +6,10 @@ use crate::address::Address;
 use crate::retry::Retry;
 use crate::transfer::{AT_ONCE, bring};
 use crate::{Result, StoreError};
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Location;
-use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
+use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -137,7 +138,10 @@ impl Source {
 
     async fn fill_head(&self, name: &str) -> Result<()> {
         let end = self.object(name)?.size.min(HEAD_BYTES);
-        if end > 0 { self.fill_range(name, 0, end).await.map(|_| ()) } else { Ok(()) }
+        if end > 0 && self.fill_range(name, 0, end).await?.is_none() {
+            self.fill_whole(name).await?;
+        }
+        Ok(())
     }
 
     async fn fill_tail(&self, name: &str) -> Result<()> {
@@ -146,31 +150,37 @@ impl Source {
             return self.fill_head(name).await;
         }
         let from = len.saturating_sub(TAIL_BYTES);
-        let tail = self.fill_range(name, from, len).await?;
+        let Some(tail) = self.fill_range(name, from, len).await? else { return self.fill_whole(name).await };
         let at = tail.len() - PARQUET_END_BYTES as usize;
         let footer = u64::from(u32::from_le_bytes([tail[at], tail[at + 1], tail[at + 2], tail[at + 3]]));
         let first = len.saturating_sub(footer + PARQUET_END_BYTES);
         // A file that only is called so may name a footer of any length.
         if first < from && footer < LIST_BYTES_MAX {
-            self.fill_range(name, first, from).await.map(|_| ())
-        } else {
-            Ok(())
+            self.fill_range(name, first, from).await?;
         }
+        Ok(())
     }
 
-    /// Fills bytes in; the file's time stays the object's.
-    async fn fill_range(&self, name: &str, from: u64, to: u64) -> Result<bytes::Bytes> {
+    /// Fills bytes in; the file's time stays the object's. None when the store gives no parts of objects.
+    async fn fill_range(&self, name: &str, from: u64, to: u64) -> Result<Option<Bytes>> {
         let meta = self.object(name)?;
-        let url = self.address.url(name);
         let options = || GetOptions { range: Some(GetRange::Bounded(from..to)), ..GetOptions::default() };
-        let get = || async { self.address.store.get_opts(&meta.location, options()).await?.bytes().await };
-        let bytes = self.retry.run(&url, get).await?;
+        let mut get = || async { self.address.store.get_opts(&meta.location, options()).await?.bytes().await };
+        let bytes = match self.retry.run_raw(&mut get).await {
+            Ok(bytes) => bytes,
+            Err((Error::NotSupported { .. }, _)) => return Ok(None),
+            Err((error, secs)) => return Err(StoreError::of(&error, &self.url(name), secs)),
+        };
+        if bytes.len() as u64 != to - from {
+            let detail = format!("{} bytes came, not {}", bytes.len(), to - from);
+            return Err(StoreError::Damaged { url: self.url(name), detail });
+        }
         let path = self.files.join(name);
         let times = FileTimes::new().set_modified(SystemTime::from(meta.last_modified));
         let file = OpenOptions::new().write(true).open(&path);
         file.and_then(|file| file.write_all_at(&bytes, from).and_then(|()| file.set_times(times)))
             .map_err(StoreError::io("write", &path))?;
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     /// Begins to bring objects that are read next.
@@ -191,9 +201,7 @@ impl Source {
     pub(crate) async fn bring(&self, name: &str) -> Result<PathBuf> {
         let coming = self.coming.borrow_mut().remove(name);
         match coming {
-            Some(task) => {
-                task.await.map_err(|e| StoreError::Other { url: self.address.url(name), detail: e.to_string() })?
-            }
+            Some(task) => task.await.map_err(|e| StoreError::Other { url: self.url(name), detail: e.to_string() })?,
             None => self.bring_now(name).await,
         }
     }
@@ -207,13 +215,19 @@ impl Source {
         if bytes != meta.size {
             let _ = fs::remove_file(&path);
             let detail = format!("it has {bytes} bytes, and had {} when it was listed", meta.size);
-            return Err(StoreError::Damaged { url: self.address.url(name), detail });
+            return Err(StoreError::Damaged { url: self.url(name), detail });
         }
         Ok(path)
     }
 
+    /// The URL of an object; one that is a source by itself has the source's.
+    fn url(&self, name: &str) -> String {
+        let is_source = self.objects.get(name).is_some_and(|meta| meta.location == self.address.prefix);
+        if is_source { self.address.shown.clone() } else { self.address.url(name) }
+    }
+
     fn object(&self, name: &str) -> Result<&ObjectMeta> {
-        self.objects.get(name).ok_or_else(|| StoreError::NotFound { url: self.address.url(name) })
+        self.objects.get(name).ok_or_else(|| StoreError::NotFound { url: self.url(name) })
     }
 }
 
