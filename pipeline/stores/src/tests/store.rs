@@ -78,7 +78,7 @@ impl Faulty {
             Fault::Before(n) if n == number => Err(Self::error("switched off")),
             Fault::Network(n) if number <= n => Err(Self::error("error sending request: connection refused")),
             Fault::After(n) if n == number => {
-                operation.await?;
+                let _ = operation.await;
                 Err(Self::error("switched off"))
             }
             _ => operation.await,
