@@ -129,6 +129,39 @@ fn the_report_goes_into_the_store_and_the_doctor_names_it() {
     assert_eq!((&doctor["out"], &doctor["store"]["url"]), (&OUT.into(), &OUT.into()), "{doctor}");
 }
 
+#[test]
+fn what_is_added_in_the_bucket_is_merged_by_another_machine() {
+    let Some(server) = S3Server::start() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (disk, here) = (folder.path().join("disk"), folder.path().join("pictures"));
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    let in_bucket = server.bucket().join("pictures");
+    let pictures = content(&DRAWN.pile()).into_keys().filter(|path| text(path).ends_with(".jpg"));
+    let pictures: Vec<PathBuf> = pictures.take(60).collect();
+    let put = |pictures: &[PathBuf]| {
+        for to in [&here, &in_bucket] {
+            std::fs::create_dir_all(to).expect("creates");
+            for path in pictures {
+                std::fs::copy(path, to.join(path.file_name().expect("a name"))).expect("copies");
+            }
+        }
+    };
+    put(&pictures[..50]);
+    let stored = [&["ingest", "--data", "s3://bucket/pictures"], &SMALL[..]].concat();
+    let local = [&["ingest", "--data", text(&here)], &SMALL[..]].concat();
+    assert_eq!(server.facts(&a, &stored)[0]["digest"], facts(&disk, &local)[0]["digest"]);
+    server.facts(&a, &["fingerprint"]);
+    facts(&disk, &["fingerprint"]);
+    put(&pictures[50..]);
+    let (merged, expected) = (server.facts(&b, &stored).remove(0), facts(&disk, &local).remove(0));
+    assert_eq!((&merged["digest"], &merged["facts"]["added"]), (&expected["digest"], &Value::from(10)), "{merged}");
+    let (prints, expected) = (server.facts(&b, &["fingerprint"]).remove(0), facts(&disk, &["fingerprint"]).remove(0));
+    assert_eq!((&prints["digest"], &prints["facts"]["added"]), (&expected["digest"], &Value::from(10)), "{prints}");
+    // The first machine sees what the second made, and what that replaced is no garbage before a day has passed.
+    assert_eq!(server.facts(&a, &["fingerprint"]).remove(0)["outcome"], "up_to_date");
+    assert_eq!(server.facts(&a, &["gc"]), [Value::Array(Vec::new())]);
+}
+
 /// Runs a verb and kills the server as soon as `reached` holds; the exit code and what was said.
 fn cut_off(server: &mut S3Server, cache: &Path, arguments: &[&str], reached: &dyn Fn() -> bool) -> (i32, String) {
     let common = ["--out", OUT, "--cache", text(cache)];
