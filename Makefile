@@ -35,6 +35,11 @@ comma    := ,
 # A card's kernels are chosen by trying them; a GPU in software, which tests run on, takes the first.
 GPUS     := $(if $(filter 1,$(CUDA)),lapidary-train/cuda)$(if $(filter 11,$(CUDA)$(WGPU)),$(comma))$(if $(filter 1,$(WGPU)),lapidary-train/wgpu)
 FEATURES := $(if $(GPUS),--features $(GPUS)$(comma)lapidary-train/autotune)
+# STORES=1 builds object stores (s3://, gs://, az://, http://) beside the rest: by themselves, as another set of features of what
+# they share with Polars would have that built again.
+STORES   ?= 0
+STORED   := --release --package lapidary-stores --features lapidary-stores/stores
+TEST_S3  := --release --package lapidary-stores --features lapidary-stores/test-server
 TESTED   := --features lapidary-train/wgpu
 COMPILED := --features lapidary-train/cuda,lapidary-train/wgpu,lapidary-train/autotune
 quoted    = '$(subst ','\'',$(1))'
@@ -76,8 +81,9 @@ setup: ## install the system packages that the build needs
 	    || echo "$$p could not be installed: tests that need it will be skipped"; \
 	fi; done
 
-build: setup ## build all binaries (CUDA=1 for NVIDIA's GPUs, WGPU=1 for any by Vulkan or Metal)
+build: setup ## build all binaries (CUDA=1 for NVIDIA's GPUs, WGPU=1 for any by Vulkan or Metal, STORES=1 for object stores)
 	@cargo build --release --workspace $(FEATURES)
+	@$(if $(filter 1,$(STORES)),cargo build $(STORED))
 
 demo: build ## the whole chain on built-in images
 	@$(LAPIDARY) draw -- $(call one_word,OUT)/data/pile
@@ -136,6 +142,9 @@ status: build ## say what is there and what is stale
 
 test: setup ## all tests; no Python, no GPU but one in software
 	@cargo build --release --workspace $(TESTED)
+	@cargo build $(STORED)
+	@cargo build $(TEST_S3)
+	@cargo test $(STORED) --quiet --lib
 	@# One at a time: burn-autodiff loses gradients when a test's forward pass runs beside another's backward pass.
 	@cargo test --release --workspace $(TESTED) --quiet --lib --bins -- --test-threads=1
 	@cargo test --release --workspace $(TESTED) --quiet --test e2e
@@ -145,7 +154,10 @@ check: setup ## format, typos, clippy and docs, as CI does
 	@cargo fmt --all --check
 	@if command -v typos >/dev/null; then typos; else echo "typos is not installed; skipped"; fi
 	@cargo clippy --release --workspace --all-targets $(COMPILED) --quiet -- -D warnings
+	@cargo clippy $(STORED) --all-targets --quiet -- -D warnings
+	@cargo clippy $(TEST_S3) --all-targets --quiet -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps $(COMPILED) --quiet
+	@RUSTDOCFLAGS="-D warnings" cargo doc $(STORED) --no-deps --quiet
 
 faults: setup ## 240 kills at named points and random moments, on drawn and real images (FAULTS=n)
 	@cargo build --release --workspace

@@ -61,6 +61,9 @@ pub enum PipelineError {
         "interrupted; the same command resumes from its last checkpoint or whole shard, or starts this stage again"
     )]
     Interrupted,
+    /// An object store refused, or went away; the text names the URL.
+    #[error("{0}")]
+    Store(String),
     /// A promise between two parts of Lapidary was broken.
     #[error("{0}\nhint: this is a fault of Lapidary itself; please report it")]
     Internal(String),

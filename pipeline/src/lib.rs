@@ -13,6 +13,7 @@ mod images;
 mod ingest;
 pub mod pixels;
 pub mod plan;
+pub mod remote;
 mod runtime;
 pub mod stage;
 pub mod upkeep;

@@ -29,8 +29,8 @@ enum Verb {
     },
     /// Read a folder of images (COCO, Hugging Face Parquet or plain) into shards
     Ingest {
-        /// The folder
-        #[arg(long, value_name = "DIR", allow_hyphen_values = true)]
+        /// The folder, or a place in a store (s3://, gs://, az://), or a file, or a list of files (.txt), on the web
+        #[arg(long, value_name = "DIR|URL", allow_hyphen_values = true)]
         data: PathBuf,
         /// The source's name [default: the folder's]
         #[arg(long)]
@@ -429,7 +429,7 @@ fn run_status(common: &CommonArgs, all: bool) {
         };
         let mut lines: Vec<String> = shown.iter().map(line).collect();
         if lines.is_empty() {
-            lines.push(format!("nothing under `{}` yet; `lapidary ingest --data DIR` begins", common.out.display()));
+            lines.push(format!("nothing under `{}` yet; `lapidary ingest --data DIR` begins", common.out_in_words()));
         }
         if aside > 0 && !all {
             lines.push(format!("{aside} more, made with other settings, are kept: `lapidary status --all`"));

@@ -226,6 +226,11 @@ fn say_machine(common: &CommonArgs) -> std::result::Result<(), Failure> {
             format!("GPU        driver: {}", text(&gpu["driver"])),
             format!("           NVRTC: {}; headers: {}", text(&gpu["nvrtc"]), text(&gpu["headers"])),
         ];
+        if let Some(store) = facts["store"].as_object() {
+            let (url, cache) = (text(&store["url"]), text(&store["cache"]));
+            let objects = &store["found"]["objects"];
+            lines.push(format!("store      `{url}`, {objects} objects, mirrored in `{cache}`"));
+        }
         lines.extend(match facts["adapters"].as_array() {
             Some(adapters) if !adapters.is_empty() => {
                 let of = |adapter: &serde_json::Value, key: &str| text(&adapter[key]);

@@ -5,7 +5,7 @@ use super::{Fingerprint, Fingerprinters};
 use crate::{CurateError, Result};
 use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_shards,
 };
 use lapidary_pipeline::{DecodeRule, PipelineError, ShardRows, bytes_column, interrupt};
 use lapidary_schemas::{Config, Manifest, Rows, tables};
@@ -29,7 +29,7 @@ pub fn fingerprint(
     (share, dry_run): (Share, bool),
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let images = layout.images(source);
-    let manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
+    let manifest = require_shards(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
     let folder = layout.fingerprints(source);
     let spec = StageSpec {
         stage: "fingerprint",
@@ -45,7 +45,7 @@ pub fn fingerprint(
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
-            let shards = Layout::shards(&images)?;
+            let shards = Layout::shards_by_name(&images)?;
             let manifest = run_fingerprint(layout, &manifest, &shards, config.fingerprint.keypoints, run)?;
             Ok((if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, folder, manifest))
         }

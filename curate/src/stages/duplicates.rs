@@ -91,9 +91,9 @@ fn run_duplicates(source: &dyn Source, name: &str, config: &Config, mut run: Sta
     let is_described = config.curate.evidence.contains(&Evidence::Embedding);
     memory.reserve(listing.entries.len(), if is_described { Descriptor.dim() } else { 0 })?;
     let AllRead { images, prints, vectors } =
-        read_all(&listing, &Fetcher::new(&spool)?, name, config, &memory, &mut rejects)?;
+        read_all(&listing, &Fetcher::new(&spool)?.of(source.tree()), name, config, &memory, &mut rejects)?;
     if images.is_empty() {
-        return Err(PipelineError::Empty(format!("`{}` holds no images", source.root().display())).into());
+        return Err(PipelineError::Empty(format!("`{}` holds no images", source.address())).into());
     }
     let set = ImageSet { images: &images, prints: &prints, vectors: (vectors.dim > 0).then_some(&vectors) };
     let index_bytes = memory.share(Share::Index);
@@ -143,13 +143,18 @@ fn read_all(
     let mut prints = PrintsWriter::new(memory, ids.len());
     let mut vectors = Vectors::default();
     let fingerprinters = Fingerprinters::default();
-    for (entries, places) in listing.entries.chunks(CHUNK).zip(place_of.chunks(CHUNK)) {
+    let mut chunks = listing.entries.chunks(CHUNK).zip(place_of.chunks(CHUNK)).peekable();
+    while let Some((entries, places)) = chunks.next() {
         interrupt::check()?;
+        if let Some((next, _)) = chunks.peek() {
+            fetcher.want(next.iter(), config.ingest.max_bytes);
+        }
         let read: Vec<Result<Read, Reject>> = entries
             .par_iter()
             .with_max_len(1)
             .map(|entry| fingerprinters.with(|taker| read_one(entry, fetcher, name, config, taker)))
             .collect();
+        fetcher.refuse_failure()?;
         for (result, place) in read.into_iter().zip(places) {
             match result {
                 Ok(Read { image, print, vector }) => {

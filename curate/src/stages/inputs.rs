@@ -116,7 +116,7 @@ impl<'a> Inputs<'a> {
                     run.has_same(name, digest)
                         || (name.starts_with(&own) && run.has_extended(self.layout, name, digest))
                 };
-                let previous = run.previous(is_grown).filter(|_| !self.rebuild);
+                let previous = run.previous(is_grown)?.filter(|_| !self.rebuild);
                 (Outcome::Ran, Some(work(run, previous)?))
             }
         };

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use lapidary_pipeline::plan::subset_ids;
-use lapidary_pipeline::stage::{Layout, read_manifest, require_manifest};
+use lapidary_pipeline::stage::{Layout, is_outside, read_manifest, require_manifest};
 use lapidary_pipeline::{LicenceCount, licence_counts};
 use lapidary_schemas::{ImageId, Manifest};
 use std::collections::HashSet;
@@ -87,7 +87,7 @@ impl Exported {
 
     /// The address that the source was ingested from.
     pub(super) fn address(&self) -> Option<&str> {
-        self.ingested.inputs.keys().map(String::as_str).find(|name| std::path::Path::new(name).is_absolute())
+        self.ingested.inputs.keys().map(String::as_str).find(|name| is_outside(name))
     }
 
     /// What it is, in a sentence or two.

@@ -1,6 +1,6 @@
 //! The command that makes a stage's folder again: the verb, the names, and every setting that is not the default.
 
-use lapidary_pipeline::stage::{Layout, flat, read_manifest};
+use lapidary_pipeline::stage::{Layout, flat, is_outside, read_manifest};
 use lapidary_schemas::{Config, Manifest};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ pub(crate) fn command(layout: &Layout, folder: &Path, manifest: &Manifest) -> St
     };
     let words = match manifest.stage.as_str() {
         "ingest" => {
-            let address = manifest.inputs.keys().find(|name| Path::new(name.as_str()).is_absolute());
+            let address = manifest.inputs.keys().find(|name| is_outside(name));
             let mut words = vec!["ingest".to_owned(), "--data".to_owned(), address.cloned().unwrap_or_default()];
             words.extend(["--name".to_owned(), source.to_owned()]);
             [words, settings(config, &[("ingest", "ingest")])].concat()

@@ -30,6 +30,7 @@ mod viewer;
 use crate::Result;
 use classes::ClassCounts;
 use evidence::Evidence;
+use lapidary_pipeline::remote::put_file;
 use lapidary_pipeline::report::{Extras, card, page_with};
 use lapidary_pipeline::stage::{Layout, Outcome, digest_of_bytes, write_synced};
 use lapidary_pipeline::{ImageStore, Pictures};
@@ -97,6 +98,7 @@ pub fn report(layout: &Layout, subject: &Subject, dry_run: bool) -> Result<(Outc
         EXTRAS,
     );
     write_synced(&path, format!("{html}{mark}").as_bytes())?;
+    put_file(&path)?;
     Ok((Outcome::Ran, path))
 }
 

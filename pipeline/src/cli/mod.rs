@@ -9,7 +9,7 @@ pub use resolve::{resolve, to_toml};
 pub use say::{announce, say};
 
 use crate::stage::{Layout, progress};
-use crate::{PipelineError, interrupt};
+use crate::{PipelineError, interrupt, remote};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use lapidary_schemas::Config;
 use std::io::{IsTerminal, Write};
@@ -21,9 +21,12 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Arguments that every verb takes.
 #[derive(Debug, Clone, Args)]
 pub struct CommonArgs {
-    /// The folder that everything is written under
-    #[arg(long, default_value = "out", value_name = "DIR", global = true)]
+    /// The folder that everything is written under, or a place in a store: s3://bucket/out, gs://, az://
+    #[arg(long, default_value = "out", value_name = "DIR|URL", global = true)]
     pub out: PathBuf,
+    /// The folder that stands for a store here [default: one for each URL under $XDG_CACHE_HOME/lapidary]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub cache: Option<PathBuf>,
     /// The source to work on, by its name or its folder [default: the one last ingested]
     #[arg(long, value_name = "NAME|DIR", global = true)]
     pub source: Option<PathBuf>,
@@ -51,6 +54,20 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
+    /// Lets a folder stand for OUT, when that lies in a store: from here on OUT is that folder.
+    fn attach(&mut self) -> crate::Result<()> {
+        match self.out.to_str().filter(|out| remote::is_url(out)) {
+            Some(url) => self.out = remote::attach(url, self.cache.as_deref())?,
+            None => self.out = remote::local_path(&self.out)?,
+        }
+        Ok(())
+    }
+
+    /// OUT as the user knows it.
+    pub fn out_in_words(&self) -> String {
+        remote::in_words(&self.out)
+    }
+
     /// The output tree.
     pub fn layout(&self) -> Layout {
         Layout::new(&self.out)
@@ -125,7 +142,7 @@ pub fn run_main<V: Subcommand>(
     // Users type `lapidary VERB`, whichever binary it is that runs the verb.
     let command = Cli::<V>::command().name("lapidary").bin_name("lapidary").about(about);
     let parsed = command.try_get_matches().and_then(|matches| Cli::<V>::from_arg_matches(&matches));
-    let cli = match parsed {
+    let mut cli = match parsed {
         Ok(cli) => cli,
         Err(usage) => {
             let _ = usage.print();
@@ -135,10 +152,12 @@ pub fn run_main<V: Subcommand>(
     start_logging(cli.common.verbose, cli.common.quiet);
     interrupt::install();
     closed_pipe::end_quietly();
-    match verb(&cli.common, cli.verb) {
+    let attached = cli.common.attach().map_err(Failure::from);
+    match attached.and_then(|()| verb(&cli.common, cli.verb)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            progress::suspend(|| eprintln!("error: {:#}", failure.error));
+            let text = remote::explained(&format!("{:#}", failure.error));
+            progress::suspend(|| eprintln!("error: {text}"));
             ExitCode::from(failure.exit_code)
         }
     }

@@ -1,6 +1,7 @@
 //! What a command says on success: lines for people, or the same facts as JSON with `--json`. stdout is data.
 
 use super::CommonArgs;
+use crate::remote::in_words;
 use crate::stage::{Layout, Outcome};
 use lapidary_schemas::Manifest;
 use serde_json::{Value, json};
@@ -36,14 +37,14 @@ pub fn announce(common: &CommonArgs, stage: &str, folder: &Path, outcome: Outcom
             return vec![match outcome {
                 Outcome::Shared => format!(
                     "{stage:>8}  this share's shards are made; `lapidary finish {stage}` when all are: {}",
-                    folder.display()
+                    in_words(folder)
                 ),
-                _ => format!("{stage:>8}  would run, into {}", folder.display()),
+                _ => format!("{stage:>8}  would run, into {}", in_words(folder)),
             }];
         };
         let rows = manifest.rows;
         vec![match outcome {
-            Outcome::UpToDate => format!("{stage:>8}  up to date: {} ({} rows)", folder.display(), rows.output),
+            Outcome::UpToDate => format!("{stage:>8}  up to date: {} ({} rows)", in_words(folder), rows.output),
             _ => format!(
                 "{stage:>8}  {} in = {} out + {} rejected{}, {:.1} s, {:.0}/s, peak {:.0} MiB: {}",
                 rows.input,
@@ -57,7 +58,7 @@ pub fn announce(common: &CommonArgs, stage: &str, folder: &Path, outcome: Outcom
                 manifest.wall_secs,
                 manifest.rows_per_sec,
                 manifest.peak_memory_mib,
-                folder.display()
+                in_words(folder)
             ),
         }]
     });

@@ -1,7 +1,8 @@
 //! The verbs `runs`, `rm`, `gc` and `verify`.
 
 use super::{CommonArgs, Failure, say};
-use crate::upkeep::{RunState, RunSummary, Verified, collect, remove, runs, verify};
+use crate::remote;
+use crate::upkeep::{Garbage, RunState, RunSummary, Verified, collect, remove, runs, verify};
 use serde_json::json;
 
 /// `lapidary runs`.
@@ -9,7 +10,7 @@ pub fn run_runs(common: &CommonArgs) {
     let all = runs(&common.layout());
     say(common, &json!(all), || {
         if all.is_empty() {
-            return vec![format!("no runs under `{}` yet; `lapidary pretrain` makes one", common.out.display())];
+            return vec![format!("no runs under `{}` yet; `lapidary pretrain` makes one", common.out_in_words())];
         }
         let wide = all.iter().map(|run| name_of(run).len()).max().unwrap_or(0);
         all.iter().map(|run| line_of(run, wide)).collect()
@@ -58,12 +59,16 @@ pub fn run_rm(common: &CommonArgs, names: &[String], force: bool) -> Result<(), 
 /// # Errors
 /// When something cannot be removed.
 pub fn run_gc(common: &CommonArgs) -> Result<(), Failure> {
-    let garbage = collect(&common.layout(), common.dry_run)?;
+    let mut garbage = collect(&common.layout(), common.dry_run)?;
+    let swept = remote::sweep(common.dry_run)?.into_iter();
+    garbage.extend(swept.map(|(url, bytes)| Garbage {
+        path: url.into(),
+        bytes,
+        why: "no manifest in the store names it",
+    }));
     say(common, &json!(garbage), || {
         let verb = if common.dry_run { "would go" } else { "removed" };
-        let line = |g: &crate::upkeep::Garbage| {
-            format!("{:>8}  {verb}: {} ({}): {}", "gc", g.path.display(), size(g.bytes), g.why)
-        };
+        let line = |g: &Garbage| format!("{:>8}  {verb}: {} ({}): {}", "gc", g.path.display(), size(g.bytes), g.why);
         let mut lines: Vec<String> = garbage.iter().map(line).collect();
         let all = garbage.iter().map(|g| g.bytes).sum();
         lines.push(format!("{:>8}  {} of garbage", "gc", size(all)));
@@ -82,7 +87,7 @@ pub fn run_verify(common: &CommonArgs, names: &[String]) -> Result<(), Failure> 
     if verified.is_empty() {
         let named = if names.is_empty() { String::new() } else { format!(" called {}", names.join(", ")) };
         return Err(
-            crate::PipelineError::Usage(format!("nothing whole{named} under `{}`", common.out.display())).into()
+            crate::PipelineError::Usage(format!("nothing whole{named} under `{}`", common.out_in_words())).into()
         );
     }
     let faults = verified.iter().map(|stage| stage.faults.len()).sum::<usize>();

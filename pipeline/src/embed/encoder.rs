@@ -6,7 +6,7 @@ use crate::decode::{DecodeRule, decode};
 use crate::images::ShardRows;
 use crate::images::bytes_column;
 use crate::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_manifest,
+    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_shards,
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
@@ -46,7 +46,7 @@ pub fn embed(
     (share, dry_run): (Share, bool),
 ) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
     let images = layout.images(source);
-    let manifest = require_manifest(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
+    let manifest = require_shards(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
     let folder = layout.embeddings(source, encoder.name());
     let spec = StageSpec {
         stage: "embed",
@@ -62,7 +62,7 @@ pub fn embed(
         Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
         Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
         Opened::Run(run) => {
-            let manifest = run_embed(layout, &manifest, &Layout::shards(&images)?, encoder, batch.max(1), run)?;
+            let manifest = run_embed(layout, &manifest, &Layout::shards_by_name(&images)?, encoder, batch.max(1), run)?;
             Ok((if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, folder, manifest))
         }
     }

@@ -23,6 +23,7 @@ use crate::stage::{Opened, Outcome, Previous as OtherKey, Progress, StageRun, St
 use crate::{Layout, PipelineError, Result, interrupt};
 use crossbeam_channel::bounded;
 use lapidary_schemas::config::{IccProfiles, IngestConfig};
+use lapidary_schemas::tables::LISTING_FILE;
 use lapidary_schemas::{ImageId, Manifest, RejectReason, Rows};
 use listing::{sorted_by_id, stamps, write_listing};
 use previous::Previous;
@@ -64,7 +65,7 @@ pub fn ingest(
         Opened::DryRun => Ok((Outcome::WouldRun, None)),
         Opened::Run(run) => {
             // The source is the same folder; what has become of its inputs is asked one by one.
-            let before = run.previous(|_, _| true).filter(|_| !rebuild);
+            let before = run.previous(|_, _| true)?.filter(|_| !rebuild);
             Ok((Outcome::Ran, Some(run_ingest(source, name, config, before, run)?)))
         }
     }
@@ -81,7 +82,7 @@ fn run_ingest(
     let mut listing = source.list(&spool)?;
     let inputs = (listing.entries.len() + listing.rejects.len()) as u64;
     if inputs == 0 {
-        return Err(PipelineError::Empty(format!("`{}` holds no images", source.root().display())));
+        return Err(PipelineError::Empty(format!("`{}` holds no images", source.address())));
     }
     tracing::info!(
         "{name}: {inputs} inputs in {} layout, {} classes, splits {}",
@@ -118,7 +119,7 @@ fn run_ingest(
         );
     }
     let written = Written::resume(&run, first_new)?;
-    let fetcher = Fetcher::new(&spool)?;
+    let fetcher = Fetcher::new(&spool)?.of(source.tree());
     let foreign_profiles = AtomicU64::new(0);
     let reader =
         Reader { listing: &listing, fetcher: &fetcher, source: name, config, foreign_profiles: &foreign_profiles };
@@ -174,7 +175,8 @@ fn run_ingest(
         "next_shard": shards.keys().map(|name| number_of(name) + 1).max().unwrap_or(0).max(first_new),
         "shards": shards.iter().map(|(name, (facts, _))| (name, facts)).collect::<BTreeMap<_, _>>(),
     });
-    run.finish(rows, facts, &[])
+    // What was listed holds times.
+    run.finish(rows, facts, &[LISTING_FILE])
 }
 
 /// Shards of the listing's classes.
@@ -287,8 +289,13 @@ impl Reader<'_> {
                 Ok(noter.all)
             });
             // Chunks begin where they would begin in a run that was not cut off.
-            for chunk in entries.chunks(CHUNK_INPUTS) {
+            let mut chunks = entries.chunks(CHUNK_INPUTS).peekable();
+            while let Some(chunk) = chunks.next() {
                 interrupt::check()?;
+                // What is read next is on its way while this is decoded.
+                if let Some(next) = chunks.peek().filter(|next| next.last().map(|(id, _)| *id) > last_id) {
+                    self.fetcher.want(next.iter().map(|(_, entry)| entry), self.config.max_bytes);
+                }
                 let left = &chunk[chunk.partition_point(|(id, _)| Some(*id) <= last_id)..];
                 progress.add((chunk.len() - left.len()) as u64);
                 if left.is_empty() {
@@ -296,6 +303,8 @@ impl Reader<'_> {
                 }
                 let read: Chunk =
                     left.par_iter().with_max_len(1).map(|(id, entry)| (*id, self.read(*id, entry))).collect();
+                // A store that went away is no fault of the images.
+                self.fetcher.refuse_failure()?;
                 if self.config.strict
                     && let Some(reject) = read.iter().find_map(|(_, read)| read.as_ref().err())
                 {

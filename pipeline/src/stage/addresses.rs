@@ -3,11 +3,12 @@
 use super::files::digest_of_bytes;
 use super::places::Places;
 use super::run::KeyRecord;
-use super::{Layout, read_manifest};
+use super::{Layout, manifest_in_place};
 use crate::ingest::sources::{check_name, path_of_text, text_of_path};
+use crate::remote::{is_url, without_credentials};
 use crate::{PipelineError, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Digits of an address's digest behind a name that another address has.
 const ADDRESS_DIGITS: usize = 6;
@@ -16,7 +17,7 @@ impl Layout {
     /// The address that a source's name belongs to, once an ingest of it (or a look for copies) has begun.
     pub fn address_of(&self, name: &str) -> Option<String> {
         [self.images(name), self.duplicates(name)].iter().find_map(|folder| {
-            let inputs = read_manifest(folder)
+            let inputs = manifest_in_place(folder)
                 .map(|manifest| manifest.inputs)
                 .ok()
                 .or_else(|| KeyRecord::read(&Places::of(folder).partial()).map(|record| record.inputs))?;
@@ -26,7 +27,8 @@ impl Layout {
 
     /// The source that was ingested from a folder, however its path is spelt.
     pub fn source_at(&self, folder: &Path) -> Option<String> {
-        let address = text_of_path(&folder.canonicalize().ok()?);
+        let url = folder.to_str().filter(|text| is_url(text)).map(without_credentials);
+        let address = url.or_else(|| Some(text_of_path(&folder.canonicalize().ok()?)))?;
         self.sources().into_iter().find(|name| self.address_of(name).as_ref() == Some(&address))
     }
 
@@ -70,7 +72,10 @@ impl Layout {
         let name = match named {
             Some(name) => name.to_owned(),
             None if self.address_of(default).is_none_or(|taken| taken == address) => default.to_owned(),
-            None => self.source_at(&path_of_text(address)).unwrap_or_else(|| default.to_owned()),
+            None => {
+                let at = if is_url(address) { PathBuf::from(address) } else { path_of_text(address) };
+                self.source_at(&at).unwrap_or_else(|| default.to_owned())
+            }
         };
         match self.address_of(&name).filter(|taken| taken != address) {
             None => Ok(name),
@@ -86,9 +91,14 @@ impl Layout {
     }
 }
 
+/// Whether a manifest's input lies outside OUT: a path of its own, or a URL.
+pub fn is_outside(name: &str) -> bool {
+    Path::new(name).is_absolute() || is_url(name)
+}
+
 /// The folder among a stage's inputs: the only address that is no file.
 fn source_among(inputs: &BTreeMap<String, lapidary_schemas::Digest>) -> Option<String> {
-    let is_source = |name: &&String| Path::new(name.as_str()).is_absolute() && !path_of_text(name).is_file();
+    let is_source = |name: &&String| is_outside(name) && !path_of_text(name).is_file();
     inputs.keys().find(is_source).cloned()
 }
 

@@ -1,5 +1,6 @@
 //! What a run ran on: machine, threads, versions, memory.
 
+use crate::remote::without_credentials;
 use serde_json::{Value, json};
 
 /// Machine, processor and versions, as saved beside a run.
@@ -12,7 +13,7 @@ pub fn environment() -> Value {
         "arch": std::env::consts::ARCH,
         "processor": processor.trim_start_matches([' ', '\t', ':']),
         "threads": rayon::current_num_threads(),
-        "arguments": std::env::args().collect::<Vec<_>>(),
+        "arguments": std::env::args().map(|argument| without_credentials(&argument)).collect::<Vec<_>>(),
     })
 }
 

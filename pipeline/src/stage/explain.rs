@@ -2,7 +2,7 @@
 //! rejected.
 
 use super::matches::{Found, find, names_of};
-use super::{Layout, Table, column, read_manifest, read_table};
+use super::{Layout, Table, column, manifest_in_place, read_manifest, read_table};
 use crate::Result;
 use arrow::array::{Array, Float32Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use lapidary_schemas::ImageId;
@@ -143,7 +143,7 @@ fn plans_of(layout: &Layout, source: &str, subsets: &[String]) -> Vec<Value> {
     let is_of = |name: &String, digest: &lapidary_schemas::Digest| {
         let of =
             subsets.iter().map(|subset| layout.subset(source, subset)).find(|folder| layout.name_of(folder) == *name);
-        of.and_then(|folder| read_manifest(&folder).ok()).is_some_and(|manifest| manifest.digest == *digest)
+        of.and_then(|folder| manifest_in_place(&folder).ok()).is_some_and(|manifest| manifest.digest == *digest)
     };
     let plan = |folder: std::path::PathBuf| {
         let manifest = read_manifest(&folder).ok().filter(|manifest| manifest.stage == "plan")?;

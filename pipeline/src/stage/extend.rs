@@ -6,8 +6,8 @@
 
 use super::progress::Progress;
 use super::share::{self, Share};
-use super::{Layout, StageRun, Table, TableWriter, WrittenTable, column, read_manifest};
-use crate::{PipelineError, Result, interrupt};
+use super::{Layout, StageRun, Table, TableWriter, WrittenTable, column, manifest_in_place};
+use crate::{PipelineError, Result, interrupt, remote};
 use arrow::array::{BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::filter_record_batch;
 use lapidary_schemas::{Digest, Manifest};
@@ -25,20 +25,16 @@ pub struct ShardsLeft {
     pub rows: u64,
     /// Rows of the shards that its folder did not hold when the stage began.
     pub added: u64,
+    /// Rows of the shards that are left.
+    pub rows_left: u64,
 }
 
-impl ShardsLeft {
-    /// Rows left.
-    ///
-    /// # Errors
-    /// When a shard cannot be read.
-    pub fn rows_left(&self) -> Result<u64> {
-        self.left.iter().map(|shard| rows_of(shard)).sum()
+/// Rows of a shard, as its folder's manifest has them; of one that it does not name, as the shard has them itself.
+fn rows_of(manifest: &Manifest, shard: &Path) -> Result<u64> {
+    match manifest.outputs.get(&name_of(shard)) {
+        Some(output) => Ok(output.rows),
+        None => Ok(Table::open(shard, &["image_id"], 1)?.rows()),
     }
-}
-
-fn rows_of(shard: &Path) -> Result<u64> {
-    Ok(Table::open(shard, &["image_id"], 1)?.rows())
 }
 
 fn name_of(shard: &Path) -> String {
@@ -48,8 +44,20 @@ fn name_of(shard: &Path) -> String {
 impl StageRun {
     /// The manifest of what the final folder holds, when the same stage made it with the same configuration and version,
     /// and each of its inputs was `related`: is among the present ones, unchanged or extended.
-    pub fn previous(&self, related: impl Fn(&str, &Digest) -> bool) -> Option<Manifest> {
-        let previous = read_manifest(&self.spec.folder).ok()?;
+    ///
+    /// # Errors
+    /// When OUT lies in a store and the files, which are about to be taken over, cannot be brought.
+    pub fn previous(&self, related: impl Fn(&str, &Digest) -> bool) -> Result<Option<Manifest>> {
+        let previous = self.alike(related);
+        // A share takes nothing over.
+        if let Some(previous) = previous.as_ref().filter(|_| !self.is_share()) {
+            remote::fetch_all(&self.spec.folder, previous)?;
+        }
+        Ok(previous)
+    }
+
+    fn alike(&self, related: impl Fn(&str, &Digest) -> bool) -> Option<Manifest> {
+        let previous = manifest_in_place(&self.spec.folder).ok()?;
         let is_alike = previous.stage == self.spec.stage
             && previous.version == self.spec.version
             && previous.config == self.spec.config
@@ -67,7 +75,7 @@ impl StageRun {
     /// Whether an input, which was once `digest`, is so still or extends it.
     pub fn has_extended(&self, layout: &Layout, name: &str, digest: &Digest) -> bool {
         self.has_same(name, digest)
-            || read_manifest(&layout.out.join(name))
+            || manifest_in_place(&layout.out.join(name))
                 .is_ok_and(|now| self.has_same(name, &now.digest) && now.extends.contains(digest))
     }
 
@@ -118,9 +126,10 @@ impl StageRun {
     ) -> Result<ShardsLeft, E> {
         let (manifest, shards) = input;
         let left = self.extend_by_shards(layout, manifest, shards, facts_of)?;
-        let progress = Progress::new(self.spec.stage, left.rows_left()?, "images");
+        let progress = Progress::new(self.spec.stage, left.rows_left, "images");
         for shard in &left.left {
             interrupt::check()?;
+            remote::bring(shard)?;
             let name = name_of(shard);
             let (written, facts) = make(shard, &self.path(&name), &progress)?;
             let facts = self.shard_facts(&name, manifest, facts);
@@ -138,16 +147,16 @@ impl StageRun {
         shards: &[PathBuf],
         facts_of: impl Fn(&[RecordBatch]) -> Result<Value>,
     ) -> Result<ShardsLeft> {
-        let previous = self.previous(|name, digest| self.has_extended(layout, name, digest));
+        let previous = self.previous(|name, digest| self.has_extended(layout, name, digest))?;
         if !self.is_share() {
             self.take_over_shares()?;
         }
-        let mut found = ShardsLeft { left: Vec::new(), rows: 0, added: 0 };
+        let mut found = ShardsLeft { left: Vec::new(), rows: 0, added: 0, rows_left: 0 };
         let mut missing = Vec::new();
         for (place, shard) in shards.iter().enumerate() {
             interrupt::check()?;
             let name = name_of(shard);
-            let rows = rows_of(shard)?;
+            let rows = rows_of(input, shard)?;
             found.rows += rows;
             let before = previous.as_ref().filter(|previous| previous.outputs.contains_key(&name));
             if before.is_none() {
@@ -159,6 +168,7 @@ impl StageRun {
             let Some(previous) = before else {
                 if self.share.has(place) {
                     found.left.push(shard.clone());
+                    found.rows_left += rows;
                 } else {
                     missing.push(name);
                 }
@@ -187,8 +197,10 @@ impl StageRun {
     /// Takes over the shards that shares of this stage have made.
     fn take_over_shares(&mut self) -> Result<()> {
         let folder = share::folder(&self.places);
-        for shard in share::marked(&self.spec, &folder) {
+        let in_store = remote::fetch_markers(&folder)?;
+        for shard in share::marked(&self.spec, &folder, &in_store) {
             if !self.shards().contains_key(&shard.name) {
+                remote::fetch_shard(&folder, &shard.name)?;
                 link_or_copy(&folder.join(&shard.name), &self.path(&shard.name))?;
                 self.note_shard(&shard.name, shard.table, shard.facts)?;
             }
@@ -204,6 +216,7 @@ impl StageRun {
         input: &Manifest,
         facts_of: impl Fn(&[RecordBatch]) -> Result<Value>,
     ) -> Result<()> {
+        remote::bring(shard)?;
         let mut ids: HashSet<u64> = HashSet::new();
         for batch in Table::open(shard, &["image_id"], 65_536)? {
             ids.extend(column::<UInt64Array>(&batch?, "image_id")?.values());

@@ -1,7 +1,8 @@
 //! Where things lie under `OUT`, and what the last commands made, so that the next one finds it.
 
 use super::files::{WRITING, write_json};
-use crate::{PipelineError, Result};
+use super::manifest_in_place;
+use crate::{PipelineError, Result, remote};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -117,19 +118,36 @@ impl Layout {
         folder.strip_prefix(&self.out).unwrap_or(folder).to_string_lossy().into_owned()
     }
 
-    /// The shards `part-*.parquet` of a stage's folder, by name.
+    /// The shards `part-*.parquet` of a stage's folder, by name, all of them here.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed or holds no shard; when OUT lies in a store that goes away.
+    pub fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
+        if remote::is_attached()
+            && let Ok(manifest) = manifest_in_place(folder)
+        {
+            remote::fetch_shards(folder, &manifest)?;
+        }
+        Self::shards_by_name(folder)
+    }
+
+    /// The same for who reads one after another: where OUT lies in a store, a shard is brought when its turn comes.
     ///
     /// # Errors
     /// When the folder cannot be listed or holds no shard.
-    pub fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
-        let entries = std::fs::read_dir(folder).map_err(PipelineError::io("list", folder))?;
-        let mut shards: Vec<PathBuf> = entries
-            .filter_map(|entry| entry.ok().map(|e| e.path()))
-            .filter(|path| {
-                let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-                name.starts_with("part-") && name.ends_with(".parquet")
-            })
-            .collect();
+    pub fn shards_by_name(folder: &Path) -> Result<Vec<PathBuf>> {
+        let is_shard = |name: &str| name.starts_with("part-") && name.ends_with(".parquet");
+        let in_store = if remote::is_attached() { manifest_in_place(folder).ok() } else { None };
+        let mut shards: Vec<PathBuf> = match in_store {
+            Some(manifest) => {
+                manifest.outputs.keys().filter(|name| is_shard(name)).map(|name| folder.join(name)).collect()
+            }
+            None => {
+                let entries = std::fs::read_dir(folder).map_err(PipelineError::io("list", folder))?;
+                let paths = entries.filter_map(|entry| entry.ok().map(|e| e.path()));
+                paths.filter(|path| path.file_name().is_some_and(|name| is_shard(&name.to_string_lossy()))).collect()
+            }
+        };
         if shards.is_empty() {
             return Err(PipelineError::format(folder, "it holds no shards"));
         }
@@ -159,7 +177,9 @@ impl Layout {
         let mut after = before.clone();
         change(&mut after);
         if before != after {
-            write_json(&self.out.join(CURRENT_FILE), &after)?;
+            let path = self.out.join(CURRENT_FILE);
+            write_json(&path, &after)?;
+            remote::put_file(&path)?;
         }
         Ok(())
     }

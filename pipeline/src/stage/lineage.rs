@@ -1,7 +1,8 @@
 //! The chain as it lies on disk: which stages are there, and which are stale.
 
-use super::{FolderState, Layout, StageFolder, digest_of_file};
+use super::{FolderState, Layout, StageFolder, digest_of_file, is_outside};
 use crate::ingest::sources::listing_digest_of_address;
+use crate::remote::is_url;
 use lapidary_schemas::{Digest, Manifest};
 use serde::Serialize;
 
@@ -69,7 +70,11 @@ fn status_of(layout: &Layout, stage: &StageFolder) -> StageStatus {
 
 /// Whether what has an input's name is no longer what it was. What is kept aside may be of inputs that are kept aside too.
 fn has_changed(layout: &Layout, name: &str, digest: &Digest, is_aside: bool) -> bool {
-    if std::path::Path::new(name).is_absolute() {
+    // What lies in a store is not asked for: looking costs no network.
+    if is_url(name) {
+        return false;
+    }
+    if is_outside(name) {
         return digest_outside(layout, name).as_ref() != Some(digest);
     }
     let folder = layout.out.join(name);

@@ -2,17 +2,27 @@
 
 use super::files::digest_of_bytes;
 use super::recover::recover_unlocked;
-use crate::{PipelineError, Result};
+use crate::{PipelineError, Result, remote};
 use lapidary_schemas::Manifest;
 use lapidary_schemas::tables::MANIFEST_FILE;
 use std::fs;
 use std::path::Path;
 
-/// Reads the manifest of a stage's folder.
+/// Reads the manifest of a stage's folder whose files are read next: where OUT lies in a store, all but the shards are brought.
 ///
 /// # Errors
 /// When there is none, or it is not one.
 pub fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let manifest = manifest_in_place(folder)?;
+    remote::fetch_side_files(folder, &manifest)?;
+    Ok(manifest)
+}
+
+/// Reads the manifest of a stage's folder and nothing else of it.
+///
+/// # Errors
+/// When there is none, or it is not one.
+pub(crate) fn manifest_in_place(folder: &Path) -> Result<Manifest> {
     let path = folder.join(MANIFEST_FILE);
     if !path.is_file() {
         recover_unlocked(folder);
@@ -34,7 +44,19 @@ pub fn manifest_from_json(path: &Path, text: &[u8]) -> Result<Manifest> {
 /// # Errors
 /// [`PipelineError::Missing`] when there is none.
 pub fn require_manifest(folder: &Path, what: &'static str, hint: &str) -> Result<Manifest> {
-    match read_manifest(folder) {
+    required(read_manifest(folder), folder, what, hint)
+}
+
+/// The same for a stage that reads shards alone.
+///
+/// # Errors
+/// As [`require_manifest`].
+pub fn require_shards(folder: &Path, what: &'static str, hint: &str) -> Result<Manifest> {
+    required(manifest_in_place(folder), folder, what, hint)
+}
+
+fn required(read: Result<Manifest>, folder: &Path, what: &'static str, hint: &str) -> Result<Manifest> {
+    match read {
         Err(PipelineError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Err(PipelineError::Missing { what, path: folder.to_owned(), hint: hint.to_owned() })
         }
@@ -42,9 +64,13 @@ pub fn require_manifest(folder: &Path, what: &'static str, hint: &str) -> Result
     }
 }
 
-/// Whether all files that a manifest names are in the folder, at their length.
+/// Whether all files that a manifest names are in the folder, at their length, or in the store that it is a mirror of.
 pub(crate) fn is_whole(folder: &Path, manifest: &Manifest) -> bool {
-    let is_there = |name: &str, bytes: u64| fs::metadata(folder.join(name)).is_ok_and(|f| f.len() == bytes);
+    let in_store = remote::is_published(folder, manifest);
+    let is_there = |name: &str, bytes: u64| match fs::metadata(folder.join(name)) {
+        Ok(file) => file.len() == bytes,
+        Err(_) => in_store,
+    };
     manifest.outputs.iter().all(|(name, output)| is_there(name, output.bytes))
 }
 

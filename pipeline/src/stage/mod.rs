@@ -28,6 +28,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use addresses::is_outside;
 pub use curation::{CuratedManifests, read_curated};
 pub use differences::flat;
 pub use environment::{environment, machine_memory_mib, peak_memory_mib, reset_peak_memory};
@@ -40,7 +41,8 @@ pub use files::{digest_of_bytes, digest_of_file, write_hashed, write_json, write
 pub use layout::{Current, Layout};
 pub use lineage::{StageState, StageStatus, ancestor, status};
 pub(crate) use manifest::is_sealed;
-pub use manifest::{manifest_from_json, read_manifest, require_manifest};
+pub(crate) use manifest::manifest_in_place;
+pub use manifest::{manifest_from_json, read_manifest, require_manifest, require_shards};
 pub(crate) use matches::each_image;
 pub use places::short_key;
 pub use progress::Progress;

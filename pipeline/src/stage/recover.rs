@@ -10,7 +10,7 @@ use super::manifest::{is_whole, manifest_from_json};
 use super::places::Places;
 use super::run::{KEY_FILE, KeyRecord, TABLES_FILE};
 use super::spec::Previous;
-use crate::{PipelineError, Result};
+use crate::{PipelineError, Result, remote};
 use lapidary_schemas::Manifest;
 use lapidary_schemas::tables::MANIFEST_FILE;
 use std::fs;
@@ -116,7 +116,8 @@ pub(crate) fn remove_stage(folder: &Path) -> Result<()> {
     // What has no manifest is not brought back.
     let manifest = places.replaced().join(MANIFEST_FILE);
     fs::remove_file(&manifest).map_err(PipelineError::io("remove", &manifest))?;
-    remove_tree(&places.replaced())
+    remove_tree(&places.replaced())?;
+    remote::removed(folder)
 }
 
 fn manifest_in(folder: &Path) -> Option<Manifest> {

@@ -3,15 +3,16 @@
 //! A resumable stage leaves two files of its own in its partial folder: what is being made (`.key`), and the shards that are
 //! whole (`.tables`, a JSON object a line), so that a run which was cut off makes only the others.
 
+use super::addresses::is_outside;
 use super::fault::fault_point;
 use super::files::{digest_of_bytes, digest_of_file, remove_unfinished, sync_folder, write_json};
-use super::manifest::{json_text, read_manifest, seal_of};
+use super::manifest::{json_text, manifest_in_place, seal_of};
 use super::places::Places;
 use super::recover::install;
 use super::share::{self, Share};
 use super::spec::{Previous, StageSpec};
 use super::{WrittenTable, peak_memory_mib};
-use crate::{PipelineError, Result};
+use crate::{PipelineError, Result, remote};
 use lapidary_schemas::tables::MANIFEST_FILE;
 use lapidary_schemas::{Digest, Manifest, Output, Rows};
 use serde::{Deserialize, Serialize};
@@ -103,7 +104,14 @@ impl StageRun {
     pub(super) fn start_share(spec: StageSpec, places: Places, share: Share) -> Result<Self> {
         let folder = share::open(&spec, &places)?;
         let mut run = Self::at(spec, places, folder, share);
-        let marked = share::marked(&run.spec, &run.folder);
+        let in_store = remote::fetch_markers(&run.folder)?;
+        let marked = share::marked(&run.spec, &run.folder, &in_store);
+        if remote::is_attached() {
+            // What was made here when the store went away.
+            for shard in marked.iter().filter(|shard| !in_store.contains(&shard.name)) {
+                remote::publish_shard(&run.folder, &shard.name)?;
+            }
+        }
         run.shards = marked.into_iter().map(|shard| (shard.name.clone(), shard)).collect();
         Ok(run)
     }
@@ -153,6 +161,7 @@ impl StageRun {
         let shard = Shard { name: name.to_owned(), table: table.clone(), facts };
         if self.is_share() {
             share::mark(&self.folder, &shard)?;
+            remote::publish_shard(&self.folder, name)?;
         } else {
             self.list_shard(&shard)?;
         }
@@ -242,6 +251,7 @@ impl StageRun {
         sync_folder(&partial);
         fault_point("finish:manifest-written");
         install(&self.places, &manifest, self.spec.previous)?;
+        remote::publish(&self.places.folder)?;
         share::clear(&self.places)?;
         Ok(manifest)
     }
@@ -272,8 +282,8 @@ impl StageRun {
 
     /// What was read may have been replaced by another process: then nobody knows what this was made of.
     fn refuse_changed_inputs(&self) -> Result<()> {
-        for (name, digest) in self.spec.inputs.iter().filter(|(name, _)| !Path::new(name).is_absolute()) {
-            if read_manifest(&self.spec.out.join(name)).is_ok_and(|now| now.digest != *digest) {
+        for (name, digest) in self.spec.inputs.iter().filter(|(name, _)| !is_outside(name)) {
+            if manifest_in_place(&self.spec.out.join(name)).is_ok_and(|now| now.digest != *digest) {
                 return Err(PipelineError::Usage(format!(
                     "`{name}` was made again while stage {} read it\nhint: the same command reads what is there now",
                     self.spec.stage

@@ -9,7 +9,7 @@ use super::files::{remove_tree, write_json};
 use super::places::Places;
 use super::run::{KEY_FILE, KeyRecord, Shard};
 use super::spec::StageSpec;
-use crate::{PipelineError, Result};
+use crate::{PipelineError, Result, remote};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -76,17 +76,18 @@ pub(super) fn open(spec: &StageSpec, places: &Places) -> Result<PathBuf> {
     fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
     let key = spec.key();
     match KeyRecord::read(&folder) {
-        Some(record) if record.key != key => Err(PipelineError::Usage(format!(
-            "`{}` holds shards that were made with other settings or of other images\n\
+        Some(record) if record.key != key => {
+            return Err(PipelineError::Usage(format!(
+                "`{}` holds shards that were made with other settings or of other images\n\
              hint: remove that folder, or finish with those settings first",
-            folder.display()
-        ))),
-        Some(_) => Ok(folder),
-        None => {
-            write_json(&folder.join(KEY_FILE), &KeyRecord::of(spec, key))?;
-            Ok(folder)
+                folder.display()
+            )));
         }
+        Some(_) => {}
+        None => write_json(&folder.join(KEY_FILE), &KeyRecord::of(spec, key))?,
     }
+    remote::open_shares(&folder)?;
+    Ok(folder)
 }
 
 /// Notes in the folder of shares that a shard is whole.
@@ -97,15 +98,18 @@ pub(super) fn mark(folder: &Path, shard: &Shard) -> Result<()> {
     write_json(&folder.join(format!("{}{MARKER}", shard.name)), shard)
 }
 
-/// The shards of shares that are whole, if they are of this stage.
-pub(super) fn marked(spec: &StageSpec, folder: &Path) -> Vec<Shard> {
+/// The shards of shares that are whole, here or among those `in_store`, if they are of this stage.
+pub(super) fn marked(spec: &StageSpec, folder: &Path, in_store: &[String]) -> Vec<Shard> {
     if KeyRecord::read(folder).is_none_or(|record| record.key != spec.key()) {
         return Vec::new();
     }
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
     let markers = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(MARKER));
     let read = |path: PathBuf| serde_json::from_slice::<Shard>(&fs::read(path).ok()?).ok();
-    let is_there = |shard: &Shard| fs::metadata(folder.join(&shard.name)).is_ok_and(|m| m.len() == shard.table.bytes);
+    let is_there = |shard: &Shard| {
+        let here = fs::metadata(folder.join(&shard.name));
+        here.map_or_else(|_| in_store.contains(&shard.name), |file| file.len() == shard.table.bytes)
+    };
     let mut shards: Vec<Shard> = markers.filter_map(read).filter(is_there).collect();
     shards.sort_by(|a, b| a.name.cmp(&b.name));
     shards
@@ -116,6 +120,7 @@ pub(super) fn marked(spec: &StageSpec, folder: &Path) -> Vec<Shard> {
 /// # Errors
 /// When the disk refuses.
 pub(super) fn clear(places: &Places) -> Result<()> {
+    remote::clear_shares(&places.shares())?;
     remove_tree(&places.shares())
 }
 

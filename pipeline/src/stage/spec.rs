@@ -2,12 +2,12 @@
 
 use super::differences::differences;
 use super::files::{digest_of_bytes, remove_tree, remove_unfinished, rename_folder, write_json};
-use super::manifest::{is_whole, read_manifest};
+use super::manifest::{is_whole, manifest_in_place};
 use super::places::Places;
 use super::recover::{is_unsettled, recover};
 use super::run::{KEY_FILE, KeyRecord, StageRun};
 use super::share::Share;
-use crate::{PipelineError, Result};
+use crate::{PipelineError, Result, remote};
 use lapidary_schemas::tables::MANIFEST_FILE;
 use lapidary_schemas::{Digest, Manifest};
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ impl StageSpec {
 
     /// The manifest of the final folder, if it is the one that this specification would make.
     pub fn up_to_date(&self) -> Option<Manifest> {
-        let manifest = read_manifest(&self.folder).ok()?;
+        let manifest = manifest_in_place(&self.folder).ok()?;
         (manifest.key == self.key() && is_whole(&self.folder, &manifest)).then_some(manifest)
     }
 
@@ -112,6 +112,16 @@ impl StageSpec {
     }
 
     fn open_with(self, dry_run: bool, rebuild: bool, share: Share) -> Result<Opened> {
+        let folder = self.folder.clone();
+        let opened = self.open_here(dry_run, rebuild, share)?;
+        // What was made here when the store went away is published now.
+        if matches!(opened, Opened::UpToDate(_)) && !dry_run && remote::publish(&folder)? {
+            remote::clear_shares(&Places::of(&folder).shares())?;
+        }
+        Ok(opened)
+    }
+
+    fn open_here(self, dry_run: bool, rebuild: bool, share: Share) -> Result<Opened> {
         let is_current = |manifest: &Manifest| !rebuild || manifest.extends.is_empty();
         let places = Places::of(&self.folder);
         if let Some(manifest) = self.up_to_date().filter(is_current) {
@@ -187,7 +197,7 @@ impl StageSpec {
     /// A folder of this key that was kept aside takes its place again, and the one that has it is kept in turn.
     fn bring_back(&self, places: &Places, key: &Digest) -> Result<Option<Manifest>> {
         let aside = places.aside(key).folder;
-        let Some(manifest) = read_manifest(&aside).ok().filter(|m| m.key == *key && is_whole(&aside, m)) else {
+        let Some(manifest) = manifest_in_place(&aside).ok().filter(|m| m.key == *key && is_whole(&aside, m)) else {
             return Ok(None);
         };
         if self.folder.exists() {
@@ -195,6 +205,8 @@ impl StageSpec {
         }
         rename_folder(&aside, &self.folder)?;
         recover(places)?;
+        remote::publish(&self.folder)?;
+        remote::removed(&aside)?;
         tracing::info!("`{}` was made before with these settings", self.folder.display());
         Ok(Some(manifest))
     }
@@ -214,7 +226,7 @@ impl StageSpec {
 
     /// Says what becomes of a folder of other settings, and what differs.
     fn say_what_differs(&self, key: &Digest) {
-        let Ok(before) = read_manifest(&self.folder) else { return };
+        let Ok(before) = manifest_in_place(&self.folder) else { return };
         if self.previous == Previous::Kept && before.key != *key {
             tracing::info!(
                 "`{}` was made with other settings ({}): it is kept as `{}`, unless the new one holds all of it",

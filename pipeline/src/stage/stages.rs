@@ -150,7 +150,7 @@ impl Layout {
             beside.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).map(|entry| entry.path()),
         );
         candidates.into_iter().find_map(|folder| {
-            let manifest = super::read_manifest(&folder).ok().filter(|manifest| manifest.digest == *digest)?;
+            let manifest = super::manifest_in_place(&folder).ok().filter(|manifest| manifest.digest == *digest)?;
             Some((folder, manifest))
         })
     }

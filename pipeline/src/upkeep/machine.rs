@@ -1,7 +1,7 @@
 //! What this machine gives: processor, memory, disk, and how FAISS was built for it.
 
 use crate::stage::{Layout, machine_memory_mib};
-use crate::{PipelineError, Result};
+use crate::{PipelineError, Result, remote};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
@@ -54,7 +54,8 @@ pub fn machine(layout: &Layout) -> Result<Value> {
         "memory_mib": machine_memory_mib(),
         "memory_available_mib": mib("MemAvailable"),
         "faiss_built_for": if FAISS_FLAGS.is_empty() { "generic x86-64" } else { FAISS_FLAGS },
-        "out": layout.out,
+        "out": remote::in_words(&layout.out),
+        "store": remote::facts(),
         "disk_free_mib": free_mib,
         "disk_mib": total_mib,
         "disk_write_mib_per_sec": write_speed(&layout.out)?,

@@ -1,5 +1,6 @@
 //! The runs of a tree: how far each has come, what sets it apart from the others, and how good it is.
 
+use crate::remote;
 use crate::stage::{FolderState, Layout, StageFolder, flat};
 use serde::Serialize;
 use serde_json::Value;
@@ -97,7 +98,8 @@ fn summary(stage: &StageFolder, stages: &[StageFolder]) -> Option<RunSummary> {
 
 /// The last whole line of the metrics.
 fn last_metrics(folder: &Path) -> Value {
-    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
+    let path = folder.join("metrics.jsonl");
+    let text = remote::bring(&path).ok().and_then(|()| std::fs::read_to_string(&path).ok()).unwrap_or_default();
     text.lines().rev().find_map(|line| serde_json::from_str(line).ok()).unwrap_or_default()
 }
 

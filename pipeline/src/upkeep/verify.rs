@@ -1,8 +1,8 @@
 //! Whether what lies on disk is what was written: every output against its manifest's digests, every manifest against
 //! itself and against its inputs.
 
-use crate::stage::{Layout, Progress, StageFolder, digest_of_bytes, digest_of_file, is_sealed};
-use crate::{Result, interrupt};
+use crate::stage::{Layout, Progress, StageFolder, digest_of_bytes, digest_of_file, is_outside, is_sealed};
+use crate::{Result, interrupt, remote};
 use lapidary_schemas::tables::MANIFEST_FILE;
 use lapidary_schemas::{Digest, Manifest};
 use serde::Serialize;
@@ -57,6 +57,7 @@ pub fn verify(layout: &Layout, names: &[String]) -> Result<Vec<Verified>> {
     for stage in &stages {
         interrupt::check()?;
         let Some(manifest) = stage.manifest() else { continue };
+        remote::fetch_all(&stage.folder, manifest)?;
         let mut found = Verified {
             folder: layout.name_of(&stage.folder),
             stage: manifest.stage.clone(),
@@ -102,8 +103,6 @@ fn faults_of_manifest(stage: &StageFolder, manifest: &Manifest) -> Vec<Fault> {
 }
 
 fn stale_inputs(layout: &Layout, manifest: &Manifest) -> Vec<String> {
-    let is_stale = |(name, digest): &(&String, &Digest)| {
-        !std::path::Path::new(name.as_str()).is_absolute() && layout.input(name, digest).is_none()
-    };
+    let is_stale = |(name, digest): &(&String, &Digest)| !is_outside(name) && layout.input(name, digest).is_none();
     manifest.inputs.iter().filter(is_stale).map(|(name, _)| name.clone()).collect()
 }

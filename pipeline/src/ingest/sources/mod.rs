@@ -44,9 +44,9 @@ pub trait Source: Send + Sync {
         self.tree().root()
     }
 
-    /// The folder as manifests name it: absolute, without links, and the same for no other folder.
+    /// The folder as manifests name it: absolute, without links, and the same for no other folder; a URL without credentials.
     fn address(&self) -> String {
-        text_of_path(self.root())
+        self.tree().address()
     }
 
     /// A digest of names, lengths and times of the source's files: changes when a file may have.
@@ -76,6 +76,9 @@ const IMAGE_EXTENSIONS: &[&str] = &[
     "pbm", "pcd", "pcx", "pfm", "pgm", "png", "pnm", "ppm", "psd", "pxr", "qoi", "ras", "rgb", "rgba", "sgi", "svg",
     "tga", "tif", "tiff", "vda", "vst", "webp", "wmf", "xbm", "xpm",
 ];
+
+/// Extensions of Parquet tables.
+const TABLE_EXTENSIONS: &[&str] = &["parquet", "pq"];
 
 /// Whether a name's extension is an image's.
 fn is_image_name(name: &str) -> bool {

@@ -4,6 +4,7 @@
 //! hexadecimal digits follow; everything else, backslashes and line ends included, stays as it is. So different files never
 //! have the same path, and [`path_of_text`] finds the file again.
 
+use crate::remote::{is_url, name_of_url};
 use crate::{PipelineError, Result};
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -98,7 +99,8 @@ pub(super) fn normal_form(folder: &str, name: &str) -> Option<String> {
 /// A source's name by default: its folder's, letters of every script kept; white space, control characters and what a shell
 /// or a path takes for its own become `-`, and it does not begin with `-` or `.`.
 pub fn default_name(root: &Path) -> String {
-    let absolute = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let url = root.to_str().filter(|text| is_url(text)).map(|url| PathBuf::from(name_of_url(url)));
+    let absolute = url.unwrap_or_else(|| root.canonicalize().unwrap_or_else(|_| root.to_owned()));
     let folder = absolute.file_name().map(|name| text_of_path(Path::new(name))).unwrap_or_default();
     let dangerous = |c: char| c.is_control() || c.is_whitespace() || "/\\:*?\"'`<>|&;$!(){}[]#~".contains(c);
     let name: String = folder.chars().map(|c| if dangerous(c) { '-' } else { c }).collect();

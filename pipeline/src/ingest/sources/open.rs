@@ -9,6 +9,7 @@ use super::folder::{ImageFolder, image_paths};
 use super::parquet::{Found, ParquetFiles, Tables, find_tables};
 use super::tree::by_extension;
 use super::{Reject, Source, Tree, path_of_text};
+use crate::remote::{is_url, local_path};
 use crate::{PipelineError, Result};
 use lapidary_schemas::{Digest, RejectReason};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub enum LayoutChoice {
 pub struct Options {
     /// The layout.
     pub layout: LayoutChoice,
-    /// Folders that are never input: `OUT`. They need not be there yet.
+    /// Folders that are never input: `OUT`, which also holds what stands for a source in a store. They need not be there yet.
     pub leave_out: Vec<PathBuf>,
 }
 
@@ -48,7 +49,11 @@ impl Options {
 /// # Errors
 /// When the path is no folder, or holds nothing of the layout that was asked for.
 pub fn open_source(root: &Path, options: &Options) -> Result<Box<dyn Source>> {
-    let tree = Tree::walk(root, &options.leave_out)?;
+    let url = root.to_str().filter(|text| is_url(text));
+    let tree = match (url, options.leave_out.first()) {
+        (Some(url), Some(out)) => Tree::in_store(url, out)?,
+        _ => Tree::walk(&local_path(root)?, &options.leave_out)?,
+    };
     tree.say_left_out();
     match options.layout {
         LayoutChoice::Auto => open_as_found(tree),

@@ -1,8 +1,9 @@
 //! The spool: a file beside the shards that holds what a source can only read in its own order, the bytes of rows and the
 //! texts of annotations, until they are fetched in the order of image ids.
 
-use super::{Entry, Object, Place};
+use super::{Entry, Object, Place, Tree};
 use crate::images::{Annotation, Notes};
+use crate::remote::StoredSource;
 use crate::{PipelineError, Result};
 use lapidary_schemas::RejectReason;
 use serde_json::{Map, Value};
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest file that fits a column of bytes.
 const IMAGE_BYTES_MAX: u64 = i32::MAX as u64 - 64;
@@ -90,6 +92,8 @@ impl Spool {
 #[derive(Debug)]
 pub struct Fetcher {
     spool: Option<File>,
+    /// Where files are asked for whose bytes are not here.
+    stored: Option<Arc<StoredSource>>,
 }
 
 impl Fetcher {
@@ -99,7 +103,31 @@ impl Fetcher {
     /// When the spool is there but cannot be opened.
     pub fn new(spool: &Path) -> Result<Self> {
         let spool = spool.exists().then(|| File::open(spool).map_err(PipelineError::io("open", spool))).transpose()?;
-        Ok(Self { spool })
+        Ok(Self { spool, stored: None })
+    }
+
+    /// The same for the files of a tree that may lie in a store.
+    pub fn of(self, tree: &Tree) -> Self {
+        Self { stored: tree.stored().cloned(), ..self }
+    }
+
+    /// Says which entries are fetched next, so that those in a store are on their way.
+    pub fn want<'a>(&self, entries: impl Iterator<Item = &'a Entry>, max_bytes: u64) {
+        let Some(stored) = &self.stored else { return };
+        let fits = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() <= max_bytes.min(IMAGE_BYTES_MAX));
+        let paths = entries.filter_map(|entry| match &entry.place {
+            Place::File(path) if fits(path) => Some(path.as_path()),
+            _ => None,
+        });
+        stored.want(paths);
+    }
+
+    /// Ends the stage when a store went away while entries were fetched: what they say of it is no reason to reject them.
+    ///
+    /// # Errors
+    /// What was heard of the store.
+    pub fn refuse_failure(&self) -> Result<()> {
+        self.stored.as_ref().map_or(Ok(()), |stored| stored.refuse_failure())
     }
 
     /// The bytes of an entry, unless there are more than `max_bytes`.
@@ -119,7 +147,10 @@ impl Fetcher {
                 if meta.len() > max_bytes {
                     return Err(too_many(meta.len()));
                 }
-                std::fs::read(path).map_err(unreadable)
+                match &self.stored {
+                    Some(stored) => stored.read(path),
+                    None => std::fs::read(path).map_err(unreadable),
+                }
             }
             Place::Spool { offset_bytes, len_bytes, digest: _ } => {
                 if *len_bytes > max_bytes {

@@ -5,7 +5,8 @@
 //! Hidden files (AppleDouble's `._` among them) are no inputs, unless annotations name them.
 
 use super::names::{path_of_text, text_of_path};
-use super::{Reject, is_image_name};
+use super::{Reject, TABLE_EXTENSIONS, has_extension, is_image_name};
+use crate::remote::{Held, StoredSource};
 use crate::stage::digest_of_bytes;
 use crate::{PipelineError, Result};
 use lapidary_schemas::tables::MANIFEST_FILE;
@@ -17,6 +18,7 @@ use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How often links may lead to one folder: folders that all link to each other have more ways than anyone wants.
 const VISITS_MAX: u32 = 64;
@@ -40,9 +42,58 @@ pub struct Tree {
     faults: Vec<Reject>,
     hidden: u64,
     left_out: Vec<String>,
+    /// The store that the files are in; here they have holes.
+    stored: Option<Arc<StoredSource>>,
 }
 
 impl Tree {
+    /// Lists what lies at a URL; the folder that stands for it lies below `out`.
+    ///
+    /// # Errors
+    /// When this build knows no stores, nothing is there, or the store refuses or goes away.
+    pub fn in_store(url: &str, out: &Path) -> Result<Self> {
+        let stored = StoredSource::lay_out(url, out)?;
+        let mut tree = Self::walk(&stored.root(), &[])?;
+        let unusable = stored.unusable().iter();
+        tree.faults.extend(unusable.map(|(path, detail)| Reject::new(path, RejectReason::Unreadable, detail)));
+        let (mut whole, mut tails, mut heads) = (Vec::new(), Vec::new(), Vec::new());
+        for path in tree.files.iter().map(|file| file.path.as_str()) {
+            let place = tree.place(path);
+            if has_extension(path, &["json"]) {
+                whole.push(place);
+            } else if has_extension(path, TABLE_EXTENSIONS) {
+                tails.push(place);
+            } else if !is_image_name(path) {
+                heads.push(place);
+            }
+        }
+        stored.fill(&whole, &tails, &heads)?;
+        // Manifests are known now, and with them what Lapidary wrote.
+        let walked = Self::walk(&stored.root(), &[])?;
+        (tree.files, tree.hidden, tree.left_out) = (walked.files, walked.hidden, walked.left_out);
+        tree.stored = Some(Arc::new(stored));
+        Ok(tree)
+    }
+
+    /// The store that the files are in, if they are in one.
+    pub fn stored(&self) -> Option<&Arc<StoredSource>> {
+        self.stored.as_ref()
+    }
+
+    /// Where the tree is: its folder's path, or its URL without credentials.
+    pub fn address(&self) -> String {
+        self.stored.as_ref().map_or_else(|| text_of_path(&self.root), |stored| stored.address().to_owned())
+    }
+
+    /// A file with all its bytes, as long as it is held.
+    ///
+    /// # Errors
+    /// When it lies in a store and cannot be brought.
+    pub fn whole(&self, path: &str) -> Result<Held> {
+        let place = self.place(path);
+        self.stored.as_ref().map_or_else(|| Ok(Held::local(place.clone())), |stored| stored.bring(&place))
+    }
+
     /// Walks a folder, leaving out the folders `leave_out` and what is below them.
     ///
     /// # Errors
@@ -58,7 +109,14 @@ impl Tree {
             let text = format!("`{}` is OUT: nothing there is input\nhint: name a folder of images", root.display());
             return Err(PipelineError::Usage(text));
         }
-        let tree = Self { root: root.clone(), files: Vec::new(), faults: Vec::new(), hidden: 0, left_out: Vec::new() };
+        let tree = Self {
+            root: root.clone(),
+            files: Vec::new(),
+            faults: Vec::new(),
+            hidden: 0,
+            left_out: Vec::new(),
+            stored: None,
+        };
         let mut walk = Walk { tree, leave_out, above: Vec::new(), visits: HashMap::new() };
         walk.folder(&root, "", root.clone());
         let mut tree = walk.tree;

@@ -110,7 +110,8 @@ impl Reading<'_> {
     /// Takes in a table, row group by row group.
     fn table(&mut self, path: &str, column: &str) -> Result<()> {
         let place = self.tree.place(path);
-        let file = File::open(&place).map_err(PipelineError::io("open", &place))?;
+        let whole = self.tree.whole(path)?;
+        let file = File::open(whole.path()).map_err(PipelineError::io("open", &place))?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
             .map_err(|e| PipelineError::format(&place, e))?;
         let schema = metadata.schema().clone();

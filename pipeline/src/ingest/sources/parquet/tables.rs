@@ -5,7 +5,7 @@
 //! order, and the log says so.
 
 use super::bytes::{Pictures, pictures_of};
-use crate::ingest::sources::{Tree, begins_as_image, has_extension};
+use crate::ingest::sources::{TABLE_EXTENSIONS, Tree, begins_as_image, has_extension};
 use crate::runtime::caught;
 use crate::{PipelineError, Result};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -44,8 +44,8 @@ pub(in crate::ingest::sources) struct Tables(Vec<(String, Found)>);
 
 /// Looks into the Parquet files of a tree.
 pub(in crate::ingest::sources) fn find_tables(tree: &Tree) -> Tables {
-    let paths = tree.visible().filter(|path| has_extension(path, &["parquet", "pq"]));
-    Tables(paths.map(|path| (path.to_owned(), look(&tree.place(path), path))).collect())
+    let paths = tree.visible().filter(|path| has_extension(path, TABLE_EXTENSIONS));
+    Tables(paths.map(|path| (path.to_owned(), look(tree, path))).collect())
 }
 
 impl Tables {
@@ -89,8 +89,9 @@ impl Tables {
     }
 }
 
-fn look(path: &Path, shown: &str) -> Found {
-    match guarded(path, || try_look(path, shown)) {
+fn look(tree: &Tree, shown: &str) -> Found {
+    let path = tree.place(shown);
+    match guarded(&path, || try_look(tree, &path, shown)) {
         Ok(found) => found,
         Err(error) => Found::Broken(error.to_string()),
     }
@@ -101,7 +102,7 @@ pub(super) fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Resul
     caught(read).unwrap_or_else(|said| Err(PipelineError::format(path, said)))
 }
 
-fn try_look(path: &Path, shown: &str) -> Result<Found> {
+fn try_look(tree: &Tree, path: &Path, shown: &str) -> Result<Found> {
     let file = File::open(path).map_err(PipelineError::io("open", path))?;
     let metadata =
         ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| PipelineError::format(path, e))?;
@@ -117,6 +118,9 @@ fn try_look(path: &Path, shown: &str) -> Result<Found> {
         if let Some(list) = of_feature(is_list_of_images).into_iter().next() {
             return Ok(Found::Lists(list));
         }
+        // Of a table in a store only the end is here.
+        let whole = tree.whole(shown)?;
+        let file = File::open(whole.path()).map_err(PipelineError::io("open", path))?;
         columns = columns_of_pictures(path, &file, &metadata)?;
     }
     if columns.len() > 1 {

@@ -1,0 +1,154 @@
+//! Shares of a stage in the store: who makes a shard sends it to where the whole stage will have it, and then its marker. Who
+//! finishes the stage, here or elsewhere, finds the markers and brings what they name.
+
+use crate::manifest::{Marker, object_name, stage_of_shares};
+use crate::mirror::Mirror;
+use crate::transfer::{AT_ONCE, bring, send};
+use crate::{Result, StoreError};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::{Error, ObjectStoreExt, PutMode, PutOptions};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// What is being made, as the stage runtime writes it.
+const KEY: &str = ".key";
+const MARKER: &str = ".json";
+
+impl Mirror {
+    /// Says in the store what the shares in a folder are of, or finds that it was said.
+    ///
+    /// # Errors
+    /// When the store has shares of other settings there.
+    pub(crate) async fn open_shares(&self, folder: &str) -> Result<()> {
+        let name = format!("{folder}/{KEY}");
+        let path = self.cache.join(&name);
+        let ours = bytes::Bytes::from(fs::read(&path).map_err(StoreError::io("read", &path))?);
+        let (object, url) = (self.address.at(&name)?, self.address.url(&name));
+        let mut put = || {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            self.address.store.put_opts(&object, ours.clone().into(), options)
+        };
+        match self.retry.run_raw(&mut put).await {
+            Ok(_) => return Ok(()),
+            Err((Error::AlreadyExists { .. } | Error::Precondition { .. }, _)) => {}
+            Err((error, secs)) => return Err(StoreError::of(&error, &url, secs)),
+        }
+        let get = || async { self.address.store.get(&object).await?.bytes().await };
+        let theirs = self.retry.run(&url, get).await?;
+        if key_of(&theirs) == key_of(&ours) {
+            return Ok(());
+        }
+        let shown = self.address.url(folder);
+        Err(StoreError::Usage(format!(
+            "the store holds shards that were made with other settings or of other images\n\
+             hint: finish with those settings first, or remove what is below `{shown}`"
+        )))
+    }
+
+    /// Brings the markers of a folder of shares; the names of all shards that the store has.
+    ///
+    /// # Errors
+    /// When the store refuses or goes away.
+    pub(crate) async fn fetch_markers(&self, folder: &str) -> Result<Vec<String>> {
+        let objects = self.list(folder).await?;
+        let is_missing = |name: &String| {
+            (name.ends_with(MARKER) || name.ends_with(&format!("/{KEY}"))) && !self.cache.join(name).is_file()
+        };
+        let missing = objects.iter().map(|(name, _)| name).filter(|name| is_missing(name));
+        stream::iter(missing)
+            .map(|name| async move {
+                bring(&self.address, self.retry, &self.address.at(name)?, &self.cache.join(name), None).await
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<u64>>()
+            .await?;
+        let shard = |name: &str| Some(name.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(MARKER)?.to_owned());
+        Ok(objects.iter().filter_map(|(name, _)| shard(name)).collect())
+    }
+
+    /// Sends a shard that has a marker here, and then the marker.
+    ///
+    /// # Errors
+    /// When the shard is not what its marker says; when the store refuses or goes away.
+    pub(crate) async fn publish_shard(&self, folder: &str, shard: &str) -> Result<()> {
+        let (marker, text) = self.marker(folder, shard)?;
+        let object = self.shard_object(folder, &marker)?;
+        let url = self.address.url(&object);
+        let location = self.address.at(&object)?;
+        let is_there = match self.retry.run(&url, || self.address.store.head(&location)).await {
+            Ok(meta) => meta.size == marker.file.bytes,
+            Err(StoreError::NotFound { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if !is_there {
+            let path = self.cache.join(folder).join(shard);
+            send(&self.address, self.retry, &path, &location, &marker.file).await?;
+        }
+        let name = format!("{folder}/{shard}{MARKER}");
+        let object = self.address.at(&name)?;
+        let text = bytes::Bytes::from(text);
+        // Who makes a shard again makes the same bytes, and so the same marker.
+        self.retry
+            .run(&self.address.url(&name), || self.address.store.put(&object, text.clone().into()))
+            .await
+            .map(|_| ())
+    }
+
+    /// Brings a shard by its marker, unless it is here.
+    ///
+    /// # Errors
+    /// When there is no marker here, or the object is not what it says.
+    pub(crate) async fn fetch_shard(&self, folder: &str, shard: &str) -> Result<u64> {
+        let (marker, _) = self.marker(folder, shard)?;
+        let path = self.cache.join(folder).join(shard);
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() == marker.file.bytes) {
+            return Ok(0);
+        }
+        let object = self.address.at(&self.shard_object(folder, &marker)?)?;
+        bring(&self.address, self.retry, &object, &path, Some(&marker.file)).await
+    }
+
+    /// Removes the markers of a stage that is whole.
+    ///
+    /// # Errors
+    /// When the store refuses or goes away.
+    pub(crate) async fn clear_shares(&self, folder: &str) -> Result<()> {
+        for (name, meta) in self.list(folder).await? {
+            self.delete(&name, &meta.location).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes an object; one that has gone is no error.
+    pub(crate) async fn delete(&self, name: &str, location: &object_store::path::Path) -> Result<()> {
+        match self.retry.run(&self.address.url(name), || self.address.store.delete(location)).await {
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn marker(&self, folder: &str, shard: &str) -> Result<(Marker, Vec<u8>)> {
+        let path = self.cache.join(folder).join(format!("{shard}{MARKER}"));
+        let text = fs::read(&path).map_err(StoreError::io("read", &path))?;
+        Ok((marker_of_json(&path, &text)?, text))
+    }
+
+    fn shard_object(&self, folder: &str, marker: &Marker) -> Result<String> {
+        let stage = stage_of_shares(folder);
+        let stage = stage.ok_or_else(|| StoreError::Usage(format!("`{folder}` is no folder of shares")))?;
+        Ok(format!("{stage}/{}", object_name(&marker.name, &marker.file.digest)))
+    }
+}
+
+fn marker_of_json(path: &Path, text: &[u8]) -> Result<Marker> {
+    serde_json::from_slice(text).map_err(|e| StoreError::Damaged {
+        url: path.display().to_string(),
+        detail: format!("this is no marker ({e})"),
+    })
+}
+
+/// The key in a text that says what is being made.
+fn key_of(text: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Value>(text).ok()?["key"].as_str().map(str::to_owned)
+}

@@ -1,0 +1,160 @@
+//! An S3 server on 127.0.0.1 that tests start, kill and start again, and a web server that serves a folder.
+
+use crate::run::{binary, text};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+pub const ACCESS_KEY: &str = "AKIDLAPIDARYTEST";
+pub const SECRET_KEY: &str = "secret-of-the-lapidary-tests";
+
+/// A server whose buckets are folders; one of them is `bucket`.
+pub struct S3Server {
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl S3Server {
+    /// A running server; none, saying so, where this build has no stores.
+    pub fn start() -> Option<Self> {
+        let missing = ["lapidary-stores", "lapidary-test-s3"].map(beside).into_iter().find(|path| !path.is_file());
+        if let Some(path) = missing {
+            println!("skipped: `{}` is not built (make test builds it)", path.display());
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("bucket")).expect("creates");
+        let mut server = Self { folder, port: 0, child: None };
+        server.start_again();
+        Some(server)
+    }
+
+    /// Starts it, on the port that it had before.
+    pub fn start_again(&mut self) {
+        let mut child = Command::new(beside("lapidary-test-s3"))
+            .args([text(self.folder.path()), &self.port.to_string(), ACCESS_KEY, SECRET_KEY])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("says its port");
+        self.port = line.trim().parse().expect("a port");
+        self.child = Some(child);
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("kills");
+            child.wait().expect("waits");
+        }
+    }
+
+    /// The folder of the bucket.
+    pub fn bucket(&self) -> PathBuf {
+        self.folder.path().join("bucket")
+    }
+
+    /// `lapidary` with the credentials in its environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port));
+        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.env("AWS_REGION", "us-east-1").env("LAPIDARY_STORE_RETRY_SECS", "2");
+        command
+    }
+
+    /// Runs a verb with `--out s3://bucket/out` and a cache.
+    pub fn run(&self, cache: &Path, arguments: &[&str]) -> Output {
+        let common = ["--out", "s3://bucket/out", "--cache", text(cache), "--json"];
+        self.command(&[arguments, &common].concat()).output().expect("it starts")
+    }
+
+    /// The same for one that must succeed; its facts, line by line.
+    pub fn facts(&self, cache: &Path, arguments: &[&str]) -> Vec<Value> {
+        let output = self.run(cache, arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "lapidary {arguments:?}: {error}");
+        let said = String::from_utf8(output.stdout).expect("UTF-8");
+        said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The same for one that must fail; its exit code and what it said.
+    pub fn refusal(&self, cache: &Path, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(cache, arguments);
+        assert!(!output.status.success(), "lapidary {arguments:?} succeeded");
+        (output.status.code().expect("no signal"), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn beside(name: &str) -> PathBuf {
+    binary().with_file_name(name)
+}
+
+/// Serves the files of a folder on the web as long as the test runs; its address.
+pub fn serve_folder(folder: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = listener.local_addr().expect("has one");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().filter_map(|stream| stream.ok()) {
+            let folder = folder.clone();
+            std::thread::spawn(move || answer(stream, &folder));
+        }
+    });
+    format!("http://{address}")
+}
+
+/// GET and HEAD, whole or a range of bytes; one request a connection.
+fn answer(mut stream: TcpStream, folder: &Path) {
+    let mut reader = BufReader::new(stream.try_clone().expect("clones"));
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 || line.trim().is_empty() {
+            break;
+        }
+        lines.push(line.trim().to_ascii_lowercase());
+        if lines.len() == 1 {
+            lines[0] = line.trim().to_owned();
+        }
+    }
+    let Some(request) = lines.first() else { return };
+    let mut parts = request.split(' ');
+    let (method, path) = (parts.next().unwrap_or_default().to_owned(), parts.next().unwrap_or_default());
+    let path = folder.join(path.split('?').next().unwrap_or_default().trim_start_matches('/'));
+    let Ok(mut bytes) = std::fs::read(&path) else {
+        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return;
+    };
+    let len = bytes.len();
+    let range = lines.iter().find_map(|line| line.strip_prefix("range: bytes=")?.split_once('-'));
+    // Some servers know no ranges.
+    let range = range.filter(|_| !path.starts_with(folder.join("no-ranges")));
+    let range =
+        range.and_then(|(from, to)| Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?.min(len - 1))));
+    let mut head = match range {
+        Some((from, to)) => {
+            bytes = bytes[from..=to].to_vec();
+            format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{to}/{len}\r\n")
+        }
+        None => "HTTP/1.1 200 OK\r\n".to_owned(),
+    };
+    head.push_str(&format!(
+        "Content-Length: {}\r\nLast-Modified: Mon, 02 Nov 2026 10:00:00 GMT\r\nETag: \"{len}\"\r\nConnection: close\r\n\r\n",
+        bytes.len()
+    ));
+    let body = if method == "HEAD" { &[][..] } else { &bytes };
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    // Until the other side has it all.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.read(&mut [0]);
+}
