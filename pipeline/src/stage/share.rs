@@ -62,6 +62,35 @@ impl FromStr for Share {
     }
 }
 
+/// What shares of a stage have made so far, for whoever waits for them.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    folder: PathBuf,
+}
+
+impl Shares {
+    /// The shares of the stage whose final folder this is; nobody may have begun them, or they may be finished and gone.
+    pub fn of(stage_folder: &Path) -> Self {
+        Self { folder: Places::of(stage_folder).shares() }
+    }
+
+    /// The names of the shards that have a marker, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().filter_map(|entry| entry.ok());
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(MARKER)?.to_owned())).collect();
+        names.sort();
+        names
+    }
+
+    /// A shard as its marker has it, when its file is as long as that says.
+    pub fn shard(&self, name: &str) -> Option<Shard> {
+        let text = fs::read(self.folder.join(format!("{name}{MARKER}"))).ok()?;
+        let shard: Shard = serde_json::from_slice(&text).ok()?;
+        fs::metadata(self.folder.join(&shard.name)).is_ok_and(|file| file.len() == shard.table.bytes).then_some(shard)
+    }
+}
+
 /// Where the shards of shares lie.
 pub(super) fn folder(places: &Places) -> PathBuf {
     places.shares()
@@ -102,21 +131,16 @@ pub(super) fn marked(spec: &StageSpec, folder: &Path) -> Vec<Shard> {
     if KeyRecord::read(folder).is_none_or(|record| record.key != spec.key()) {
         return Vec::new();
     }
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
-    let markers = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(MARKER));
-    let read = |path: PathBuf| serde_json::from_slice::<Shard>(&fs::read(path).ok()?).ok();
-    let is_there = |shard: &Shard| fs::metadata(folder.join(&shard.name)).is_ok_and(|m| m.len() == shard.table.bytes);
-    let mut shards: Vec<Shard> = markers.filter_map(read).filter(is_there).collect();
-    shards.sort_by(|a, b| a.name.cmp(&b.name));
-    shards
+    let shares = Shares { folder: folder.to_owned() };
+    shares.names().iter().filter_map(|name| shares.shard(name)).collect()
 }
 
-/// Removes the folder of shares of a stage that is whole.
-///
-/// # Errors
-/// When the disk refuses.
-pub(super) fn clear(places: &Places) -> Result<()> {
-    remove_tree(&places.shares())
+/// Removes the folder of shares of a stage that is whole. A process that still makes a share which another has made as well
+/// may write into it at this moment: then it stays until the stage is finished once more.
+pub(super) fn clear(places: &Places) {
+    if let Err(error) = remove_tree(&places.shares()) {
+        tracing::warn!("what shares left is not removed: {error}");
+    }
 }
 
 /// Says which shards nobody has made.
