@@ -145,6 +145,8 @@ check: setup ## format, typos, clippy and docs, as CI does
 	@cargo fmt --all --check
 	@if command -v typos >/dev/null; then typos; else echo "typos is not installed; skipped"; fi
 	@cargo clippy --release --workspace --all-targets $(COMPILED) --quiet -- -D warnings
+	@cargo fmt --manifest-path curate/cluster/Cargo.toml --check
+	@cargo clippy $(CLUSTER) --all-targets --quiet -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps $(COMPILED) --quiet
 
 faults: setup ## 240 kills at named points and random moments, on drawn and real images (FAULTS=n)
