@@ -61,7 +61,7 @@ PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 # tests say that they were skipped.
 FOR_TESTS := $(if $(filter setup test,$(MAKECMDGOALS)),chromium mesa-vulkan-drivers)
 
-.PHONY: help setup build demo curate pretrain eval report serve report-picture status test faults fuzz bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check check-exports check-cards check clean
+.PHONY: help setup build demo curate pretrain eval report serve report-picture status test faults fuzz cluster cluster-check bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check check-exports check-cards check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|wgpu|auto]"
@@ -156,6 +156,8 @@ check: setup ## format, typos, clippy and docs, as CI does
 	@cargo clippy --release --workspace --all-targets $(COMPILED) --quiet -- -D warnings
 	@cargo clippy $(STORED) --all-targets --quiet -- -D warnings
 	@cargo clippy $(TEST_S3) --all-targets --quiet -- -D warnings
+	@cargo fmt --manifest-path curate/cluster/Cargo.toml --check
+	@cargo clippy $(CLUSTER) --all-targets --quiet -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps $(COMPILED) --quiet
 	@RUSTDOCFLAGS="-D warnings" cargo doc $(STORED) --no-deps --quiet
 
@@ -166,6 +168,16 @@ faults: setup ## 240 kills at named points and random moments, on drawn and real
 fuzz: setup ## damaged inputs for every reader of foreign bytes, for SECS=60 seconds (SEED=1)
 	@LAPIDARY_FUZZ_SECS=$(or $(SECS),60) LAPIDARY_FUZZ_SEED=$(or $(SEED),1) \
 	  cargo test --release --workspace --test e2e --quiet -- --exact fuzz::driver::every_reader_of_foreign_bytes_holds --nocapture
+
+# A workspace of its own, into the same folder: `lapidary` finds what `--cluster` takes beside itself.
+CLUSTER := --release --manifest-path curate/cluster/Cargo.toml --target-dir "$(TARGET)"
+
+cluster: build ## also build lapidary-cluster and lapidary-worker: stages on many machines, by DataFusion Ballista
+	@cargo build $(CLUSTER)
+
+cluster-check: cluster ## a cluster on loopback: kills, digests, speed, a billion images on paper (LAPIDARY_DATA)
+	@cargo test $(CLUSTER) --quiet
+	@cargo run $(CLUSTER) --quiet --example check
 
 bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, default ../shared/data)
 	@tests/bench/run.sh $(LAPIDARY)

@@ -22,6 +22,9 @@ enum Verb {
         /// Make every n-th shard from the i-th, of 1 to n, beside other processes; `lapidary finish fingerprint` when all are made
         #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true)]
         shard: Share,
+        /// Let the executors of a cluster make the shards (lapidary-cluster)
+        #[arg(long, value_name = "df://HOST:PORT", conflicts_with = "shard")]
+        cluster: Option<String>,
     },
     /// Find the copies in a folder of images, without the rest of the chain
     Duplicates {
@@ -56,6 +59,9 @@ enum Verb {
         /// Keep no copies of this source's images, by its name or folder (repeatable) [default: curate.against]
         #[arg(long, value_name = "SOURCE|DIR", allow_hyphen_values = true)]
         against: Vec<PathBuf>,
+        /// Let the executors of a cluster take fingerprints and embeddings first, where they are not there (lapidary-cluster)
+        #[arg(long, value_name = "df://HOST:PORT")]
+        cluster: Option<String>,
     },
     /// Take the first N of the ranking as a subset
     Cut {
@@ -96,7 +102,12 @@ fn main() -> ExitCode {
 fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
     let layout = common.layout();
     match verb {
-        Verb::Fingerprint { shard } => {
+        Verb::Fingerprint { cluster: Some(_), .. } | Verb::Curate { cluster: Some(_), .. } => {
+            // `lapidary` becomes lapidary-cluster when it is given the flag, and never comes here.
+            let hint = "hint: `lapidary VERB --cluster ...` starts lapidary-cluster, which `make cluster` builds";
+            return Err(PipelineError::Usage(format!("lapidary-curate itself knows no cluster\n{hint}")).into());
+        }
+        Verb::Fingerprint { shard, .. } => {
             let config = resolved(common)?;
             let (outcome, folder, manifest) =
                 fingerprint(&layout, &common.source()?, &config, (shard, common.dry_run))?;
@@ -137,7 +148,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             let scored = score_csv(&pairs, &truth)?;
             say(common, &scored, || vec![serde_json::to_string_pretty(&scored).unwrap_or_default()]);
         }
-        Verb::Curate { rebuild, seeds, against } => {
+        Verb::Curate { rebuild, seeds, against, .. } => {
             let mut config = resolved(common)?;
             if let Some(seeds) = seeds {
                 let is_list = seeds.is_file();

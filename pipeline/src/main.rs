@@ -68,6 +68,9 @@ enum Verb {
         /// Make every n-th shard from the i-th, of 1 to n, beside other processes; `lapidary finish embed` when all are made
         #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true, conflicts_with = "from")]
         shard: Share,
+        /// Let the executors of a cluster make the shards (lapidary-cluster)
+        #[arg(long, value_name = "df://HOST:PORT", conflicts_with_all = ["from", "shard"])]
+        cluster: Option<String>,
     },
     /// Write every augmentation of every epoch down
     Plan {
@@ -173,6 +176,14 @@ struct Rest {
     rest: Vec<OsString>,
 }
 
+/// The client of a cluster; a workspace of its own, which `make cluster` builds.
+const CLUSTER_BINARY: &str = "lapidary-cluster";
+
+/// Whether the executors of a cluster are asked to make the shards.
+fn asks_for_cluster(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|a| a == "--cluster" || a.as_encoded_bytes().starts_with(b"--cluster="))
+}
+
 /// Stages that several processes can make shares of.
 const SHARED_STAGES: [&str; 2] = ["fingerprint", "embed"];
 
@@ -192,6 +203,9 @@ fn main() -> ExitCode {
     let verb = arguments.first().and_then(|first| first.to_str()).unwrap_or_default();
     if verb == "finish" {
         return finish(&arguments[1..]);
+    }
+    if asks_for_cluster(&arguments) {
+        return become_beside(CLUSTER_BINARY, &arguments);
     }
     if let Some(binary) = binary_of(verb) {
         return become_beside(binary, &arguments);
@@ -231,7 +245,11 @@ fn become_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
     let path = std::env::current_exe().ok().and_then(|me| me.parent().map(|folder| folder.join(binary)));
     let path = path.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(binary));
     let error = Command::new(&path).args(arguments).exec();
-    eprintln!("error: run `{}`: {error}\nhint: `make build` builds all binaries", path.display());
+    let hint = match binary {
+        CLUSTER_BINARY => "`make cluster` builds what `--cluster` takes, beside this binary",
+        _ => "`make build` builds all binaries",
+    };
+    eprintln!("error: run `{}`: {error}\nhint: {hint}", path.display());
     ExitCode::from(1)
 }
 

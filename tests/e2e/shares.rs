@@ -68,3 +68,16 @@ fn a_share_that_cannot_be_is_refused() {
     let (code, error) = refusal(&other);
     assert!(code == 2 && error.contains("other settings"), "{error}");
 }
+
+#[test]
+fn a_cluster_without_its_binary_says_what_to_build() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("lapidary");
+    std::fs::copy(binary(), &copy).expect("copies");
+    for arguments in [["curate", "--cluster", "df://a:1"], ["embed", "--cluster=df://a:1", "--quiet"]] {
+        let output = Command::new(&copy).args(arguments).env("PATH", "").output().expect("it starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("lapidary-cluster") && error.contains("`make cluster`"), "{error}");
+    }
+}

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// What a stage that makes a shard of each shard of its input has left to do.
 #[derive(Debug, Clone)]
@@ -130,10 +131,10 @@ impl StageRun {
         for shard in &left.left {
             interrupt::check()?;
             remote::bring(shard)?;
-            let name = name_of(shard);
+            let (name, begun) = (name_of(shard), Instant::now());
             let (written, facts) = make(shard, &self.path(&name), &progress)?;
             let facts = self.shard_facts(&name, manifest, facts);
-            self.note_shard(&name, written, facts)?;
+            self.note_made_shard(&name, written, facts, begun.elapsed().as_secs_f64())?;
         }
         Ok(left)
     }
@@ -154,6 +155,10 @@ impl StageRun {
         let mut found = ShardsLeft { left: Vec::new(), rows: 0, added: 0, rows_left: 0 };
         let mut missing = Vec::new();
         for (place, shard) in shards.iter().enumerate() {
+            // A share opens no shard but its own: with n processes each file is opened once, not n times.
+            if self.is_share() && !self.share.has(place) {
+                continue;
+            }
             interrupt::check()?;
             let name = name_of(shard);
             let rows = rows_of(input, shard)?;

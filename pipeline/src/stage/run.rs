@@ -66,6 +66,9 @@ pub struct Shard {
     pub table: WrittenTable,
     /// What the stage wants to know of it when it resumes.
     pub facts: Value,
+    /// Seconds that making it took; 0 when it was taken over.
+    #[serde(default)]
+    pub secs: f64,
 }
 
 /// A stage at work in its temporary folder.
@@ -157,8 +160,13 @@ impl StageRun {
     /// # Errors
     /// When the note cannot be written.
     pub fn note_shard(&mut self, name: &str, table: WrittenTable, facts: Value) -> Result<()> {
+        self.note_made_shard(name, table, facts, 0.0)
+    }
+
+    /// The same of a shard that was made just now, in so many seconds.
+    pub(super) fn note_made_shard(&mut self, name: &str, table: WrittenTable, facts: Value, secs: f64) -> Result<()> {
         fault_point("shard:written");
-        let shard = Shard { name: name.to_owned(), table: table.clone(), facts };
+        let shard = Shard { name: name.to_owned(), table: table.clone(), facts, secs };
         if self.is_share() {
             share::mark(&self.folder, &shard)?;
             remote::publish_shard(&self.folder, name)?;

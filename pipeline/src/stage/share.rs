@@ -62,6 +62,42 @@ impl FromStr for Share {
     }
 }
 
+/// What shares of a stage have made so far, for whoever waits for them.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    folder: PathBuf,
+}
+
+impl Shares {
+    /// The shares of the stage whose final folder this is; nobody may have begun them, or they may be finished and gone.
+    pub fn of(stage_folder: &Path) -> Self {
+        Self { folder: Places::of(stage_folder).shares() }
+    }
+
+    /// The names of the shards that have a marker, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().filter_map(|entry| entry.ok());
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(MARKER)?.to_owned())).collect();
+        names.sort();
+        names
+    }
+
+    /// A shard as its marker has it, when its file is as long as that says.
+    pub fn shard(&self, name: &str) -> Option<Shard> {
+        self.shard_here_or_among(name, &[])
+    }
+
+    /// The same, also when its file is not here but among those that a store has.
+    fn shard_here_or_among(&self, name: &str, in_store: &[String]) -> Option<Shard> {
+        let text = fs::read(self.folder.join(format!("{name}{MARKER}"))).ok()?;
+        let shard: Shard = serde_json::from_slice(&text).ok()?;
+        let here = fs::metadata(self.folder.join(&shard.name));
+        let is_there = here.map_or_else(|_| in_store.contains(&shard.name), |file| file.len() == shard.table.bytes);
+        is_there.then_some(shard)
+    }
+}
+
 /// Where the shards of shares lie.
 pub(super) fn folder(places: &Places) -> PathBuf {
     places.shares()
@@ -103,25 +139,21 @@ pub(super) fn marked(spec: &StageSpec, folder: &Path, in_store: &[String]) -> Ve
     if KeyRecord::read(folder).is_none_or(|record| record.key != spec.key()) {
         return Vec::new();
     }
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
-    let markers = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(MARKER));
-    let read = |path: PathBuf| serde_json::from_slice::<Shard>(&fs::read(path).ok()?).ok();
-    let is_there = |shard: &Shard| {
-        let here = fs::metadata(folder.join(&shard.name));
-        here.map_or_else(|_| in_store.contains(&shard.name), |file| file.len() == shard.table.bytes)
-    };
-    let mut shards: Vec<Shard> = markers.filter_map(read).filter(is_there).collect();
-    shards.sort_by(|a, b| a.name.cmp(&b.name));
-    shards
+    let shares = Shares { folder: folder.to_owned() };
+    shares.names().iter().filter_map(|name| shares.shard_here_or_among(name, in_store)).collect()
 }
 
-/// Removes the folder of shares of a stage that is whole.
+/// Removes the folder of shares of a stage that is whole, here and in a store. A process that still makes a share which another
+/// has made as well may write into it at this moment: then it stays here until the stage is finished once more.
 ///
 /// # Errors
-/// When the disk refuses.
+/// When the store refuses.
 pub(super) fn clear(places: &Places) -> Result<()> {
     remote::clear_shares(&places.shares())?;
-    remove_tree(&places.shares())
+    if let Err(error) = remove_tree(&places.shares()) {
+        tracing::warn!("what shares left is not removed: {error}");
+    }
+    Ok(())
 }
 
 /// Says which shards nobody has made.
