@@ -110,7 +110,7 @@ pub fn run_on_all<P: ParallelProgram>(choices: &[DeviceChoice], program: P) -> R
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     return guarded(&named, || program.run_on_all::<Gpu>(devices.iter().filter_map(crate::gpu::Device::gpu).collect()));
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
-    unreachable!("resolve names a GPU only with its feature")
+    unreachable!("{named}: resolve names a GPU only with its feature")
 }
 
 /// Runs with a GPU's panics as errors: burn has no other way to say that a device is lost or its memory is full.
