@@ -3,7 +3,7 @@
 use super::forward::{Inputs, Piece, Size};
 use crate::model::{Tokens, named_gradients};
 use crate::objective::Features;
-use crate::operators::{Operators, TrainBackend};
+use crate::operators::{Operators, TrainBackend, sum_of_squares};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use std::collections::BTreeMap;
@@ -36,9 +36,10 @@ impl<B: Operators> FeatureGradients<B> {
 
     /// The sum of the squares of all values, shape `[1]`; none when nothing has a gradient.
     pub(crate) fn square(&self) -> Option<Tensor<B, 1>> {
+        // burn's own sum adds by atomics on a GPU, in another order each time.
         let squares = self.groups.iter().flat_map(|Gradient { class, patches }| {
-            let class = class.as_ref().map(|class| (class.clone() * class.clone()).sum());
-            [class, patches.as_ref().map(|patches| (patches.clone() * patches.clone()).sum())]
+            let class = class.as_ref().map(|class| sum_of_squares(class.clone().flatten(0, 1)));
+            [class, patches.as_ref().map(|patches| sum_of_squares(patches.clone().flatten(0, 2)))]
         });
         squares.flatten().reduce(|sum, square| sum + square)
     }

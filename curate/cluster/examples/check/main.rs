@@ -5,7 +5,6 @@
 //! default `../shared/data`; without them the built-in pile is all.
 
 mod costs;
-#[expect(dead_code, reason = "tests use the rest of it")]
 #[path = "../../tests/cluster/fleet.rs"]
 mod fleet;
 #[expect(dead_code, reason = "tests use the rest of it")]
