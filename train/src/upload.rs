@@ -1,5 +1,5 @@
 //! Batches on their way to a GPU. A piece's views are uploaded once for all networks that see them, as bytes where they are levels,
-//! from pinned memory where the driver has it, and finished there (see [`crate::augment`]); in a run by a thread of its own,
+//! from pinned memory where the driver has it, and finished there (see `train/src/augment.rs`); in a run by a thread of its own,
 //! while the step before is computed. On the CPU nothing is uploaded: pieces read a batch where it is.
 
 use crate::augment::finish;
