@@ -5,12 +5,15 @@ import json
 import re
 import sys
 
-# The first that a kernel's name holds is its kind.
+# The first that a kernel's name holds, in small letters, is its kind.
 KINDS = [
-    ("matmul", "products"), ("gemm", "products"), ("gemv", "products"), ("attention", "attention"), ("optimiser", "optimiser"),
-    ("adamw", "optimiser"), ("cross_entropy", "cross-entropy"), ("standardise", "standardise"), ("residual", "residual and bias"),
-    ("bias", "residual and bias"), ("gelu", "GELU"), ("norm", "LayerNorm"), ("sum", "sums"), ("reduce", "sums"),
-    ("cast", "casts"), ("slice", "copies"), ("contiguous", "copies"), ("copy", "copies"), ("cat", "copies"),
+    ("matmul", "products"), ("gemm", "products"), ("gemv", "products"), ("attention", "attention"), ("ofkeys", "attention"),
+    ("ofqueries", "attention"), ("ownkernel", "attention"), ("softmax", "attention"), ("slopes", "attention"),
+    ("adamw", "optimiser"), ("average", "optimiser"), ("crossentropy", "cross-entropy"), ("standardise", "standardise"),
+    ("residual", "residual and bias"), ("ofbranch", "residual and bias"), ("ofscale", "residual and bias"), ("bias", "residual and bias"),
+    ("gelu", "GELU"), ("norm", "LayerNorm"), ("sum", "sums"), ("reduce", "sums"), ("cast", "casts"), ("slice", "copies"),
+    ("contiguous", "copies"), ("copy", "copies"), ("cat", "copies"), ("binop", "elementwise"), ("unary", "elementwise"),
+    ("scalar", "elementwise"), ("prng", "drawing weights"),
 ]
 SECONDS = {"ns": 1e-9, "µs": 1e-6, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 

@@ -142,7 +142,9 @@ impl Compared {
         match (self.kind == ObjectiveKind::Dino, self.precision == Precision::F32) {
             (true, true) => self.losses[1] < 1e-4 && self.gradients < 0.01 && self.weights < 0.01,
             (true, false) => self.losses[1] < 1e-2 && self.gradients_apart < 1e-3,
-            (false, true) => self.losses[0] < 2e-3 && self.losses[1] < 2e-2 && self.gradients < 0.01,
+            (false, true) => {
+                self.losses[0] < 2e-3 && self.losses[1] < 2e-2 && self.gradients < 0.01 && self.weights < 0.05
+            }
             (false, false) => self.losses[1] < 0.2 && self.gradients_apart < 1e-3,
         }
     }

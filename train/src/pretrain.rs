@@ -119,7 +119,7 @@ pub fn extended_config(
 }
 
 /// Refuses a precision that a device does not have.
-fn has_precision(devices: &[DeviceChoice], named: &str, precision: Precision) -> Result<()> {
+fn refuse_precision(devices: &[DeviceChoice], named: &str, precision: Precision) -> Result<()> {
     if precision == Precision::F32 {
         return Ok(());
     }
@@ -163,7 +163,7 @@ fn train(
     let fact = |name: &str| plan_manifest.facts[name].as_u64().unwrap_or(0) as usize;
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let device = device_names(&options.devices)?;
-    has_precision(&options.devices, &device, config.pretrain.precision)?;
+    refuse_precision(&options.devices, &device, config.pretrain.precision)?;
     let watch = KnnWatch::open(layout, &config)?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
     let teacher = FrozenTeacher::of(layout, source, &config)?;
