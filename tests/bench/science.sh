@@ -65,7 +65,9 @@ common=(--out "$out" --quiet)
 # All test images: of 2,000 an accuracy is known to a point. Few C: the largest and the smallest of the usual twelve are never
 # chosen here, and each takes as long.
 eval_knobs=(--set 'eval.logistic_c=[0.01,0.1,1.0,10.0]' --set 'eval.labels_per_class=[]' --set 'eval.label_shares=[0.1,1.0]'
-  --set eval.view_images=0 --set eval.attention_images=0 --set eval.max_test=0)
+  --set eval.view_images=0 --set eval.attention_images=0 --set eval.max_test=0 --set eval.dino_linear.epochs=0
+  --set eval.dinov2_linear.iterations=0 --set eval.mlp.steps=0 --set eval.copy_images=0 --set eval.dense_images=0
+  --set eval.video_sequences=0 --set eval.robustness_images=0 --set eval.neighbour_queries=0 --set eval.map_images=0)
 lap() { "$lapidary" "$@" "${common[@]}" > /dev/null; }
 there() { [ -f "$lines" ] && grep -q "\"run\":\"$1\"" "$lines"; }
 # train SOURCE PLAN RUN ARM SEED [KNOBS]: a run, its evaluation, its line.
