@@ -91,7 +91,7 @@ fn what_is_listed_is_ingested_in_shares() {
         for fact in ["rejected_by_reason", "added", "next_shard", "shards"] {
             assert_eq!(made["facts"][fact], expected["facts"][fact], "{fact}");
         }
-        assert_eq!(expected["rows"]["rejected"], 5);
+        assert!(expected["rows"]["rejected"].as_u64().is_some_and(|rejected| rejected >= 5));
         assert!(expected["facts"]["shards"].as_object().expect("shards").len() >= 3);
         assert!(!shared.join("n/.images.shares").exists(), "what shares left is taken over");
     }
