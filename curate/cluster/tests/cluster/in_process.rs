@@ -1,9 +1,9 @@
 //! The plan on plain DataFusion, in this process: no scheduler, no executors.
 
-use crate::made::{binary, copy_images, ingest, lapidary, manifest, run, text};
+use crate::commands::{binary, copy_images, ingest, lapidary, manifest, run, text};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use lapidary_cluster::{ManifestLine, Runner, ShardStageExec, Stage, StageTask, version_of};
+use lapidary_cluster::{ManifestLine, Runner, ShardStageExec, Stage, StageTask, build_of, version_of};
 use lapidary_pipeline::stage::Layout;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ fn plan_of(out: &Path, work_dir: &Path, stage: Stage, folder: &str, of: usize) -
     let config = lapidary(&["config"]).stdout;
     let task = StageTask {
         lapidary: version_of(&binary("lapidary")).expect("it says so"),
+        build: build_of(&binary("lapidary"), stage, "descriptor"),
         stage,
-        out: out.to_owned(),
+        out: text(out).to_owned(),
         source: "pile".to_owned(),
         folder: folder.to_owned(),
         config: String::from_utf8(config).expect("UTF-8"),

@@ -4,6 +4,11 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a client may take.
+pub const CLIENT_WITHIN: Duration = Duration::from_secs(600);
 
 /// Every stage that a curation needs, by its folder below the source's.
 const STAGES: [&str; 6] = [
@@ -43,6 +48,35 @@ pub fn refusal(out: &Path, arguments: &[&str]) -> (i32, String) {
     let output = lapidary(&[arguments, &["--out", text(out)]].concat());
     assert!(!output.status.success(), "lapidary {arguments:?} succeeded");
     (output.status.code().expect("no signal"), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The built-in pile in shards of 1 MiB, curated by one machine.
+pub struct Pile {
+    folder: TempDir,
+    /// The digest of each stage.
+    pub digests: BTreeMap<&'static str, Value>,
+}
+
+impl Pile {
+    pub fn curated() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pile, out) = (folder.path().join("pile"), folder.path().join("out"));
+        assert!(lapidary(&["draw", text(&pile)]).status.success());
+        ingest(&out, &pile, "pile", 1);
+        curate_alone(&out);
+        let digests = digests(&out, "pile");
+        Self { folder, digests }
+    }
+
+    /// The images.
+    pub fn pile(&self) -> PathBuf {
+        self.folder.path().join("pile")
+    }
+
+    /// What was made of them.
+    pub fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
 }
 
 /// The manifest of a stage of a source.
