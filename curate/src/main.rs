@@ -5,7 +5,7 @@ use lapidary_curate::{
     AtThreshold, CutFilter, Format, Size, check_limits, copies_at, curate, cut, diff, duplicates, explain, export,
     fingerprint, score_csv, sentences,
 };
-use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
+use lapidary_pipeline::cli::{CommonArgs, Failure, announce, announce_shared, run_main, say};
 use lapidary_pipeline::plan::subset_ids;
 use lapidary_pipeline::sources::{Options, default_name, open_source};
 use lapidary_pipeline::stage::{Layout, Outcome, Share};
@@ -109,9 +109,8 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Fingerprint { shard, .. } => {
             let config = resolved(common)?;
-            let (outcome, folder, manifest) =
-                fingerprint(&layout, &common.source()?, &config, (shard, common.dry_run))?;
-            announce(common, "fingerprint", &folder, outcome, manifest.as_ref());
+            let made = fingerprint(&layout, &common.source()?, &config, (shard, common.dry_run))?;
+            announce_shared(common, "fingerprint", &made);
         }
         Verb::Duplicates { data, name, at } => {
             let config = resolved(common)?;

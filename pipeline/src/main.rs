@@ -1,7 +1,7 @@
 //! `lapidary`: the one command users learn. It runs a stage itself or becomes the stage's binary beside it, as git does.
 
 use clap::Subcommand;
-use lapidary_pipeline::cli::{self, CommonArgs, Failure, announce, run_main, say, to_toml};
+use lapidary_pipeline::cli::{self, CommonArgs, Failure, announce, announce_shared, run_main, say, to_toml};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::plan::PlanReader;
 use lapidary_pipeline::sources::LayoutChoice;
@@ -290,9 +290,8 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
                 return Ok(Some(("lapidary-train", embed_arguments(&config.embed.encoder))));
             }
             let source = common.source()?;
-            let (outcome, folder, manifest) =
-                embed(&common.layout(), &source, &mut Descriptor, config.embed.batch, (shard, common.dry_run))?;
-            announce(common, "embed", &folder, outcome, manifest.as_ref());
+            let made = embed(&common.layout(), &source, &mut Descriptor, config.embed.batch, (shard, common.dry_run))?;
+            announce_shared(common, "embed", &made);
         }
         Verb::Plan { name, show: Some(image), epoch, .. } => show_plan(common, name, image, epoch)?,
         Verb::Plan { subset, name, .. } => run_plan(common, subset, name)?,

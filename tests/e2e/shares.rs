@@ -33,8 +33,10 @@ fn shares_of_several_processes_become_what_one_makes() {
         let begun = made.with_file_name(format!(".{}.shares", made.file_name().expect("a name").to_string_lossy()));
         // One share is killed as soon as its first file is there, whole or not.
         let is_begun = || {
-            let entries = std::fs::read_dir(&begun).into_iter().flatten().filter_map(|entry| entry.ok());
-            entries.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("part-"))
+            let keys = std::fs::read_dir(&begun).into_iter().flatten().filter_map(|entry| entry.ok());
+            let mut files =
+                keys.flat_map(|key| std::fs::read_dir(key.path()).into_iter().flatten()).filter_map(Result::ok);
+            files.any(|entry| entry.file_name().to_string_lossy().contains("part-"))
         };
         kill_when(&out, &[stage, "--shard", "1/3"], &is_begun);
         let second = facts(&out, &[stage, "--shard", "2/3"]).remove(0);
@@ -62,11 +64,56 @@ fn a_share_that_cannot_be_is_refused() {
     }
     let (code, error) = refusal(&["finish", "curate", "--out", text(&out)]);
     assert!(code == 2 && error.contains("fingerprint or embed"), "{error}");
-    // Shares of other settings are not mixed.
-    facts(&out, &["fingerprint", "--shard", "1/2"]);
-    let other = ["fingerprint", "--shard", "2/2", "--set", "fingerprint.keypoints=8", "--out", text(&out)];
-    let (code, error) = refusal(&other);
-    assert!(code == 2 && error.contains("other settings"), "{error}");
+}
+
+#[test]
+fn shares_of_other_settings_are_not_mixed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (alone, out) = (folder.path().join("alone"), folder.path().join("shared"));
+    let pile = DRAWN.pile();
+    let ingest = ["ingest", "--data", text(&pile), "--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"];
+    for out in [&alone, &out] {
+        facts(out, &ingest);
+    }
+    let few = ["fingerprint", "--set", "fingerprint.keypoints=8"];
+    let shares_of_few = facts(&out, &[&few[..], &["--shard", "1/1"]].concat()).remove(0)["shares"].clone();
+    let shares_of_many = facts(&out, &["fingerprint", "--shard", "1/2"]).remove(0)["shares"].clone();
+    assert_ne!(shares_of_few, shares_of_many);
+    let (code, error) = refusal(&["finish", "fingerprint", "--out", text(&out)]);
+    assert!(code == 2 && error.contains("are not there"), "{error}");
+    let finished = facts(&out, &["finish", "fingerprint", "--set", "fingerprint.keypoints=8"]);
+    assert_eq!(digest(&finished), digest(&facts(&alone, &few)));
+    let at = |shares: &Value| out.join(shares.as_str().expect("a path"));
+    assert!(!at(&shares_of_few).exists() && at(&shares_of_many).is_dir(), "only what was finished goes");
+
+    // A file that is not what its marker says is made again, not taken over.
+    let shard = at(&shares_of_many).join("part-00000.parquet");
+    let mut bytes = std::fs::read(&shard).expect("a shard");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&shard, bytes).expect("writes");
+    let (code, error) = refusal(&["finish", "fingerprint", "--out", text(&out)]);
+    assert!(code == 2 && error.contains("are not there"), "{error}");
+    assert_eq!(digest(&facts(&out, &["fingerprint"])), digest(&facts(&alone, &["fingerprint"])));
+    assert!(!out.join("pile/.fingerprints.shares").exists(), "nothing is left of any share");
+}
+
+#[test]
+fn a_share_that_ends_after_the_stage_was_finished_is_no_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    facts(
+        &out,
+        &["ingest", "--data", text(&DRAWN.pile()), "--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"],
+    );
+    let mut late = started(&out, &["fingerprint", "--shard", "1/1"]);
+    let begun = out.join("pile/.fingerprints.shares");
+    while !begun.is_dir() && late.try_wait().expect("looks").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    // Another process makes all of it at once, and removes the shares.
+    facts(&out, &["fingerprint"]);
+    assert!(late.wait().expect("waits").success());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `lapidary-train`: the verbs `pretrain`, `export` and, with a run's checkpoint or other weights, `embed`.
 
 use clap::Subcommand;
-use lapidary_pipeline::cli::{CommonArgs, Failure, announce, run_main, say};
-use lapidary_pipeline::stage::{Outcome, Share};
+use lapidary_pipeline::cli::{CommonArgs, Failure, announce, announce_shared, run_main, say};
+use lapidary_pipeline::stage::{Outcome, Share, SharedStage};
 use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::{Config, Manifest};
@@ -144,8 +144,7 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
             let backbone = Backbone::open(&layout, &source, &encoder)?;
             let batch = config.embed.batch;
             let program = EmbedWith { common, source: &source, backbone, batch, shard };
-            let (outcome, folder, manifest) = run_on(device, program)?;
-            announce(common, "embed", &folder, outcome, manifest.as_ref());
+            announce_shared(common, "embed", &run_on(device, program)?);
         }
         Verb::Export { run, to, out_dir, example } => {
             run_export(common, run, to, out_dir, example)?;
@@ -163,7 +162,7 @@ struct EmbedWith<'a> {
 }
 
 impl Program for EmbedWith<'_> {
-    type Output = (Outcome, PathBuf, Option<Manifest>);
+    type Output = SharedStage;
 
     fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output> {
         let mut encoder = VitEncoder::<B::InnerBackend>::of_backbone(&self.backbone, &device)?;

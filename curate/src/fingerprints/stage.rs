@@ -5,7 +5,8 @@ use super::{Fingerprint, Fingerprinters};
 use crate::{CurateError, Result};
 use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_shards,
+    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, TableWriter, column,
+    require_shards,
 };
 use lapidary_pipeline::{DecodeRule, PipelineError, ShardRows, bytes_column, interrupt};
 use lapidary_schemas::{Config, Manifest, Rows, tables};
@@ -27,7 +28,7 @@ pub fn fingerprint(
     source: &str,
     config: &Config,
     (share, dry_run): (Share, bool),
-) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+) -> Result<SharedStage> {
     let images = layout.images(source);
     let manifest = require_shards(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
     let folder = layout.fingerprints(source);
@@ -41,15 +42,17 @@ pub fn fingerprint(
         resumable: true,
         previous: Previous::Replaced,
     };
-    match spec.open_share(dry_run, share)? {
-        Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
-        Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
+    let shares = spec.shares();
+    let (outcome, manifest) = match spec.open_share(dry_run, share)? {
+        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
+        Opened::DryRun => (Outcome::WouldRun, None),
         Opened::Run(run) => {
             let shards = Layout::shards_by_name(&images)?;
             let manifest = run_fingerprint(layout, &manifest, &shards, config.fingerprint.keypoints, run)?;
-            Ok((if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, folder, manifest))
+            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
         }
-    }
+    };
+    Ok(SharedStage { outcome, folder, shares, manifest })
 }
 
 fn run_fingerprint(

@@ -6,7 +6,7 @@ mod say;
 pub mod upkeep;
 
 pub use resolve::{resolve, to_toml};
-pub use say::{announce, say};
+pub use say::{announce, announce_shared, say};
 
 use crate::stage::{Layout, progress};
 use crate::{PipelineError, interrupt, remote};

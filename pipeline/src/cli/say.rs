@@ -2,7 +2,7 @@
 
 use super::CommonArgs;
 use crate::remote::in_words;
-use crate::stage::{Layout, Outcome};
+use crate::stage::{Layout, Outcome, SharedStage};
 use lapidary_schemas::Manifest;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -20,10 +20,27 @@ pub fn say(common: &CommonArgs, facts: &Value, lines: impl FnOnce() -> Vec<Strin
 
 /// Says what became of a stage: up to date, run, or only asked about.
 pub fn announce(common: &CommonArgs, stage: &str, folder: &Path, outcome: Outcome, manifest: Option<&Manifest>) {
+    announce_with(common, stage, folder, outcome, manifest, None);
+}
+
+/// The same of a stage that several processes can make; with where its shares lie.
+pub fn announce_shared(common: &CommonArgs, stage: &str, made: &SharedStage) {
+    announce_with(common, stage, &made.folder, made.outcome, made.manifest.as_ref(), Some(made.shares.folder()));
+}
+
+fn announce_with(
+    common: &CommonArgs,
+    stage: &str,
+    folder: &Path,
+    outcome: Outcome,
+    manifest: Option<&Manifest>,
+    shares: Option<&Path>,
+) {
     let name = Layout::new(&common.out).name_of(folder);
     let facts = json!({
         "stage": stage,
         "folder": name,
+        "shares": shares.map(|shares| Layout::new(&common.out).name_of(shares)),
         "outcome": outcome,
         "digest": manifest.map(|m| &m.digest),
         "rows": manifest.map(|m| m.rows),

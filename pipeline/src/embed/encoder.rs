@@ -6,7 +6,8 @@ use crate::decode::{DecodeRule, decode};
 use crate::images::ShardRows;
 use crate::images::bytes_column;
 use crate::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, StageRun, StageSpec, TableWriter, column, require_shards,
+    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, TableWriter, column,
+    require_shards,
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
@@ -44,7 +45,7 @@ pub fn embed(
     encoder: &mut dyn Encoder,
     batch: usize,
     (share, dry_run): (Share, bool),
-) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+) -> Result<SharedStage> {
     let images = layout.images(source);
     let manifest = require_shards(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
     let folder = layout.embeddings(source, encoder.name());
@@ -58,14 +59,16 @@ pub fn embed(
         resumable: true,
         previous: Previous::Replaced,
     };
-    match spec.open_share(dry_run, share)? {
-        Opened::UpToDate(manifest) => Ok((Outcome::UpToDate, folder, Some(*manifest))),
-        Opened::DryRun => Ok((Outcome::WouldRun, folder, None)),
+    let shares = spec.shares();
+    let (outcome, manifest) = match spec.open_share(dry_run, share)? {
+        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
+        Opened::DryRun => (Outcome::WouldRun, None),
         Opened::Run(run) => {
             let manifest = run_embed(layout, &manifest, &Layout::shards_by_name(&images)?, encoder, batch.max(1), run)?;
-            Ok((if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, folder, manifest))
+            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
         }
-    }
+    };
+    Ok(SharedStage { outcome, folder, shares, manifest })
 }
 
 fn run_embed(

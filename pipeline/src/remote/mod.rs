@@ -12,6 +12,6 @@ pub use address::{cache_folder, is_url, local_path, name_of_url, without_credent
 pub use out::{attach, explained, facts, in_words, put_file, sweep};
 pub(crate) use out::{
     bring, clear_shares, fetch_all, fetch_markers, fetch_shard, fetch_shards, fetch_side_files, is_attached,
-    is_published, open_shares, publish, publish_shard, removed,
+    is_published, publish, publish_shard, removed,
 };
 pub use source::{Held, StoredSource};

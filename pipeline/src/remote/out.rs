@@ -177,20 +177,13 @@ pub fn put_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says what shares are of, or finds that it was said.
-///
-/// # Errors
-/// When the store has shares of other settings.
-pub(crate) fn open_shares(folder: &Path) -> Result<()> {
-    on_shares("open_shares", folder, None).map(|_| ())
-}
-
-/// Brings the markers of shares; the names of the shards that the store has.
+/// Brings the markers of these shards, or of all; the names of the shards that the store has.
 ///
 /// # Errors
 /// When the store refuses or goes away.
-pub(crate) fn fetch_markers(folder: &Path) -> Result<Vec<String>> {
-    let names = on_shares("fetch_markers", folder, None)?;
+pub(crate) fn fetch_markers(folder: &Path, shards: Option<&[String]>) -> Result<Vec<String>> {
+    let Some((out, name)) = below(folder) else { return Ok(Vec::new()) };
+    let names = out.helper.ask("fetch_markers", json!({"folder": name, "shards": shards}))?;
     Ok(serde_json::from_value(names).unwrap_or_default())
 }
 

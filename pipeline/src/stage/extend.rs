@@ -4,6 +4,7 @@
 //! what is new or changed goes into shards of new names. So a shard that was made of an unchanged shard is linked (a hard
 //! link, which costs the same whatever it holds), and one that was made of a shard which lost rows is written without them.
 
+use super::files::digest_of_file;
 use super::progress::Progress;
 use super::share::{self, Share};
 use super::{Layout, StageRun, Table, TableWriter, WrittenTable, column, manifest_in_place};
@@ -132,9 +133,19 @@ impl StageRun {
             interrupt::check()?;
             remote::bring(shard)?;
             let (name, begun) = (name_of(shard), Instant::now());
-            let (written, facts) = make(shard, &self.path(&name), &progress)?;
-            let facts = self.shard_facts(&name, manifest, facts);
-            self.note_made_shard(&name, written, facts, begun.elapsed().as_secs_f64())?;
+            let made = make(shard, &self.path(&name), &progress).and_then(|(written, facts)| {
+                let facts = self.shard_facts(&name, manifest, facts);
+                Ok(self.note_made_shard(&name, written, facts, begun.elapsed().as_secs_f64())?)
+            });
+            match made {
+                Ok(()) => {}
+                // Others made this share as well, and somebody finished the stage and removed the folder.
+                Err(_) if self.is_share() && self.spec.up_to_date().is_some() => {
+                    tracing::info!("{}: finished meanwhile", self.spec.stage);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(left)
     }
@@ -149,7 +160,11 @@ impl StageRun {
         facts_of: impl Fn(&[RecordBatch]) -> Result<Value>,
     ) -> Result<ShardsLeft> {
         let previous = self.previous(|name, digest| self.has_extended(layout, name, digest))?;
-        if !self.is_share() {
+        if self.is_share() {
+            let own = shards.iter().enumerate().filter(|(place, _)| self.share.has(*place));
+            let own: Vec<String> = own.map(|(_, shard)| name_of(shard)).collect();
+            self.read_markers(&own)?;
+        } else {
             self.take_over_shares()?;
         }
         let mut found = ShardsLeft { left: Vec::new(), rows: 0, added: 0, rows_left: 0 };
@@ -199,16 +214,24 @@ impl StageRun {
         Ok(found)
     }
 
-    /// Takes over the shards that shares of this stage have made.
+    /// Takes over the shards that shares of this stage have made, those whose bytes are what their markers say: two processes
+    /// on different devices may have made one shard, or a disk may have lost what was not synced.
     fn take_over_shares(&mut self) -> Result<()> {
-        let folder = share::folder(&self.places);
-        let in_store = remote::fetch_markers(&folder)?;
-        for shard in share::marked(&self.spec, &folder, &in_store) {
-            if !self.shards().contains_key(&shard.name) {
-                remote::fetch_shard(&folder, &shard.name)?;
-                link_or_copy(&folder.join(&shard.name), &self.path(&shard.name))?;
-                self.note_shard(&shard.name, shard.table, shard.facts)?;
+        let folder = self.places.shares_of(&self.spec.key());
+        let in_store = remote::fetch_markers(&folder, None)?;
+        for shard in share::marked(&folder, None, &in_store) {
+            if self.shards().contains_key(&shard.name) {
+                continue;
             }
+            remote::fetch_shard(&folder, &shard.name)?;
+            let (name, path) = (&shard.name, self.path(&shard.name));
+            link_or_copy(&folder.join(name), &path)?;
+            if digest_of_file(&path)?.0 != shard.table.digest {
+                tracing::warn!("{}: `{name}` is not what its marker says, and is made again", self.spec.stage);
+                fs::remove_file(&path).map_err(PipelineError::io("remove", &path))?;
+                continue;
+            }
+            self.note_shard(name, shard.table, shard.facts)?;
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ pub use places::short_key;
 pub use progress::Progress;
 pub(crate) use recover::remove_stage;
 pub use run::{Shard, StageRun};
-pub use share::{Share, Shares};
+pub use share::{Share, SharedStage, Shares};
 pub use spec::{Opened, Outcome, Previous, StageSpec};
 pub(crate) use stages::MAX_DEPTH;
 pub use stages::{FolderState, StageFolder};

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | whole | `NAME` |
 //! | being written, or interrupted | `.NAME.partial` |
-//! | being made in shares | `.NAME.shares` |
+//! | being made in shares | `.NAME.shares/KEY`, with 16 digits of its key |
 //! | on its way out, replaced | `.NAME.old` |
 //! | on its way out, to be kept | `.NAME.aside` |
 //! | kept, made with other settings | `NAME~KEY`, with the first digits of its key |
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Digits of a key in a folder's name.
 const KEY_DIGITS: usize = 8;
+/// Digits of a key in the name of its folder of shares: nothing else tells two keys' shards apart.
+const SHARES_DIGITS: usize = 16;
 
 /// How often, and after how long each time, a lock is tried again: who only looks holds it for an instant.
 const LOOKS: usize = 10;
@@ -45,8 +47,13 @@ impl Places {
         self.beside(format!(".{}.partial", self.name))
     }
 
+    /// Where the shares of all keys lie, a folder each.
     pub(crate) fn shares(&self) -> PathBuf {
         self.beside(format!(".{}.shares", self.name))
+    }
+
+    pub(crate) fn shares_of(&self, key: &Digest) -> PathBuf {
+        self.shares().join(&key.0[..key.0.len().min(SHARES_DIGITS)])
     }
 
     pub(crate) fn replaced(&self) -> PathBuf {

@@ -106,17 +106,21 @@ impl StageRun {
     /// A share of a stage: it makes some shards beside others.
     pub(super) fn start_share(spec: StageSpec, places: Places, share: Share) -> Result<Self> {
         let folder = share::open(&spec, &places)?;
-        let mut run = Self::at(spec, places, folder, share);
-        let in_store = remote::fetch_markers(&run.folder)?;
-        let marked = share::marked(&run.spec, &run.folder, &in_store);
+        Ok(Self::at(spec, places, folder, share))
+    }
+
+    /// Finds which of a share's own shards are whole.
+    pub(super) fn read_markers(&mut self, names: &[String]) -> Result<()> {
+        let in_store = remote::fetch_markers(&self.folder, Some(names))?;
+        let marked = share::marked(&self.folder, Some(names), &in_store);
         if remote::is_attached() {
             // What was made here when the store went away.
             for shard in marked.iter().filter(|shard| !in_store.contains(&shard.name)) {
-                remote::publish_shard(&run.folder, &shard.name)?;
+                remote::publish_shard(&self.folder, &shard.name)?;
             }
         }
-        run.shards = marked.into_iter().map(|shard| (shard.name.clone(), shard)).collect();
-        Ok(run)
+        self.shards.extend(marked.into_iter().map(|shard| (shard.name.clone(), shard)));
+        Ok(())
     }
 
     fn at(spec: StageSpec, places: Places, folder: PathBuf, share: Share) -> Self {
@@ -260,7 +264,7 @@ impl StageRun {
         fault_point("finish:manifest-written");
         install(&self.places, &manifest, self.spec.previous)?;
         remote::publish(&self.places.folder)?;
-        share::clear(&self.places)?;
+        share::clear(&self.places, &manifest.key)?;
         Ok(manifest)
     }
 

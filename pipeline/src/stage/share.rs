@@ -1,15 +1,18 @@
 //! Shares: a stage that makes a shard of each shard of its input, made by several processes, on one machine or on many that see
 //! the same OUT, whatever scheduler starts them.
 //!
-//! Process i of n makes every n-th shard into `.NAME.shares` beside the final folder, a marker after each: what the partial
-//! folder's list says of a shard, in a file of its own. No process waits for another; a shard that two make is the same
-//! bytes, renamed into place twice. Who finishes takes the shards over as if an interrupted run of its own had made them.
+//! Process i of n makes every n-th shard into `.NAME.shares/KEY` beside the final folder, a marker after each: what the partial
+//! folder's list says of a shard, in a file of its own. Each key, that is each set of settings, inputs and code, has a folder
+//! of its own, so that shards of one never come into another. No process waits for another; two that make the same shard
+//! each rename it into place. Who finishes takes over the shards whose bytes are those of their markers, as if an interrupted
+//! run of its own had made them.
 
 use super::files::{remove_tree, write_json};
 use super::places::Places;
 use super::run::{KEY_FILE, KeyRecord, Shard};
-use super::spec::StageSpec;
+use super::spec::{Outcome, StageSpec};
 use crate::{PipelineError, Result, remote};
+use lapidary_schemas::{Digest, Manifest};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -69,9 +72,14 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The shares of the stage whose final folder this is; nobody may have begun them, or they may be finished and gone.
-    pub fn of(stage_folder: &Path) -> Self {
-        Self { folder: Places::of(stage_folder).shares() }
+    /// The shares in a folder; nobody may have begun them, or they may be finished and gone.
+    pub fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where they lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The names of the shards that have a marker, sorted.
@@ -111,31 +119,28 @@ impl Shares {
     }
 }
 
-/// Where the shards of shares lie.
-pub(super) fn folder(places: &Places) -> PathBuf {
-    places.shares()
+/// What became of a stage whose shards several processes can make.
+#[derive(Debug, Clone)]
+pub struct SharedStage {
+    /// Whether it ran, or a share of it.
+    pub outcome: Outcome,
+    /// Its final folder.
+    pub folder: PathBuf,
+    /// What shares of it make.
+    pub shares: Shares,
+    /// Its manifest, when it is whole.
+    pub manifest: Option<Manifest>,
 }
 
 /// Makes the folder for the shares of a stage, or finds it.
 ///
 /// # Errors
-/// When it holds shards that were made with other settings or from other inputs.
+/// When the disk refuses.
 pub(super) fn open(spec: &StageSpec, places: &Places) -> Result<PathBuf> {
-    let folder = places.shares();
-    fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
     let key = spec.key();
-    match KeyRecord::read(&folder) {
-        Some(record) if record.key != key => {
-            return Err(PipelineError::Usage(format!(
-                "`{}` holds shards that were made with other settings or of other images\n\
-             hint: remove that folder, or finish with those settings first",
-                folder.display()
-            )));
-        }
-        Some(_) => {}
-        None => write_json(&folder.join(KEY_FILE), &KeyRecord::of(spec, key))?,
-    }
-    remote::open_shares(&folder)?;
+    let folder = places.shares_of(&key);
+    fs::create_dir_all(&folder).map_err(PipelineError::io("create folder", &folder))?;
+    write_json(&folder.join(KEY_FILE), &KeyRecord::of(spec, key))?;
     Ok(folder)
 }
 
@@ -147,25 +152,26 @@ pub(super) fn mark(folder: &Path, shard: &Shard) -> Result<()> {
     write_json(&folder.join(format!("{}{MARKER}", shard.name)), shard)
 }
 
-/// The shards of shares that are whole, here or among those `in_store`, if they are of this stage.
-pub(super) fn marked(spec: &StageSpec, folder: &Path, in_store: &[String]) -> Vec<Shard> {
-    if KeyRecord::read(folder).is_none_or(|record| record.key != spec.key()) {
-        return Vec::new();
-    }
-    let shares = Shares { folder: folder.to_owned() };
-    shares.names().iter().filter_map(|name| shares.shard_here_or_among(name, in_store)).collect()
+/// Of these shards, or all, those of shares that are whole: here, or among those `in_store`.
+pub(super) fn marked(folder: &Path, names: Option<&[String]>, in_store: &[String]) -> Vec<Shard> {
+    let shares = Shares::at(folder.to_owned());
+    let names = names.map_or_else(|| shares.names(), <[String]>::to_vec);
+    names.iter().filter_map(|name| shares.shard_here_or_among(name, in_store)).collect()
 }
 
 /// Removes the folder of shares of a stage that is whole, here and in a store. A process that still makes a share which another
-/// has made as well may write into it at this moment: then it stays here until the stage is finished once more.
+/// has made as well may write into it at this moment: what it leaves is removed when the stage is asked for once more.
 ///
 /// # Errors
 /// When the store refuses.
-pub(super) fn clear(places: &Places) -> Result<()> {
-    remote::clear_shares(&places.shares())?;
-    if let Err(error) = remove_tree(&places.shares()) {
+pub(super) fn clear(places: &Places, key: &Digest) -> Result<()> {
+    let folder = places.shares_of(key);
+    remote::clear_shares(&folder)?;
+    if let Err(error) = remove_tree(&folder) {
         tracing::warn!("what shares left is not removed: {error}");
     }
+    // Shares of other keys stay, and with them the folder of all.
+    let _ = fs::remove_dir(places.shares());
     Ok(())
 }
 

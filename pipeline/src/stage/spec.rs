@@ -6,7 +6,7 @@ use super::manifest::{is_whole, manifest_in_place};
 use super::places::Places;
 use super::recover::{is_unsettled, recover};
 use super::run::{KEY_FILE, KeyRecord, StageRun};
-use super::share::Share;
+use super::share::{self, Share, Shares};
 use crate::{PipelineError, Result, remote};
 use lapidary_schemas::tables::MANIFEST_FILE;
 use lapidary_schemas::{Digest, Manifest};
@@ -81,6 +81,11 @@ impl StageSpec {
         digest_of_bytes(whole.to_string().as_bytes())
     }
 
+    /// What shares of the stage make.
+    pub fn shares(&self) -> Shares {
+        Shares::at(Places::of(&self.folder).shares_of(&self.key()))
+    }
+
     /// The manifest of the final folder, if it is the one that this specification would make.
     pub fn up_to_date(&self) -> Option<Manifest> {
         let manifest = manifest_in_place(&self.folder).ok()?;
@@ -106,7 +111,7 @@ impl StageSpec {
     /// The same for a share of the shards.
     ///
     /// # Errors
-    /// As [`StageSpec::open`]; when other settings have shares there.
+    /// As [`StageSpec::open`].
     pub fn open_share(self, dry_run: bool, share: Share) -> Result<Opened> {
         self.open_with(dry_run, false, share)
     }
@@ -114,9 +119,14 @@ impl StageSpec {
     fn open_with(self, dry_run: bool, rebuild: bool, share: Share) -> Result<Opened> {
         let folder = self.folder.clone();
         let opened = self.open_here(dry_run, rebuild, share)?;
-        // What was made here when the store went away is published now.
-        if matches!(opened, Opened::UpToDate(_)) && !dry_run && remote::publish(&folder)? {
-            remote::clear_shares(&Places::of(&folder).shares())?;
+        if let Opened::UpToDate(manifest) = &opened
+            && !dry_run
+        {
+            // What was made here when the store went away is published now, and what a late process left of its share goes.
+            let places = Places::of(&folder);
+            if remote::publish(&folder)? || places.shares_of(&manifest.key).exists() {
+                share::clear(&places, &manifest.key)?;
+            }
         }
         Ok(opened)
     }

@@ -80,8 +80,9 @@ pub(crate) fn base_of(folder: &str) -> &str {
     folder.rsplit_once('~').filter(|(_, after)| key(after)).map_or(folder, |(base, _)| base)
 }
 
-/// The stage's folder that a folder of shares belongs to: `x/fingerprints` of `x/.fingerprints.shares`.
+/// The stage's folder that a key's folder of shares belongs to: `x/fingerprints` of `x/.fingerprints.shares/KEY`.
 pub(crate) fn stage_of_shares(folder: &str) -> Option<String> {
+    let (folder, _key) = folder.rsplit_once('/')?;
     let (above, name) = folder.rsplit_once('/').map_or(("", folder), |(above, name)| (above, name));
     let name = name.strip_prefix('.')?.strip_suffix(".shares")?;
     Some(if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") })
@@ -103,7 +104,7 @@ mod tests {
         assert_eq!(object_name(".hidden", digest), ".hidden.0123456789abcdef");
         assert_eq!(base_of("pile/curation/ranking~0a1b2c3d"), "pile/curation/ranking");
         assert_eq!(base_of("pile/x~y"), "pile/x~y");
-        assert_eq!(stage_of_shares("pile/.fingerprints.shares").as_deref(), Some("pile/fingerprints"));
-        assert_eq!(stage_of_shares("pile/fingerprints"), None);
+        assert_eq!(stage_of_shares("pile/.fingerprints.shares/0123").as_deref(), Some("pile/fingerprints"));
+        assert_eq!(stage_of_shares("pile/fingerprints/0123"), None);
     }
 }

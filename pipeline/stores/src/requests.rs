@@ -48,11 +48,10 @@ enum Request {
     PutFile {
         name: String,
     },
-    OpenShares {
-        folder: String,
-    },
     FetchMarkers {
         folder: String,
+        /// Whose; all when there are none.
+        shards: Option<Vec<String>>,
     },
     PublishShard {
         folder: String,
@@ -161,8 +160,9 @@ impl State {
                 json!({"files": files, "bytes": bytes})
             }
             Request::PutFile { name } => json!(self.mirror()?.put_file(&name).await?),
-            Request::OpenShares { folder } => json!(self.mirror()?.open_shares(&folder).await?),
-            Request::FetchMarkers { folder } => json!(self.mirror()?.fetch_markers(&folder).await?),
+            Request::FetchMarkers { folder, shards } => {
+                json!(self.mirror()?.fetch_markers(&folder, shards.as_deref()).await?)
+            }
             Request::PublishShard { folder, shard } => json!(self.mirror()?.publish_shard(&folder, &shard).await?),
             Request::FetchShard { folder, shard } => json!(self.mirror()?.fetch_shard(&folder, &shard).await?),
             Request::ClearShares { folder } => json!(self.mirror()?.clear_shares(&folder).await?),

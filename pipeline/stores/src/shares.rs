@@ -6,65 +6,34 @@ use crate::mirror::Mirror;
 use crate::transfer::{AT_ONCE, bring, send};
 use crate::{Result, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::{Error, ObjectStoreExt, PutMode, PutOptions};
-use serde_json::Value;
+use object_store::ObjectStoreExt;
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-/// What is being made, as the stage runtime writes it.
-const KEY: &str = ".key";
 const MARKER: &str = ".json";
 
 impl Mirror {
-    /// Says in the store what the shares in a folder are of, or finds that it was said.
-    ///
-    /// # Errors
-    /// When the store has shares of other settings there.
-    pub(crate) async fn open_shares(&self, folder: &str) -> Result<()> {
-        let name = format!("{folder}/{KEY}");
-        let path = self.cache.join(&name);
-        let ours = bytes::Bytes::from(fs::read(&path).map_err(StoreError::io("read", &path))?);
-        let (object, url) = (self.address.at(&name)?, self.address.url(&name));
-        let mut put = || {
-            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            self.address.store.put_opts(&object, ours.clone().into(), options)
-        };
-        match self.retry.run_raw(&mut put).await {
-            Ok(_) => return Ok(()),
-            Err((Error::AlreadyExists { .. } | Error::Precondition { .. }, _)) => {}
-            Err((error, secs)) => return Err(StoreError::of(&error, &url, secs)),
-        }
-        let get = || async { self.address.store.get(&object).await?.bytes().await };
-        let theirs = self.retry.run(&url, get).await?;
-        if key_of(&theirs) == key_of(&ours) {
-            return Ok(());
-        }
-        let shown = self.address.url(folder);
-        Err(StoreError::Usage(format!(
-            "the store holds shards that were made with other settings or of other images\n\
-             hint: finish with those settings first, or remove what is below `{shown}`"
-        )))
-    }
-
-    /// Brings the markers of a folder of shares; the names of all shards that the store has.
+    /// Brings the markers of these shards of a folder, or of all; the names of all shards that the store has there.
     ///
     /// # Errors
     /// When the store refuses or goes away.
-    pub(crate) async fn fetch_markers(&self, folder: &str) -> Result<Vec<String>> {
+    pub(crate) async fn fetch_markers(&self, folder: &str, shards: Option<&[String]>) -> Result<Vec<String>> {
+        let shard = |name: &str| Some(name.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(MARKER)?.to_owned());
         let objects = self.list(folder).await?;
-        let is_missing = |name: &String| {
-            (name.ends_with(MARKER) || name.ends_with(&format!("/{KEY}"))) && !self.cache.join(name).is_file()
+        let there: Vec<(&String, String)> = objects.iter().filter_map(|(name, _)| Some((name, shard(name)?))).collect();
+        let asked = shards.map(|shards| shards.iter().collect::<HashSet<&String>>());
+        let is_missing = |(name, shard): &&(&String, String)| {
+            asked.as_ref().is_none_or(|asked| asked.contains(shard)) && !self.cache.join(name).is_file()
         };
-        let missing = objects.iter().map(|(name, _)| name).filter(|name| is_missing(name));
-        stream::iter(missing)
-            .map(|name| async move {
+        stream::iter(there.iter().filter(is_missing))
+            .map(|(name, _)| async move {
                 bring(&self.address, self.retry, &self.address.at(name)?, &self.cache.join(name), None).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<u64>>()
             .await?;
-        let shard = |name: &str| Some(name.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(MARKER)?.to_owned());
-        Ok(objects.iter().filter_map(|(name, _)| shard(name)).collect())
+        Ok(there.into_iter().map(|(_, shard)| shard).collect())
     }
 
     /// Sends a shard that has a marker here, and then the marker.
@@ -146,9 +115,4 @@ fn marker_of_json(path: &Path, text: &[u8]) -> Result<Marker> {
         url: path.display().to_string(),
         detail: format!("this is no marker ({e})"),
     })
-}
-
-/// The key in a text that says what is being made.
-fn key_of(text: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Value>(text).ok()?["key"].as_str().map(str::to_owned)
 }

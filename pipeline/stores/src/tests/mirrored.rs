@@ -216,8 +216,11 @@ fn what_is_damaged_is_neither_taken_nor_sent() {
     });
 }
 
+/// Where shares of one key lie.
+const SHARES: &str = "x/.made.shares/0123456789abcdef";
+
 fn shard(cache: &Path, name: &str, bytes: &[u8]) {
-    let at = cache.join("x/.made.shares");
+    let at = cache.join(SHARES);
     fs::create_dir_all(&at).expect("creates");
     fs::write(at.join(name), bytes).expect("writes");
     let marker =
@@ -225,40 +228,37 @@ fn shard(cache: &Path, name: &str, bytes: &[u8]) {
     fs::write(at.join(format!("{name}.json")), marker.to_string()).expect("writes");
 }
 
-fn key(cache: &Path, key: &str) {
-    fs::create_dir_all(cache.join("x/.made.shares")).expect("creates");
-    fs::write(cache.join("x/.made.shares/.key"), format!(r#"{{"stage": "test", "key": "{key}"}}"#)).expect("writes");
-}
-
 #[test]
 fn shares_of_two_caches_are_finished_by_a_third() {
     run(async {
         let (store, [a, b, c]) = (Faulty::new(), [cache(), cache(), cache()]);
         for (cache, name, bytes) in [(&a, "part-0.parquet", b"zero"), (&b, "part-1.parquet", b"ones")] {
-            key(cache.path(), "k");
             shard(cache.path(), name, bytes);
             let mirror = store.mirror(cache.path());
-            mirror.open_shares("x/.made.shares").await.expect("is of the same key");
-            mirror.publish_shard("x/.made.shares", name).await.expect("publishes");
-            mirror.publish_shard("x/.made.shares", name).await.expect("a second time does no harm");
+            mirror.publish_shard(SHARES, name).await.expect("publishes");
+            mirror.publish_shard(SHARES, name).await.expect("a second time does no harm");
         }
-        key(c.path(), "other");
         let finisher = store.mirror(c.path());
-        let error = finisher.open_shares("x/.made.shares").await.expect_err("is of another key");
-        assert!(error.is_usage() && error.to_string().contains("other settings"), "{error}");
-        fs::remove_dir_all(c.path().join("x")).expect("removes");
-        let mut names = finisher.fetch_markers("x/.made.shares").await.expect("brings markers");
+        // A share asks for its own markers, and hears of all.
+        let own = ["part-1.parquet".to_owned()];
+        assert_eq!(finisher.fetch_markers(SHARES, Some(&own)).await.expect("brings a marker").len(), 2);
+        assert!(c.path().join(SHARES).join("part-1.parquet.json").is_file());
+        assert!(!c.path().join(SHARES).join("part-0.parquet.json").exists());
+        // Shares of other settings lie elsewhere.
+        let of_others = SHARES.replace("0123", "4567");
+        assert!(finisher.fetch_markers(&of_others, None).await.expect("looks").is_empty());
+        let mut names = finisher.fetch_markers(SHARES, None).await.expect("brings markers");
         names.sort();
         assert_eq!(names, ["part-0.parquet", "part-1.parquet"]);
         for name in &names {
-            assert_eq!(finisher.fetch_shard("x/.made.shares", name).await.expect("brings"), 4);
+            assert_eq!(finisher.fetch_shard(SHARES, name).await.expect("brings"), 4);
         }
-        assert_eq!(text(&c.path().join("x/.made.shares/part-1.parquet")), "ones");
+        assert_eq!(text(&c.path().join(SHARES).join("part-1.parquet")), "ones");
         // What is whole needs no shard sent again.
         made(c.path(), "x/made", "k", &[("part-0.parquet", b"zero"), ("part-1.parquet", b"ones")]);
         let published = finisher.publish("x/made").await.expect("publishes");
         assert_eq!((published.sent, published.found), (0, 2));
-        finisher.clear_shares("x/.made.shares").await.expect("clears");
+        finisher.clear_shares(SHARES).await.expect("clears");
         assert_eq!(store.content().await.len(), 3);
     });
 }
