@@ -226,14 +226,24 @@ fn main() -> ExitCode {
 fn finish(arguments: &[OsString]) -> ExitCode {
     let stage = arguments.first().and_then(|stage| stage.to_str()).unwrap_or_default();
     if !SHARED_STAGES.contains(&stage) {
-        eprintln!(
-            "error: `lapidary finish STAGE` ends what `--shard i/n` began: STAGE is {}",
-            SHARED_STAGES.join(" or ")
-        );
+        eprintln!("error: {}", no_shared_stage());
         return ExitCode::from(2);
     }
     let shard = ["--shard", "finish"].map(OsString::from);
     become_beside("lapidary", &[arguments, &shard].concat())
+}
+
+fn no_shared_stage() -> String {
+    format!("`lapidary finish STAGE` ends what `--shard i/n` began: STAGE is {}", SHARED_STAGES.join(" or "))
+}
+
+/// The same for arguments that begin with options: what they are without `finish`, and with `--shard finish`.
+fn finish_after_options(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, PipelineError> {
+    let is_finish = |pair: &[OsString]| pair[0] == "finish" && SHARED_STAGES.iter().any(|stage| pair[1] == *stage);
+    let at = arguments.windows(2).position(is_finish).ok_or_else(|| PipelineError::Usage(no_shared_stage()))?;
+    arguments.remove(at);
+    arguments.extend(["--shard", "finish"].map(OsString::from));
+    Ok(arguments)
 }
 
 /// A binary to go on with, and its arguments.
@@ -301,6 +311,8 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         Verb::Gc => cli::upkeep::run_gc(common)?,
         Verb::Verify { names } => cli::upkeep::run_verify(common, &names)?,
         Verb::Config => print!("{}", to_toml(&common.resolve()?)),
+        // Reached only when common arguments come before the verb.
+        Verb::Finish(_) => return Ok(Some(("lapidary", finish_after_options(std::env::args_os().skip(1).collect())?))),
         Verb::Fingerprint(_)
         | Verb::Duplicates(_)
         | Verb::Score(_)
@@ -312,7 +324,6 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Export(_)
         | Verb::Doctor(_)
         | Verb::GpuCheck(_)
-        | Verb::Finish(_)
         | Verb::Eval(_)
         | Verb::Adapt(_)
         | Verb::Compare(_)

@@ -270,6 +270,43 @@ async fn seen(stage: &Submission<'_>, names: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::tests::{images, task};
+
+    #[test]
+    fn markers_that_are_seen_late_are_waited_for_and_what_was_there_before_needs_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names = images(folder.path(), 3);
+        let layout = lapidary_pipeline::stage::Layout::new(folder.path());
+        let manifest = require_shards(&layout.images("pile"), "images", "").expect("a manifest");
+        let task = task(2);
+        let give_up_after = Duration::from_secs(60);
+        let stage = Submission { task: &task, root: folder.path(), images: &manifest, give_up_after };
+        // An earlier content of the stage has the first one.
+        let before = folder.path().join(&task.folder);
+        std::fs::create_dir_all(&before).expect("creates");
+        let mut earlier = manifest.clone();
+        earlier.outputs.retain(|name, _| *name == names[0]);
+        std::fs::write(before.join("manifest.json"), serde_json::to_vec(&earlier).expect("JSON")).expect("writes");
+        assert_eq!(stage.expected(&names), names[1..]);
+        let shares = folder.path().join(&task.shares);
+        let late = names[1..].to_vec();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(1500));
+            std::fs::create_dir_all(&shares).expect("creates");
+            for name in late {
+                let marker = format!(r#"{{"name": "{name}", "rows": 3, "bytes": 1, "digest": "ab", "facts": {{}}}}"#);
+                std::fs::write(shares.join(&name), "x").expect("writes");
+                std::fs::write(shares.join(format!("{name}.json")), marker).expect("writes");
+            }
+        });
+        let begun = Instant::now();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(seen(&stage, &names)).expect("they come");
+        assert!(begun.elapsed() >= Duration::from_millis(1000), "it waited");
+        writer.join().expect("it writes");
+        let line = stage.line(&names[2], "a").expect("a line");
+        assert_eq!((line.rows, line.worker.as_str()), (3, "a"));
+    }
 
     #[test]
     fn addresses_are_read_and_odd_ones_refused() {

@@ -81,8 +81,8 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
         _ = terminate.recv() => {}
     }
     tracing::info!("executor {worker} ends: what it runs is stopped and given to others");
-    runner.stop();
-    // First it asks no more, then it says so: else it would be given the same again.
+    // First it asks no more, then it says so: else it would be given the same again. What it runs is stopped last, so that it
+    // does not count as failed.
     free.close();
     let _ = tokio::time::timeout(END_WITHIN, polling).await;
     let stopped = ExecutorStoppedParams { executor_id: worker, reason: "it was told to end".to_owned() };
@@ -90,6 +90,7 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
         Ok(Ok(_)) => {}
         unheard => tracing::warn!("the scheduler did not hear of it, and gives its tasks away later: {unheard:?}"),
     }
+    runner.stop();
     let begun = Instant::now();
     while !runner.is_idle() && begun.elapsed() < END_WITHIN {
         tokio::time::sleep(CONNECT_PAUSE / 10).await;

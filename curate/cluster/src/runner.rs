@@ -314,10 +314,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (out, script) = (
             folder.path().join("out"),
-            "cd \"$8\"/pile/.fingerprints.shares; for i in 0 1 2 3; do sleep 1.2; cp marker part-0000$i.parquet.json; done",
+            "cd \"$8\"/pile/.fingerprints.shares/00; for i in 0 1 2 3; do sleep 1.2; cp marker part-0000$i.parquet.json; done",
         );
         images(&out, 4);
-        let shares = out.join("pile/.fingerprints.shares");
+        let shares = out.join("pile/.fingerprints.shares/00");
         std::fs::create_dir_all(&shares).expect("creates");
         std::fs::write(shares.join("marker"), r#"{"name": "x", "rows": 3, "bytes": 1, "digest": "ab", "facts": {}}"#)
             .expect("writes");

@@ -68,6 +68,8 @@ pub struct StageTask {
     pub source: String,
     /// The stage's final folder, relative to OUT.
     pub folder: String,
+    /// The folder that its shares lie in, which is one for each key, relative to OUT.
+    pub shares: String,
     /// The resolved configuration, as TOML.
     pub config: String,
     /// What an encoder computes on: `auto`, `cpu`, `cuda:0`, ...
@@ -111,7 +113,7 @@ impl StageTask {
 
     /// What the stage's shares have made so far, as OUT has it on this machine.
     pub fn shares(&self, root: &Path) -> Shares {
-        Shares::of(&root.join(&self.folder))
+        Shares::at(root.join(&self.shares))
     }
 
     /// As JSON.
@@ -153,6 +155,7 @@ pub(crate) mod tests {
             out: "/shared/out".to_owned(),
             source: "pile".to_owned(),
             folder: "pile/fingerprints".to_owned(),
+            shares: "pile/.fingerprints.shares/00".to_owned(),
             config: "seed = 7\n".to_owned(),
             device: "auto".to_owned(),
             of,

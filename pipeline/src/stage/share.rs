@@ -96,7 +96,7 @@ impl Shares {
     /// # Errors
     /// When the store refuses or goes away.
     pub fn fetched_names(&self) -> Result<Vec<String>> {
-        remote::fetch_markers(&self.folder)?;
+        remote::fetch_markers(&self.folder, None)?;
         Ok(self.names())
     }
 

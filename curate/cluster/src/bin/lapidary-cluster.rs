@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Which cluster, and how patient its client is.
 #[derive(Debug, Clone, Args)]
@@ -164,26 +164,30 @@ impl<'a> OnCluster<'a> {
             let dry_run: &[&str] = if self.common.dry_run { &["--dry-run"] } else { &[] };
             return self.say(stage.verb(), stage, dry_run);
         }
-        let folder = dry["folder"].as_str().filter(|folder| !folder.is_empty());
-        let folder = folder.ok_or_else(|| anyhow!("`lapidary {} --dry-run --json` names no folder", stage.verb()))?;
+        let named = |key: &str| {
+            let name = dry[key].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
+            name.ok_or_else(|| anyhow!("`lapidary {} --dry-run --json` says no `{key}`", stage.verb()))
+        };
         let task = StageTask {
             lapidary: version_of(&self.lapidary).map_err(anyhow::Error::from)?,
             build: build_of(&self.lapidary, stage, &self.config.embed.encoder),
             stage,
             out: self.out.0.clone(),
             source: self.source.clone(),
-            folder: folder.to_owned(),
+            folder: named("folder")?,
+            shares: named("shares")?,
             config: to_toml(&self.config),
             device: self.device.to_owned(),
             of: shard_names(&images).len().clamp(1, StageTask::MAX_GROUPS),
         };
         let give_up_after = Duration::from_secs(self.cluster.give_up_secs);
         let submission = Submission { task: &task, root: &layout.out, images: &images, give_up_after };
+        let begun = Instant::now();
         let lines = match self.cluster.cluster.run(&submission) {
             Err(ClusterError::Pipeline(error)) => return Err(error.into()),
             lines => lines.map_err(anyhow::Error::from)?,
         };
-        let made = Made::of(stage, &lines);
+        let made = Made::of(stage, &lines, begun.elapsed().as_secs_f64());
         tracing::info!("{}", made.text());
         if self.common.json {
             println!("{}", serde_json::json!({"cluster": made}));
@@ -276,10 +280,12 @@ struct Made {
     executors: Option<usize>,
     /// Seconds that executors worked, all of them together.
     executor_secs: f64,
+    /// Seconds by the clock from the submission until all were made and seen.
+    map_secs: f64,
 }
 
 impl Made {
-    fn of(stage: Stage, lines: &[ManifestLine]) -> Self {
+    fn of(stage: Stage, lines: &[ManifestLine], map_secs: f64) -> Self {
         let executors: BTreeSet<&str> = lines.iter().map(|line| line.worker.as_str()).collect();
         let is_known = !executors.is_empty() && !executors.contains("");
         Self {
@@ -289,6 +295,7 @@ impl Made {
             bytes: lines.iter().map(|line| line.bytes).sum(),
             executors: is_known.then_some(executors.len()),
             executor_secs: lines.iter().map(|line| line.secs).sum(),
+            map_secs,
         }
     }
 

@@ -91,9 +91,14 @@ pub fn digests(out: &Path, source: &str) -> BTreeMap<&'static str, Value> {
     STAGES.iter().map(|stage| (*stage, manifest(out, source, stage)["digest"].clone())).collect()
 }
 
+/// Settings of ingest for small shards.
+pub fn shard_settings(shard_mib: usize) -> [String; 2] {
+    [format!("ingest.shard_mib={shard_mib}"), "ingest.row_group_mib=1".to_owned()]
+}
+
 /// Ingests a folder under a name into shards so small that there are many.
 pub fn ingest(out: &Path, data: &Path, name: &str, shard_mib: usize) {
-    let set = [format!("ingest.shard_mib={shard_mib}"), "ingest.row_group_mib=1".to_owned()];
+    let set = shard_settings(shard_mib);
     run(out, &["ingest", "--data", text(data), "--name", name, "--set", &set[0], "--set", &set[1], "--quiet"]);
 }
 

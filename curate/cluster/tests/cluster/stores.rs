@@ -107,7 +107,7 @@ fn a_store_that_goes_away_or_refuses_executors_is_named_and_the_same_command_goe
 
 /// How many markers of shares lie below a folder.
 fn objects_below(folder: &Path, part: &str) -> usize {
-    let find = Command::new("find").arg(folder).args(["-path", &format!("*{part}/*.parquet.json")]).output();
+    let find = Command::new("find").arg(folder).args(["-path", &format!("*{part}/*/*.parquet.json")]).output();
     String::from_utf8_lossy(&find.expect("find runs").stdout).lines().count()
 }
 
