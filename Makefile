@@ -149,6 +149,9 @@ test: setup ## all tests; no Python, no GPU but one in software
 	@cargo test --release --workspace $(TESTED) --quiet --lib --bins -- --test-threads=1
 	@cargo test --release --workspace $(TESTED) --quiet --test e2e
 	@cargo test --release --workspace $(TESTED) --quiet --doc
+	@# Ballista takes long to build: its tests run where it is built.
+	@if [ -x "$(TARGET)/release/lapidary-worker" ]; then cargo test $(CLUSTER) --quiet; \
+	else echo "the cluster's tests are skipped: \`make cluster\` builds what they need, \`make cluster-check\` runs them"; fi
 
 check: setup ## format, typos, clippy and docs, as CI does
 	@cargo fmt --all --check
@@ -175,7 +178,9 @@ CLUSTER := --release --manifest-path curate/cluster/Cargo.toml --target-dir "$(T
 cluster: build ## also build lapidary-cluster and lapidary-worker: stages on many machines, by DataFusion Ballista
 	@cargo build $(CLUSTER)
 
-cluster-check: cluster ## a cluster on loopback: kills, digests, speed, a billion images on paper (LAPIDARY_DATA)
+cluster-check: cluster ## a cluster on loopback: kills, an S3 server, digests, speed, a billion images on paper (LAPIDARY_DATA)
+	@cargo build $(STORED)
+	@cargo build $(TEST_S3)
 	@cargo test $(CLUSTER) --quiet
 	@cargo run $(CLUSTER) --quiet --example check
 

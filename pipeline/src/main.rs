@@ -1,6 +1,9 @@
 //! `lapidary`: the one command users learn. It runs a stage itself or becomes the stage's binary beside it, as git does.
 
 use clap::Subcommand;
+use lapidary_pipeline::cli::dispatch::{
+    CLUSTER_BINARY, asks_for_cluster, become_sibling, binary_of, finish, finish_after_options,
+};
 use lapidary_pipeline::cli::{self, CommonArgs, Failure, announce, announce_shared, run_main, say, to_toml};
 use lapidary_pipeline::pixels::Raster;
 use lapidary_pipeline::plan::PlanReader;
@@ -13,9 +16,8 @@ use lapidary_pipeline::{
 use lapidary_schemas::ImageId;
 use serde_json::json;
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -180,27 +182,6 @@ struct Rest {
     rest: Vec<OsString>,
 }
 
-/// The client of a cluster; a workspace of its own, which `make cluster` builds.
-const CLUSTER_BINARY: &str = "lapidary-cluster";
-
-/// Whether the executors of a cluster are asked to make the shards.
-fn asks_for_cluster(arguments: &[OsString]) -> bool {
-    arguments.iter().any(|a| a == "--cluster" || a.as_encoded_bytes().starts_with(b"--cluster="))
-}
-
-/// Stages that several processes can make shares of.
-const SHARED_STAGES: [&str; 4] = ["ingest", "fingerprint", "embed", "cut"];
-
-/// Which binary runs a verb, if not this one.
-fn binary_of(verb: &str) -> Option<&'static str> {
-    match verb {
-        "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
-        "pretrain" | "export" | "doctor" | "gpu-check" => Some("lapidary-train"),
-        "eval" | "adapt" | "compare" | "report" | "serve" | "card" => Some("lapidary-evaluate"),
-        _ => None,
-    }
-}
-
 fn main() -> ExitCode {
     // A stage's binary takes the arguments as they came, its own help included.
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -209,10 +190,10 @@ fn main() -> ExitCode {
         return finish(&arguments[1..]);
     }
     if asks_for_cluster(&arguments) {
-        return become_beside(CLUSTER_BINARY, &arguments);
+        return become_sibling(CLUSTER_BINARY, &arguments);
     }
     if let Some(binary) = binary_of(verb) {
-        return become_beside(binary, &arguments);
+        return become_sibling(binary, &arguments);
     }
     let mut passed_on = None;
     let about = "Curate images, pretrain a Vision Transformer on them, measure what it learned";
@@ -221,41 +202,13 @@ fn main() -> ExitCode {
         Ok(())
     });
     match passed_on {
-        Some((binary, arguments)) => become_beside(binary, &arguments),
+        Some((binary, arguments)) => become_sibling(binary, &arguments),
         None => code,
     }
 }
 
-/// `lapidary finish STAGE ...` is `lapidary STAGE ... --shard finish`.
-fn finish(arguments: &[OsString]) -> ExitCode {
-    let stage = arguments.first().and_then(|stage| stage.to_str()).unwrap_or_default();
-    if !SHARED_STAGES.contains(&stage) {
-        eprintln!(
-            "error: `lapidary finish STAGE` ends what `--shard i/n` began: STAGE is {}",
-            SHARED_STAGES.join(", ")
-        );
-        return ExitCode::from(2);
-    }
-    let shard = ["--shard", "finish"].map(OsString::from);
-    become_beside("lapidary", &[arguments, &shard].concat())
-}
-
 /// A binary to go on with, and its arguments.
 type PassedOn = Option<(&'static str, Vec<OsString>)>;
-
-/// Becomes a binary that lies beside this one: signals to the process that was started reach the work. Returns when that
-/// cannot be.
-fn become_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
-    let path = std::env::current_exe().ok().and_then(|me| me.parent().map(|folder| folder.join(binary)));
-    let path = path.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(binary));
-    let error = Command::new(&path).args(arguments).exec();
-    let hint = match binary {
-        CLUSTER_BINARY => "`make cluster` builds what `--cluster` takes, beside this binary",
-        _ => "`make build` builds all binaries",
-    };
-    eprintln!("error: run `{}`: {error}\nhint: {hint}", path.display());
-    ExitCode::from(1)
-}
 
 fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
     match verb {
@@ -305,6 +258,8 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         Verb::Gc => cli::upkeep::run_gc(common)?,
         Verb::Verify { names } => cli::upkeep::run_verify(common, &names)?,
         Verb::Config => print!("{}", to_toml(&common.resolve()?)),
+        // Reached only when common arguments come before the verb.
+        Verb::Finish(_) => return Ok(Some(("lapidary", finish_after_options(std::env::args_os().skip(1).collect())?))),
         Verb::Fingerprint(_)
         | Verb::Duplicates(_)
         | Verb::Score(_)
@@ -316,7 +271,6 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Export(_)
         | Verb::Doctor(_)
         | Verb::GpuCheck(_)
-        | Verb::Finish(_)
         | Verb::Eval(_)
         | Verb::Adapt(_)
         | Verb::Compare(_)

@@ -130,8 +130,10 @@ fn a_share_that_cannot_be_is_refused() {
         let (code, error) = refusal(&["fingerprint", "--shard", share, "--out", text(&out)]);
         assert!(code == 2 && error.contains("is no share"), "{error}");
     }
-    let (code, error) = refusal(&["finish", "curate", "--out", text(&out)]);
-    assert!(code == 2 && error.contains("ingest, fingerprint, embed, cut"), "{error}");
+    for arguments in [["finish", "curate", "--out", text(&out)], ["--out", text(&out), "finish", "curate"]] {
+        let (code, error) = refusal(&arguments);
+        assert!(code == 2 && error.contains("ingest, fingerprint, embed, cut"), "{error}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConve
 use std::sync::Arc;
 
 /// What our bytes begin with. As a protobuf tag the first letter would end a group that nothing has begun.
-const WORD: &[u8] = b"LAPIDARY";
+const MAGIC: &[u8] = b"LAPIDARY";
 
 /// Encodes and decodes [`ShardStageExec`]. With a runner it refuses what is of another version.
 #[derive(Debug, Default)]
@@ -27,6 +27,15 @@ impl ShardStageCodec {
     }
 }
 
+/// A plan that a scheduler does not understand is most likely of another version, which then is what to say.
+fn of_another_version(error: ClusterError, json: &[u8]) -> ClusterError {
+    let ours = env!("CARGO_PKG_VERSION").to_owned();
+    match StageTask::version_in(json) {
+        Ok(theirs) if theirs != ours => ClusterError::OtherVersion { worker: "the scheduler".to_owned(), ours, theirs },
+        _ => error,
+    }
+}
+
 impl PhysicalExtensionCodec for ShardStageCodec {
     fn try_decode(
         &self,
@@ -35,13 +44,13 @@ impl PhysicalExtensionCodec for ShardStageCodec {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let Some(json) = bytes.strip_prefix(WORD) else {
+        let Some(json) = bytes.strip_prefix(MAGIC) else {
             return self.ballista.try_decode(bytes, inputs, context, converter);
         };
         if let Some(runner) = &self.runner {
             runner.refuse_other_version(&StageTask::version_in(json)?)?;
         }
-        let task = StageTask::from_json(json)?;
+        let task = StageTask::from_json(json).map_err(|error| of_another_version(error, json))?;
         match inputs {
             [groups] => Ok(Arc::new(ShardStageExec::over(task, groups.clone(), self.runner.clone()))),
             others => Err(ClusterError::Format(format!("a stage over {} tables of groups", others.len())).into()),
@@ -56,7 +65,7 @@ impl PhysicalExtensionCodec for ShardStageCodec {
     ) -> EngineResult<()> {
         match node.downcast_ref::<ShardStageExec>() {
             Some(stage) => {
-                bytes.extend_from_slice(WORD);
+                bytes.extend_from_slice(MAGIC);
                 bytes.extend(stage.task().to_json()?);
                 Ok(())
             }
@@ -116,7 +125,12 @@ mod tests {
         let codec = ShardStageCodec::with_runner(Arc::new(runner));
         let bytes = bytes_of(ShardStageExec::of_stage(task(1), None).expect("a plan"));
         let refused = plan_of(&bytes, &codec).expect_err("another version").to_string();
-        assert!(refused.contains("node-7 runs Lapidary 9.9.9, the plan is of 0.1.0"), "{refused}");
+        assert!(refused.contains("executor node-7 runs Lapidary 9.9.9, the plan is of 0.1.0"), "{refused}");
+        // A scheduler of ours that knows less than the plan says says which version it is.
+        let newer = br#"{"lapidary": "0.9.0", "later": []}"#;
+        let refused =
+            of_another_version(StageTask::from_json(newer).expect_err("it has another field"), newer).to_string();
+        assert!(refused.contains("the scheduler runs Lapidary 0.1.0, the plan is of 0.9.0"), "{refused}");
         for cut in [1, bytes.len() / 2, bytes.len() - 1] {
             assert!(plan_of(&bytes[..cut], &ShardStageCodec::default()).is_err(), "cut at {cut}");
         }

@@ -83,17 +83,20 @@ impl Drop for Stop {
 /// Makes the groups that a batch lists, one after another, in a thread that may block.
 async fn make(groups: RecordBatch, task: StageTask, runner: Arc<Runner>) -> EngineResult<RecordBatch> {
     let stop = Stop(Arc::new(AtomicBool::new(false)));
-    let stopped = stop.0.clone();
+    let (stopped, worker) = (stop.0.clone(), runner.clone());
     let work = move || -> Result<RecordBatch> {
         let mut lines = Vec::new();
         for group in column::<UInt64Array>(&groups, GROUP)?.values() {
             let index = usize::try_from(*group).ok().filter(|index| (1..=task.of).contains(index));
             let index = index.ok_or_else(|| ClusterError::Format(format!("group {group} of {}", task.of)))?;
-            lines.extend(runner.run(&task, index, &stopped)?);
+            lines.extend(worker.run(&task, index, &stopped)?);
         }
         ManifestLine::batch(&lines)
     };
     let made = tokio::task::spawn_blocking(work).await.map_err(|e| DataFusionError::External(e.into()))?;
+    if made.as_ref().is_err_and(ClusterError::is_retryable) {
+        runner.rest();
+    }
     Ok(made?)
 }
 

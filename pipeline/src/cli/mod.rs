@@ -1,6 +1,7 @@
 //! The skeleton that all binaries share: arguments, configuration, logs, exit codes, what is said on success.
 
 mod closed_pipe;
+pub mod dispatch;
 mod resolve;
 mod say;
 pub mod upkeep;

@@ -91,6 +91,20 @@ impl Shares {
         names
     }
 
+    /// The same after the markers that a store has were brought, where OUT lies in one.
+    ///
+    /// # Errors
+    /// When the store refuses or goes away.
+    pub fn fetched_names(&self) -> Result<Vec<String>> {
+        remote::fetch_markers(&self.folder, None)?;
+        Ok(self.names())
+    }
+
+    /// A shard as its marker has it, wherever its file lies.
+    pub fn marker(&self, name: &str) -> Option<Shard> {
+        serde_json::from_slice(&fs::read(self.folder.join(format!("{name}{MARKER}"))).ok()?).ok()
+    }
+
     /// A shard as its marker has it, when its file is as long as that says.
     pub fn shard(&self, name: &str) -> Option<Shard> {
         self.shard_here_or_among(name, &[])
@@ -98,8 +112,7 @@ impl Shares {
 
     /// The same, also when its file is not here but among those that a store has.
     fn shard_here_or_among(&self, name: &str, in_store: &[String]) -> Option<Shard> {
-        let text = fs::read(self.folder.join(format!("{name}{MARKER}"))).ok()?;
-        let shard: Shard = serde_json::from_slice(&text).ok()?;
+        let shard = self.marker(name)?;
         let here = fs::metadata(self.folder.join(&shard.name));
         let is_there = here.map_or_else(|_| in_store.contains(&shard.name), |file| file.len() == shard.table.bytes);
         is_there.then_some(shard)

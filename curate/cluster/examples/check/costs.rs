@@ -1,13 +1,13 @@
 //! What each stage costs, as measured: seconds of one core for a million images, and bytes an image of each table.
 
-use crate::made::manifest;
+use crate::commands::manifest;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The stages that the client makes by itself.
-const REDUCTIONS: [&str; 4] = ["pairs", "groups", "clusters", "ranking"];
+pub const REDUCTIONS: [&str; 4] = ["pairs", "groups", "clusters", "ranking"];
 
 /// Measured costs.
 #[derive(Debug, Serialize)]
@@ -20,17 +20,18 @@ pub struct Costs {
     pub reduced_images: u64,
     /// Core-seconds of a map for a million images: an executor of one thread; ingest by the clock times the cores.
     pub map_core_secs_per_million: BTreeMap<&'static str, f64>,
-    /// Seconds of a reduction by the clock for a million images, had it as many: linear.
-    pub reduction_secs_per_million: BTreeMap<&'static str, f64>,
+    /// Seconds of a reduction by the clock, of the images it was measured on.
+    pub reduction_secs: BTreeMap<&'static str, f64>,
     /// Bytes of a table for an image.
     pub bytes_per_image: BTreeMap<&'static str, f64>,
 }
 
 impl Costs {
-    /// Reads the manifests of two curations, one of photographs and one of many images, and what one executor said.
-    pub fn of(photographs: &Path, photographs_name: &str, many: &Path, many_name: &str, single: &Value) -> Self {
-        let of_photographs = |stage: &str| manifest(photographs, photographs_name, stage);
-        let of_many = |stage: &str| manifest(many, many_name, stage);
+    /// Reads the manifests of two curations, each an output tree and a source, one of photographs and one of many images; and
+    /// what one executor of one thread made of the photographs.
+    pub fn of(photographs: (&Path, &str), many: (&Path, &str), single: &Value) -> Self {
+        let of_photographs = |stage: &str| manifest(photographs.0, photographs.1, stage);
+        let of_many = |stage: &str| manifest(many.0, many.1, stage);
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         let secs = |manifest: &Value| manifest["wall_secs"].as_f64().expect("seconds");
         let rows = |manifest: &Value| manifest["rows"]["input"].as_f64().expect("rows");
@@ -40,20 +41,20 @@ impl Costs {
         for stage in ["fingerprint", "embed"] {
             let made = &single[stage];
             let (secs, images) = (made["executor_secs"].as_f64(), made["images"].as_f64());
-            map.insert(stage, secs.expect("seconds") / images.expect("images") * 1e6);
+            map.insert(stage, secs.expect("one executor was timed") / images.expect("images") * 1e6);
         }
         let images = rows(&of_many("images"));
-        let reductions = REDUCTIONS.map(|stage| (stage, secs(&of_many(&format!("curation/{stage}"))) / images * 1e6));
+        let reductions = REDUCTIONS.map(|stage| (stage, secs(&of_many(&format!("curation/{stage}")))));
         let mut bytes = BTreeMap::from([("images", bytes_of(&ingest) / rows(&ingest))]);
         bytes.insert("fingerprints", bytes_of(&of_photographs("fingerprints")) / rows(&ingest));
         bytes.insert("embeddings", bytes_of(&of_photographs("embeddings/descriptor")) / rows(&ingest));
         bytes.extend(REDUCTIONS.map(|stage| (stage, bytes_of(&of_many(&format!("curation/{stage}"))) / images)));
         Self {
-            maps_measured_on: photographs_name.to_owned(),
-            reductions_measured_on: many_name.to_owned(),
+            maps_measured_on: photographs.1.to_owned(),
+            reductions_measured_on: many.1.to_owned(),
             reduced_images: images as u64,
             map_core_secs_per_million: map,
-            reduction_secs_per_million: BTreeMap::from(reductions),
+            reduction_secs: BTreeMap::from(reductions),
             bytes_per_image: bytes,
         }
     }

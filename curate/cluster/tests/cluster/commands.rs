@@ -4,6 +4,11 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a client may take.
+pub const CLIENT_WITHIN: Duration = Duration::from_secs(600);
 
 /// Every stage that a curation needs, by its folder below the source's.
 const STAGES: [&str; 6] = [
@@ -45,6 +50,35 @@ pub fn refusal(out: &Path, arguments: &[&str]) -> (i32, String) {
     (output.status.code().expect("no signal"), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// The built-in pile in shards of 1 MiB, curated by one machine.
+pub struct Pile {
+    folder: TempDir,
+    /// The digest of each stage.
+    pub digests: BTreeMap<&'static str, Value>,
+}
+
+impl Pile {
+    pub fn curated() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pile, out) = (folder.path().join("pile"), folder.path().join("out"));
+        assert!(lapidary(&["draw", text(&pile)]).status.success());
+        ingest(&out, &pile, "pile", 1);
+        curate_alone(&out);
+        let digests = digests(&out, "pile");
+        Self { folder, digests }
+    }
+
+    /// The images.
+    pub fn pile(&self) -> PathBuf {
+        self.folder.path().join("pile")
+    }
+
+    /// What was made of them.
+    pub fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+}
+
 /// The manifest of a stage of a source.
 pub fn manifest(out: &Path, source: &str, stage: &str) -> Value {
     let path = out.join(source).join(stage).join("manifest.json");
@@ -57,9 +91,14 @@ pub fn digests(out: &Path, source: &str) -> BTreeMap<&'static str, Value> {
     STAGES.iter().map(|stage| (*stage, manifest(out, source, stage)["digest"].clone())).collect()
 }
 
+/// Settings of ingest for small shards.
+pub fn shard_settings(shard_mib: usize) -> [String; 2] {
+    [format!("ingest.shard_mib={shard_mib}"), "ingest.row_group_mib=1".to_owned()]
+}
+
 /// Ingests a folder under a name into shards so small that there are many.
 pub fn ingest(out: &Path, data: &Path, name: &str, shard_mib: usize) {
-    let set = [format!("ingest.shard_mib={shard_mib}"), "ingest.row_group_mib=1".to_owned()];
+    let set = shard_settings(shard_mib);
     run(out, &["ingest", "--data", text(data), "--name", name, "--set", &set[0], "--set", &set[1], "--quiet"]);
 }
 
