@@ -59,7 +59,24 @@ pub fn name_of_url(url: &str) -> String {
     without_credentials(url).rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// The folder that stands for a URL here, unless the user names one: one for each URL.
+/// The endpoint or account that the environment names for a URL, without credentials: another one has other objects. It is
+/// spelt as `lapidary-stores` reads the environment.
+fn endpoint(url: &str) -> String {
+    let names: &[&[&str]] = match url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("s3" | "s3a") => &[&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"]],
+        Some("gs") => &[&["GOOGLE_BASE_URL"]],
+        Some("az" | "azure" | "abfs" | "abfss") => &[
+            &["AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "AZURITE_BLOB_STORAGE_URL"],
+            &["AZURE_STORAGE_ACCOUNT_NAME"],
+        ],
+        _ => &[],
+    };
+    let value = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let values = names.iter().filter_map(|names| names.iter().find_map(value));
+    values.map(|value| format!("\n{}", without_credentials(&value))).collect()
+}
+
+/// The folder that stands for a URL here, unless the user names one: one for each URL and endpoint.
 ///
 /// # Errors
 /// [`PipelineError::Usage`] when the environment names no home.
@@ -71,7 +88,7 @@ pub fn cache_folder(url: &str) -> Result<PathBuf> {
         PipelineError::Usage("neither XDG_CACHE_HOME nor HOME is set\nhint: name a folder with --cache".to_owned())
     })?;
     let url = without_credentials(url);
-    let digest = digest_of_bytes(url.as_bytes());
+    let digest = digest_of_bytes(format!("{url}{}", endpoint(&url)).as_bytes());
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = url.chars().map(plain).rev().take(60).collect::<Vec<_>>().into_iter().rev().collect();
     Ok(caches.join("lapidary").join("stores").join(format!("{name}-{}", &digest.0[..DIGITS])))

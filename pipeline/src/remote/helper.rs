@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const BINARY: &str = "lapidary-stores";
 /// The version of the requests; the other side says its own.
-const PROTOCOL: u64 = 1;
+const PROTOCOL: u64 = 2;
 /// How often an interrupt is looked for while an answer is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -85,13 +85,13 @@ impl Helper {
         std::thread::spawn(move || {
             for line in answers.lines().map_while(std::result::Result::ok) {
                 let Ok(answer) = serde_json::from_str::<Value>(&line) else { continue };
-                let asker = lock(&waiting).remove(&answer["id"].as_u64().unwrap_or(0));
-                // Who asked may have stopped waiting.
-                if let Some(asker) = asker {
-                    let _ = asker.send(answer);
+                let receiver = lock(&waiting).remove(&answer["id"].as_u64().unwrap_or(0));
+                // It may have stopped waiting.
+                if let Some(receiver) = receiver {
+                    let _ = receiver.send(answer);
                 }
             }
-            // Whoever waits still hears that there is nobody to answer.
+            // The channels of those who still wait are closed, which tells them that no answer comes.
             lock(&waiting).clear();
             let _ = child.wait();
         });

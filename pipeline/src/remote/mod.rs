@@ -11,7 +11,7 @@ mod source;
 pub use address::{cache_folder, is_url, local_path, name_of_url, without_credentials};
 pub use out::{attach, explained, facts, in_words, put_file, sweep};
 pub(crate) use out::{
-    bring, clear_shares, fetch_all, fetch_markers, fetch_shard, fetch_shards, fetch_side_files, is_attached,
-    is_published, publish, publish_shard, removed,
+    bring, check_removal, clear_shares, fetch_all, fetch_markers, fetch_shard, fetch_shards, fetch_side_files,
+    is_attached, is_published, publish, publish_shard, removed,
 };
 pub use source::{Held, StoredSource};

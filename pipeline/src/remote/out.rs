@@ -78,9 +78,10 @@ fn below(path: &Path) -> Option<(&'static Out, String)> {
 /// Whether the store has exactly this content of a folder: then files that are not here can be brought.
 pub(crate) fn is_published(folder: &Path, manifest: &Manifest) -> bool {
     let Some((out, name)) = below(folder) else { return false };
-    let mark = out.cache.join(".store").join("folders").join(name).join("mark.json");
-    let mark: Value = std::fs::read(mark).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    !manifest.seal.is_empty() && mark["seal"].as_str() == Some(&manifest.seal)
+    let known = out.cache.join(".store").join("folders").join(name).join("known.json");
+    let known: Value =
+        std::fs::read(known).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    !manifest.seal.is_empty() && known["seal"].as_str() == Some(&manifest.seal)
 }
 
 /// Publishes a stage's folder, unless it is; whether there was anything to do.
@@ -220,10 +221,20 @@ fn on_shares(operation: &str, folder: &Path, shard: Option<&str>) -> Result<Valu
     Ok(out.helper.ask(operation, request)?)
 }
 
+/// Refuses to remove a folder that another machine has published since this one looked.
+///
+/// # Errors
+/// When it was; when the store refuses or goes away.
+pub(crate) fn check_removal(folder: &Path) -> Result<()> {
+    let Some((out, name)) = below(folder) else { return Ok(()) };
+    out.helper.ask("check_removal", json!({"folder": name}))?;
+    Ok(())
+}
+
 /// Takes a folder that was removed here out of the store.
 ///
 /// # Errors
-/// When the store refuses or goes away.
+/// When another machine has published it since; when the store refuses or goes away.
 pub(crate) fn removed(folder: &Path) -> Result<()> {
     let Some((out, name)) = below(folder) else { return Ok(()) };
     out.helper.ask("remove", json!({"folder": name}))?;

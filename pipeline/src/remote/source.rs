@@ -80,11 +80,9 @@ impl StoredSource {
         })?;
         let folder = sources.join(name);
         let (files, scratch) = (folder.join("files"), folder.join("scratch"));
-        let laid = helper.ask("lay_out", json!({"url": url, "files": files, "scratch": scratch}))?;
-        tracing::info!("`{shown}`: {} objects, {} MiB", laid["objects"], laid["bytes"].as_u64().unwrap_or(0) >> 20);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let unusable = laid["unusable"].as_array().into_iter().flatten();
-        let unusable = unusable.map(|entry| (text(&entry["path"]), text(&entry["detail"]))).collect();
+        let layout = helper.ask("lay_out", json!({"url": url, "files": files, "scratch": scratch}))?;
+        tracing::info!("`{shown}`: {} objects, {} MiB", layout["objects"], layout["bytes"].as_u64().unwrap_or(0) >> 20);
+        let unusable = paths_with_reasons(&layout["unusable"]);
         let url = url.to_owned();
         Ok(Self { url, shown, helper, folder, unusable, failure: OnceLock::new(), _lock: lock })
     }
@@ -104,23 +102,23 @@ impl StoredSource {
         &self.unusable
     }
 
-    /// Fills files in: some whole, of some the end as readers of Parquet want it, of some the beginning.
+    /// Fills files in: some whole, of some the end as readers of Parquet want it, of some the beginning. Returns the paths of those
+    /// that cannot be read while others can, and why; their files are gone.
     ///
     /// # Errors
     /// When the store refuses or goes away.
-    pub fn fill(&self, whole: &[PathBuf], tails: &[PathBuf], heads: &[PathBuf]) -> Result<()> {
+    pub fn fill(&self, whole: &[PathBuf], tails: &[PathBuf], heads: &[PathBuf]) -> Result<Vec<(String, String)>> {
         let names = |paths: &[PathBuf]| paths.iter().map(|path| self.name(path)).collect::<Vec<_>>();
         let request = json!({"url": self.url, "whole": names(whole), "tails": names(tails), "heads": names(heads)});
-        self.helper.ask("fill", request)?;
-        Ok(())
+        Ok(paths_with_reasons(&self.helper.ask("fill", request)?))
     }
 
     /// Says which files are read next, so that they are on their way.
     pub fn want<'a>(&self, paths: impl Iterator<Item = &'a Path>) {
         let names: Vec<String> = paths.map(|path| self.name(path)).collect();
         if !names.is_empty() {
-            // Who does not hear this hears of it when the first of them is asked for.
-            let _ = self.helper.tell("want", json!({"url": self.url, "names": names}));
+            // A failure shows when the first of them is asked for.
+            let _ = self.helper.tell("prefetch", json!({"url": self.url, "names": names}));
         }
     }
 
@@ -133,7 +131,7 @@ impl StoredSource {
     }
 
     fn brought(&self, path: &Path) -> Result<Held, Refusal> {
-        let brought = self.helper.ask("bring", json!({"url": self.url, "name": self.name(path)}))?;
+        let brought = self.helper.ask("fetch_object", json!({"url": self.url, "name": self.name(path)}))?;
         let path = brought.as_str().map(PathBuf::from);
         let path =
             path.ok_or_else(|| Refusal::Other(PipelineError::Internal("an object came as no file".to_owned())))?;
@@ -173,6 +171,13 @@ impl StoredSource {
     fn name(&self, path: &Path) -> String {
         path.strip_prefix(self.root()).unwrap_or(path).to_string_lossy().into_owned()
     }
+}
+
+/// Paths that the helper names, each with its reason.
+fn paths_with_reasons(entries: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let entries = entries.as_array().into_iter().flatten();
+    entries.map(|entry| (text(&entry["path"]), text(&entry["detail"]))).collect()
 }
 
 impl Drop for StoredSource {

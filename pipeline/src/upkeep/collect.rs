@@ -5,6 +5,7 @@
 //! what a process left that was killed while it put a folder into its place.
 
 use crate::Result;
+use crate::remote;
 use crate::stage::{FolderState, Layout, MAX_DEPTH, StageFolder, remove_stage, remove_tree};
 use lapidary_schemas::Digest;
 use lapidary_schemas::tables::MANIFEST_FILE;
@@ -40,7 +41,10 @@ pub fn collect(layout: &Layout, dry_run: bool) -> Result<Vec<Garbage>> {
         garbage.push(Garbage { path: stage.files().to_owned(), bytes: bytes_below(stage.files()), why });
         if !dry_run {
             match stage.state {
-                FolderState::Whole(_) => remove_stage(&stage.folder)?,
+                FolderState::Whole(_) => {
+                    remote::check_removal(&stage.folder)?;
+                    remove_stage(&stage.folder)?;
+                }
                 FolderState::Unfinished { .. } => remove_tree(stage.files())?,
             }
         }

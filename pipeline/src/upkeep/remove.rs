@@ -1,6 +1,7 @@
 //! Removing a stage's folder by its name.
 
 use super::collect::bytes_below;
+use crate::remote;
 use crate::stage::{FolderState, Layout, StageFolder, remove_stage, remove_tree};
 use crate::{PipelineError, Result};
 use serde::Serialize;
@@ -19,8 +20,8 @@ pub struct Removed {
 /// run's name. What was finished goes, and what is unfinished of the same name. With `dry_run` only says what would go.
 ///
 /// # Errors
-/// When nothing, or more than one thing, is called so; when a process is at work on it; or when something was made of it,
-/// unless `force`.
+/// When nothing, or more than one thing, is called so; when a process is at work on it; when another machine has published it
+/// since; or when something was made of it, unless `force`.
 pub fn remove(layout: &Layout, name: &str, force: bool, dry_run: bool) -> Result<Vec<Removed>> {
     let stages = layout.stages();
     let name = name.trim_end_matches('/');
@@ -57,6 +58,9 @@ pub fn remove(layout: &Layout, name: &str, force: bool, dry_run: bool) -> Result
                 "{} was made of `{name}`\nhint: remove that first, or add --force",
                 made_of_it.join(", ")
             )));
+        }
+        if stage.manifest().is_some() {
+            remote::check_removal(&stage.folder)?;
         }
     }
     let mut removed = Vec::new();

@@ -1,14 +1,8 @@
 //! What can go wrong with a store, by what the caller can do about it. No text of an error holds a credential.
 
+use crate::answer::Answer;
+use crate::secrets::scrub;
 use std::path::{Path, PathBuf};
-
-/// Variables of the environment whose values are never shown, by how their names begin and what they hold.
-const SECRET_PREFIXES: &[&str] = &["AWS_", "AZURE_", "GOOGLE_"];
-const SECRET_PARTS: &[&str] = &["KEY", "SECRET", "TOKEN", "SERVICE_ACCOUNT", "PASSWORD", "SAS", "CREDENTIAL"];
-/// Shorter values would blot out ordinary words.
-const SECRET_CHARS_MIN: usize = 4;
-/// Of what a server answers, so much is shown.
-const DETAIL_CHARS: usize = 400;
 
 /// An error of a store.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +15,10 @@ pub enum StoreError {
         "the store does not answer, tried for {tried_secs:.0} s: `{url}`: {detail}\n\
          hint: the same command goes on where it stopped; LAPIDARY_STORE_RETRY_SECS says how long to try"
     )]
-    Away {
+    Unreachable {
         /// What was asked for.
         url: String,
-        /// For how long it was tried.
+        /// For how long it was tried since the last progress.
         tried_secs: f64,
         /// What was heard last.
         detail: String,
@@ -41,6 +35,27 @@ pub enum StoreError {
         /// What the store said.
         detail: String,
     },
+    /// There are no credentials.
+    #[error(
+        "there are no credentials for `{url}`: none in the environment, and `{metadata}`, which a cloud's machine asks for \
+         them, does not answer\nhint: set {variables}"
+    )]
+    NoCredentials {
+        /// The store.
+        url: String,
+        /// The metadata service that was tried.
+        metadata: String,
+        /// The variables that hold credentials of this kind of store.
+        variables: &'static str,
+    },
+    /// One object may not be read, others may.
+    #[error("this object may not be read with the credentials of the environment: `{url}`: {detail}")]
+    ObjectDenied {
+        /// The object.
+        url: String,
+        /// What the store said.
+        detail: String,
+    },
     /// There is no such bucket.
     #[error("there is no such bucket: `{url}`\nhint: make it first, or look at the URL and at AWS_ENDPOINT_URL")]
     NoBucket {
@@ -52,6 +67,17 @@ pub enum StoreError {
     NotFound {
         /// The object.
         url: String,
+    },
+    /// A listing holds a key that is no path.
+    #[error(
+        "the key `{key}` is no path (an empty part, `.` or `..`), and this store cannot be listed past it: `{url}`\n\
+         hint: rename that object, or name a folder without it"
+    )]
+    BadKey {
+        /// What was listed.
+        url: String,
+        /// The key.
+        key: String,
     },
     /// Another writer was first.
     #[error(
@@ -67,6 +93,45 @@ pub enum StoreError {
         ours: String,
         /// The folder that was to be published.
         local: PathBuf,
+    },
+    /// What was to be removed has been replaced by another writer.
+    #[error(
+        "another machine has published this result since it was last looked at; the store's stays: `{url}`\n\
+         hint: the same command again removes what is there now"
+    )]
+    Superseded {
+        /// The manifest.
+        url: String,
+    },
+    /// A store that had results has none.
+    #[error(
+        "the store is empty, and this cache knew {known} results of it; nothing was removed here: `{url}`\n\
+         hint: look at the URL and the endpoint; if another machine removed them all, remove `{}`", cache.display()
+    )]
+    Emptied {
+        /// The store.
+        url: String,
+        /// Results that the cache knew.
+        known: usize,
+        /// The folder that mirrors the store.
+        cache: PathBuf,
+    },
+    /// The server overwrites where it was told not to.
+    #[error(
+        "this server ignores conditional puts ({condition}), so that two machines could overwrite each other's results: `{url}`\n\
+         hint: use a server that honours If-None-Match and If-Match"
+    )]
+    Unconditional {
+        /// The manifest that it was tried with.
+        url: String,
+        /// The condition that did not hold.
+        condition: &'static str,
+    },
+    /// A file was not sent, since another that belongs to it could not be.
+    #[error("it was not sent, as another file could not be: `{url}`")]
+    Stopped {
+        /// The object.
+        url: String,
     },
     /// What came is not what was named.
     #[error("{detail}: `{url}`")]
@@ -105,27 +170,19 @@ impl StoreError {
 
     /// What a store's error means for `url`, which was tried for `tried_secs`.
     pub(crate) fn of(error: &object_store::Error, url: &str, tried_secs: f64) -> Self {
-        let whole = scrub(&chain(error));
-        let (url, detail) = (url.to_owned(), said_by_server(&whole));
-        let missing_bucket = ["NoSuchBucket", "ContainerNotFound", "specified bucket does not exist"];
-        let denied = [
-            "SignatureDoesNotMatch",
-            "InvalidAccessKeyId",
-            "AccessDenied",
-            "AuthenticationFailed",
-            "169.254.169.254",
-            "status code: 401",
-            "status code: 403",
-        ];
-        let says = |parts: &[&str]| parts.iter().any(|part| whole.contains(part));
+        let answer = Answer::of(error);
+        let (url, detail) = (url.to_owned(), scrub(&answer.in_words()));
+        if answer.is_of_missing_bucket() {
+            return Self::NoBucket { url };
+        }
         match error {
-            _ if says(&missing_bucket) => Self::NoBucket { url },
             object_store::Error::NotFound { .. } => Self::NotFound { url },
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Self::Denied { url, detail }
-            }
-            _ if says(&denied) => Self::Denied { url, detail },
-            _ if is_passing(error) => Self::Away { url, tried_secs, detail },
+            object_store::Error::InvalidPath { source } => match key_of(source) {
+                Some(key) => Self::BadKey { url, key },
+                None => Self::Other { url, detail },
+            },
+            _ if answer.is_denial() => Self::Denied { url, detail },
+            _ if answer.is_passing() => Self::Unreachable { url, tried_secs, detail },
             _ => Self::Other { url, detail },
         }
     }
@@ -134,69 +191,20 @@ impl StoreError {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Usage(_))
     }
+
+    /// Whether it says nothing of other objects.
+    pub(crate) fn is_of_one_object(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::Damaged { .. } | Self::ObjectDenied { .. })
+    }
 }
 
-/// Whether trying again may help: the network, or a server that is busy.
-pub(crate) fn is_passing(error: &object_store::Error) -> bool {
-    let text = chain(error);
-    let signs = [
-        "HTTP error",
-        "error sending request",
-        "onnection",
-        "timed out",
-        "body",
-        "status code: 5",
-        "status code: 429",
-        "status code: 408",
-    ];
-    matches!(error, object_store::Error::Generic { .. }) && signs.iter().any(|sign| text.contains(sign))
-}
-
-/// An error with those below it, each once.
-fn chain(error: &object_store::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = std::error::Error::source(error);
-    while let Some(source) = below {
-        let said = source.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+/// The key that is no path.
+pub(crate) fn key_of(error: &object_store::path::Error) -> Option<String> {
+    use object_store::path::Error;
+    match error {
+        Error::EmptySegment { path } | Error::BadSegment { path, .. } | Error::NonUnicode { path, .. } => {
+            Some(path.clone())
         }
-        below = source.source();
+        _ => None,
     }
-    text
-}
-
-/// The code and message in a server's XML, or the beginning of what it says.
-fn said_by_server(text: &str) -> String {
-    let between = |tag: &str| {
-        let from = text.find(&format!("<{tag}>"))? + tag.len() + 2;
-        Some(&text[from..from + text[from..].find(&format!("</{tag}>"))?])
-    };
-    match (between("Code"), between("Message")) {
-        (Some(code), Some(message)) => format!("{code}, {message}"),
-        (Some(code), None) => code.to_owned(),
-        _ => text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_CHARS).collect(),
-    }
-}
-
-/// A text without the values of the environment's credentials.
-pub fn scrub(text: &str) -> String {
-    let is_secret = |name: &str| {
-        SECRET_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            && SECRET_PARTS.iter().any(|part| name.contains(part))
-    };
-    let secrets =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let secrets: Vec<String> = secrets
-        .filter(|(name, value)| is_secret(name) && value.len() >= SECRET_CHARS_MIN)
-        .map(|(_, value)| value)
-        .collect();
-    without(text, secrets)
-}
-
-/// A text without some values; what holds another goes first.
-pub(crate) fn without(text: &str, mut secrets: Vec<String>) -> String {
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
 }

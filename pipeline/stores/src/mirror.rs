@@ -4,9 +4,13 @@
 //! What was made here and is not published yet is never touched.
 
 use crate::address::Address;
-use crate::manifest::{MANIFEST, Manifest, Mark, base_of, object_name};
+use crate::files::{remove_file, remove_unfinished, write_whole};
+use crate::known::FOLDER;
+use crate::listing;
+use crate::manifest::{KnownVersion, MANIFEST, Manifest, base_of, object_name};
+use crate::receive::fetch_object;
 use crate::retry::Retry;
-use crate::transfer::{AT_ONCE, bring, write_whole};
+use crate::send::AT_ONCE;
 use crate::{Result, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectMeta, ObjectStoreExt};
@@ -14,11 +18,13 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Where a cache keeps what it knows of the store.
-const MARKS: &str = ".store";
-/// What the last commands made; the only object that is overwritten without a condition, as it says nothing of content.
-pub(crate) const CURRENT: &str = "current.json";
+/// What the last commands made. It is a machine's choice: brought to a cache that has none, and never after that; in the store the
+/// last writer's stays, as it says nothing of content.
+const CURRENT: &str = "current.json";
+/// What was being written to a cache so long ago is of a process that has ended.
+const UNFINISHED_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// An output tree in a store and the folder that holds it here.
 #[derive(Debug)]
@@ -46,10 +52,10 @@ impl Mirror {
     /// A mirror of `url` in the folder `cache`, which is made.
     ///
     /// # Errors
-    /// When the URL is none that can be written to, or the folder mirrors another one.
-    pub(crate) fn open(url: &str, cache: &Path, retry: Retry) -> Result<Self> {
-        let address = Address::open(url, retry)?;
-        if address.is_web {
+    /// When the URL is none that can be written to, there are no credentials, or the folder mirrors another store.
+    pub(crate) async fn open(url: &str, cache: &Path, retry: Retry) -> Result<Self> {
+        let address = Address::open(url, retry).await?;
+        if address.is_web() {
             let text = format!("a web server can be read, not written: `{}`", address.shown);
             return Err(StoreError::Usage(text));
         }
@@ -57,22 +63,25 @@ impl Mirror {
     }
 
     pub(crate) fn of(address: Address, cache: &Path, retry: Retry) -> Result<Self> {
-        let owner = cache.join(MARKS).join("url");
+        let owner = cache.join(FOLDER).join("url");
+        let identity = address.identity();
         match fs::read_to_string(&owner) {
-            Ok(other) if other != address.shown => {
+            Ok(other) if other != identity => {
+                let [other, this] = [other, identity].map(|identity| identity.replacen('\n', "` at `", 1));
                 let text = format!("`{}` mirrors `{other}`\nhint: name another folder with --cache", cache.display());
-                return Err(StoreError::Usage(format!("{text}: `{}`", address.shown)));
+                return Err(StoreError::Usage(format!("{text}: `{this}`")));
             }
             Ok(_) => {}
-            Err(_) => write_whole(&owner, address.shown.as_bytes())?,
+            Err(_) => write_whole(&owner, identity.as_bytes())?,
         }
+        remove_unfinished(cache, UNFINISHED_AGE);
         Ok(Self { address, cache: cache.to_owned(), retry })
     }
 
     /// Takes in the manifests that the store has and this folder has not.
     ///
     /// # Errors
-    /// When the store refuses or goes away, or a manifest is none.
+    /// When the store refuses or goes away, has nothing where it had results, or a manifest is none.
     pub(crate) async fn sync(&self) -> Result<Synced> {
         let objects = self.list("").await?;
         let _lock = self.lock()?;
@@ -84,33 +93,39 @@ impl Mirror {
         let in_store: BTreeMap<&str, &ObjectMeta> =
             objects.iter().filter_map(|(name, meta)| Some((folder_of_manifest(name)?, meta))).collect();
         synced.folders = in_store.len() as u64;
-        let changed: Vec<&str> =
-            in_store.iter().filter(|(folder, meta)| !self.is_as(folder, meta)).map(|(folder, _)| *folder).collect();
-        let found: Vec<_> = stream::iter(changed)
+        let known = self.known_folders();
+        if in_store.is_empty() && !known.is_empty() {
+            let (url, cache) = (self.address.shown.clone(), self.cache.join(FOLDER).join("folders"));
+            return Err(StoreError::Emptied { url, known: known.len(), cache });
+        }
+        let changed = in_store.iter().filter(|(folder, meta)| !self.matches_listing(folder, meta));
+        let found: Vec<_> = stream::iter(changed.map(|(folder, _)| *folder).collect::<Vec<&str>>())
             .map(|folder| async move { Ok::<_, StoreError>((folder, self.manifest_in_store(folder).await?)) })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
         for (folder, theirs) in found {
-            let Some((manifest, text, mark)) = theirs else { continue };
-            match self.own(folder)? {
-                Some((_, seal)) if seal == mark.seal => self.set_mark(folder, &mark)?,
+            let Some((manifest, text, version)) = theirs else { continue };
+            match self.local_manifest(folder)? {
+                Some((_, seal)) if seal == version.seal => self.set_known_version(folder, &version)?,
                 // Made here, not published yet, and another result: publishing will say so.
                 Some((ours, seal))
-                    if self.mark(folder).is_none_or(|m| m.seal != seal) && !ours.is_same_result(&manifest) => {}
+                    if self.known_version(folder).is_none_or(|known| known.seal != seal)
+                        && !ours.is_same_result(&manifest) => {}
                 _ => {
-                    self.take(folder, &manifest, &text, &mark)?;
+                    self.adopt(folder, &manifest, &text, &version)?;
                     synced.taken += 1;
                 }
             }
         }
-        for folder in self.marked_folders()? {
+        for folder in known {
             if !in_store.contains_key(folder.as_str()) {
-                synced.gone += u64::from(self.forget(&folder)?);
+                synced.gone += u64::from(self.drop_removed(&folder)?);
             }
         }
-        if objects.iter().any(|(name, _)| name == CURRENT) {
-            bring(&self.address, self.retry, &self.address.at(CURRENT)?, &self.cache.join(CURRENT), None).await?;
+        let current = self.cache.join(CURRENT);
+        if !current.exists() && objects.iter().any(|(name, _)| name == CURRENT) {
+            fetch_object(&self.address, self.retry, &self.address.at(CURRENT)?, &current, None).await?;
         }
         Ok(synced)
     }
@@ -121,19 +136,19 @@ impl Mirror {
     /// # Errors
     /// When the folder is not in the store, or an object is not what the manifest says.
     pub(crate) async fn fetch(&self, folder: &str, files: Option<&BTreeSet<String>>) -> Result<(u64, u64)> {
-        let Some((manifest, _)) = self.own(folder)? else {
+        let Some((manifest, _)) = self.local_manifest(folder)? else {
             return Err(StoreError::NotFound { url: self.address.url(folder) });
         };
         let base = base_of(folder);
-        let is_wanted = |name: &str| files.is_none_or(|files| files.contains(name));
+        let is_named = |name: &str| files.is_none_or(|files| files.contains(name));
         let is_here =
             |name: &str, bytes: u64| fs::metadata(self.cache.join(folder).join(name)).is_ok_and(|m| m.len() == bytes);
-        let missing = manifest.outputs.iter().filter(|(name, file)| is_wanted(name) && !is_here(name, file.bytes));
+        let missing = manifest.outputs.iter().filter(|(name, file)| is_named(name) && !is_here(name, file.bytes));
         let brought: Vec<u64> = stream::iter(missing)
             .map(|(name, file)| async move {
                 let object = self.address.at(&format!("{base}/{}", object_name(name, &file.digest)))?;
                 let path = self.cache.join(folder).join(name);
-                bring(&self.address, self.retry, &object, &path, Some(file)).await
+                fetch_object(&self.address, self.retry, &object, &path, Some(file)).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect()
@@ -148,31 +163,26 @@ impl Mirror {
     pub(crate) async fn put_file(&self, name: &str) -> Result<()> {
         let path = self.cache.join(name);
         let bytes = bytes::Bytes::from(fs::read(&path).map_err(StoreError::io("read", &path))?);
-        let object = self.address.at(name)?;
-        let put = || self.address.store.put(&object, bytes.clone().into());
-        self.retry.run(&self.address.url(name), put).await.map(|_| ())
+        let (object, url) = (self.address.at(name)?, self.address.url(name));
+        let mut put = || self.address.client.store.put(&object, bytes.clone().into());
+        let put = self.retry.run_raw(&url, bytes.len() as u64, &mut put).await;
+        put.map(|_| ()).map_err(|(error, secs)| StoreError::of(&error, &url, secs))
     }
 
-    /// All objects below a folder of the tree, by their names in the tree.
+    /// All objects below a folder of the tree, by their names in the tree. What is called as no file can be is not ours.
     pub(crate) async fn list(&self, below: &str) -> Result<Vec<(String, ObjectMeta)>> {
         let prefix = if below.is_empty() { self.address.prefix.clone() } else { self.address.at(below)? };
-        let prefix = Some(&prefix).filter(|prefix| !prefix.is_root());
-        let all = || self.address.store.list(prefix).try_collect::<Vec<ObjectMeta>>();
-        let all = match self.retry.run(&self.address.url(below), all).await {
-            // Some stores say so of a folder in which nothing is.
-            Err(StoreError::NotFound { .. }) => Vec::new(),
-            other => other?,
-        };
+        let listing = listing::list(&self.address, self.retry, &prefix).await?;
         let named = |meta: ObjectMeta| Some((self.address.name_of(&meta.location)?.to_owned(), meta));
-        Ok(all.into_iter().filter_map(named).collect())
+        Ok(listing.objects.into_values().filter_map(named).collect())
     }
 
     /// The manifest that the store has of a folder, its text and its version.
-    pub(crate) async fn manifest_in_store(&self, folder: &str) -> Result<Option<(Manifest, Vec<u8>, Mark)>> {
+    pub(crate) async fn manifest_in_store(&self, folder: &str) -> Result<Option<(Manifest, Vec<u8>, KnownVersion)>> {
         let name = format!("{folder}/{MANIFEST}");
         let (object, url) = (self.address.at(&name)?, self.address.url(&name));
         let get = || async {
-            let got = self.address.store.get(&object).await?;
+            let got = self.address.client.store.get(&object).await?;
             let meta = got.meta.clone();
             Ok((meta, got.bytes().await?))
         };
@@ -181,12 +191,12 @@ impl Mirror {
             other => other?,
         };
         let manifest = Manifest::from_json(&text).map_err(|detail| StoreError::Damaged { url, detail })?;
-        let mark = Mark { seal: manifest.seal(&text), e_tag: meta.e_tag, version: meta.version };
-        Ok(Some((manifest, text.to_vec(), mark)))
+        let version = KnownVersion { seal: manifest.seal(&text), e_tag: meta.e_tag, version: meta.version };
+        Ok(Some((manifest, text.to_vec(), version)))
     }
 
     /// The manifest of a folder here, and its seal.
-    pub(crate) fn own(&self, folder: &str) -> Result<Option<(Manifest, String)>> {
+    pub(crate) fn local_manifest(&self, folder: &str) -> Result<Option<(Manifest, String)>> {
         let path = self.cache.join(folder).join(MANIFEST);
         let Ok(text) = fs::read(&path) else { return Ok(None) };
         let manifest = Manifest::from_json(&text)
@@ -196,66 +206,29 @@ impl Mirror {
     }
 
     /// Makes a folder here what the store has: its files stay as far as they are the same.
-    pub(crate) fn take(&self, folder: &str, theirs: &Manifest, text: &[u8], mark: &Mark) -> Result<()> {
+    pub(crate) fn adopt(&self, folder: &str, theirs: &Manifest, text: &[u8], version: &KnownVersion) -> Result<()> {
         let at = self.cache.join(folder);
-        let ours = self.own(folder)?.map(|(manifest, _)| manifest.outputs).unwrap_or_default();
+        let ours = self.local_manifest(folder)?.map(|(manifest, _)| manifest.outputs).unwrap_or_default();
         for (name, _) in ours.iter().filter(|(name, file)| theirs.outputs.get(*name) != Some(file)) {
             remove_file(&at.join(name))?;
         }
         write_whole(&at.join(MANIFEST), text)?;
-        self.set_mark(folder, mark)
-    }
-
-    /// What this cache last knew of a folder in the store.
-    pub(crate) fn mark(&self, folder: &str) -> Option<Mark> {
-        serde_json::from_slice(&fs::read(self.mark_path(folder)).ok()?).ok()
-    }
-
-    pub(crate) fn set_mark(&self, folder: &str, mark: &Mark) -> Result<()> {
-        let text = serde_json::to_vec(mark).expect("a mark is three texts");
-        write_whole(&self.mark_path(folder), &text)
-    }
-
-    pub(crate) fn remove_mark(&self, folder: &str) -> Result<()> {
-        remove_file(&self.mark_path(folder))
-    }
-
-    /// Beside the folders, so that renaming a folder moves no mark: it is of the name.
-    fn mark_path(&self, folder: &str) -> PathBuf {
-        self.cache.join(MARKS).join("folders").join(folder).join("mark.json")
-    }
-
-    /// The folders that the store had when this cache last looked.
-    fn marked_folders(&self) -> Result<Vec<String>> {
-        let root = self.cache.join(MARKS).join("folders");
-        let (mut found, mut to_visit) = (Vec::new(), vec![root.clone()]);
-        while let Some(folder) = to_visit.pop() {
-            for entry in fs::read_dir(&folder).into_iter().flatten().filter_map(|entry| entry.ok()) {
-                let path = entry.path();
-                if path.is_dir() {
-                    to_visit.push(path);
-                } else if entry.file_name() == "mark.json"
-                    && let Ok(relative) = folder.strip_prefix(&root)
-                {
-                    found.push(relative.to_string_lossy().into_owned());
-                }
-            }
-        }
-        found.sort();
-        Ok(found)
+        self.set_known_version(folder, version)
     }
 
     /// Whether a folder here is as a manifest's object in the store.
-    fn is_as(&self, folder: &str, meta: &ObjectMeta) -> bool {
-        let mark = self.mark(folder).filter(|mark| mark.e_tag.is_some() && mark.e_tag == meta.e_tag);
-        mark.is_some_and(|mark| self.own(folder).is_ok_and(|own| own.is_some_and(|(_, seal)| seal == mark.seal)))
+    fn matches_listing(&self, folder: &str, meta: &ObjectMeta) -> bool {
+        let known = self.known_version(folder).filter(|known| known.is_of(meta));
+        let local = || self.local_manifest(folder).ok().flatten();
+        known.is_some_and(|known| local().is_some_and(|(_, seal)| seal == known.seal))
     }
 
     /// Removes a folder here that the store no longer has, unless something newer was made here.
-    fn forget(&self, folder: &str) -> Result<bool> {
-        let mark = self.mark(folder);
-        self.remove_mark(folder)?;
-        let is_theirs = self.own(folder)?.is_some_and(|(_, seal)| mark.is_some_and(|mark| mark.seal == seal));
+    fn drop_removed(&self, folder: &str) -> Result<bool> {
+        let known = self.known_version(folder);
+        self.remove_known_version(folder)?;
+        let is_theirs =
+            self.local_manifest(folder)?.is_some_and(|(_, seal)| known.is_some_and(|known| known.seal == seal));
         if is_theirs {
             let at = self.cache.join(folder);
             // What has no manifest is not there: that goes first.
@@ -267,7 +240,7 @@ impl Mirror {
 
     /// Held while folders here are changed: other commands may share the cache.
     pub(crate) fn lock(&self) -> Result<File> {
-        let path = self.cache.join(MARKS).join("lock");
+        let path = self.cache.join(FOLDER).join("lock");
         let lock = File::create(&path).map_err(StoreError::io("create", &path))?;
         lock.lock().map_err(StoreError::io("lock", &path))?;
         Ok(lock)
@@ -275,15 +248,8 @@ impl Mirror {
 }
 
 /// The stage's folder that an object is the manifest of.
-fn folder_of_manifest(name: &str) -> Option<&str> {
+pub(crate) fn folder_of_manifest(name: &str) -> Option<&str> {
     let folder = name.strip_suffix(MANIFEST)?.strip_suffix('/')?;
     let is_hidden = folder.split('/').any(|part| part.starts_with('.') || part.is_empty());
     (!is_hidden).then_some(folder)
-}
-
-fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
-        _ => Ok(()),
-    }
 }

@@ -1,15 +1,21 @@
 //! Publishing what a stage has made: its files first, its manifest last, and that only in the place of the manifest that this
-//! cache knew. Wherever it stops, the same call goes on: what is in the store at its length is not sent again.
+//! cache knew. Wherever it stops, the same call goes on: what is in the store at its length, and not so old that a sweep may take
+//! it, is not sent again.
 
-use crate::manifest::{MANIFEST, Manifest, Mark, base_of, object_name};
+use crate::manifest::{KnownVersion, MANIFEST, Manifest, base_of, object_name};
 use crate::mirror::Mirror;
-use crate::transfer::{AT_ONCE, send};
+use crate::send::{AT_ONCE, Sender};
+use crate::sweep::is_fresh;
 use crate::{Result, StoreError};
-use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::{Error, PutMode, PutOptions, UpdateVersion};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use object_store::{Error, ObjectMeta, ObjectStore, PutMode, PutOptions, UpdateVersion};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fs;
+
+/// How often a manifest is put again after a refusal that nobody's manifest explains: another put of it was under way.
+const PUTS: usize = 3;
 
 /// What publishing a folder came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -17,10 +23,31 @@ pub(crate) struct Published {
     /// Files that were sent, and their bytes.
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
+    /// Of those, files that were there, but old.
+    pub(crate) renewed: u64,
     /// Files that were there.
     pub(crate) found: u64,
     /// Another writer had published the same result.
     pub(crate) was_there: bool,
+}
+
+/// What a look at the store's manifest found.
+enum Look {
+    /// The result is there.
+    Done(Published),
+    /// It may be put so.
+    Free(PutMode),
+}
+
+/// A manifest here that is to be published.
+struct Ours<'a> {
+    folder: &'a str,
+    name: String,
+    manifest: Manifest,
+    seal: String,
+    text: Bytes,
+    /// The version that it may replace.
+    known: Option<KnownVersion>,
 }
 
 impl Mirror {
@@ -28,7 +55,7 @@ impl Mirror {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another writer's manifest is there; when a file is not what its manifest says; when the
-    /// store refuses or goes away.
+    /// server ignores conditions; when the store refuses or goes away.
     pub(crate) async fn publish(&self, folder: &str) -> Result<Published> {
         // What makes room goes first: no result is ever in the store under no name.
         for aside in self.kept_beside(folder) {
@@ -40,101 +67,134 @@ impl Mirror {
     async fn publish_alone(&self, folder: &str) -> Result<Published> {
         let name = format!("{folder}/{MANIFEST}");
         let path = self.cache.join(&name);
-        let Some((ours, seal)) = self.own(folder)? else {
-            return Err(StoreError::io("read", &path)(std::io::ErrorKind::NotFound.into()));
-        };
-        let mark = self.mark(folder);
-        if mark.as_ref().is_some_and(|mark| mark.seal == seal) {
+        let text = Bytes::from(fs::read(&path).map_err(StoreError::io("read", &path))?);
+        let manifest = Manifest::from_json(&text)
+            .map_err(|detail| StoreError::Damaged { url: path.display().to_string(), detail })?;
+        let seal = manifest.seal(&text);
+        let known = self.known_version(folder);
+        if known.as_ref().is_some_and(|known| known.seal == seal) {
             return Ok(Published::default());
         }
-        let mode = match self.manifest_in_store(folder).await? {
-            None => PutMode::Create,
-            Some((theirs, text, now)) => match self.settled(folder, (&ours, &seal), (&theirs, &text, &now))? {
-                Some(published) => return Ok(published),
-                // Only what this cache knew is replaced.
-                None if mark.as_ref().is_some_and(|mark| mark.seal == now.seal) => {
-                    PutMode::Update(UpdateVersion { e_tag: now.e_tag, version: now.version })
+        let ours = Ours { folder, name, manifest, seal, text, known };
+        if let Look::Done(published) = self.look(&ours).await? {
+            return Ok(published);
+        }
+        let mut published = self.send_files(folder, &ours.manifest).await?;
+        if published.renewed > 0 {
+            // A sweep that had looked at these before they were sent again may have taken them after.
+            let again = self.send_files(folder, &ours.manifest).await?;
+            published.sent += again.sent;
+            published.sent_bytes += again.sent_bytes;
+        }
+        for _ in 0..PUTS {
+            // Files take their time: somebody may have come first.
+            let mode = match self.look(&ours).await? {
+                Look::Done(settled) => {
+                    published.was_there = settled.was_there;
+                    return Ok(published);
                 }
-                None => return Err(self.conflict(folder, &theirs, &ours)),
-            },
-        };
-        let mut published = self.send_files(folder, &ours).await?;
-        let text = bytes::Bytes::from(fs::read(&path).map_err(StoreError::io("read", &path))?);
-        let (object, url) = (self.address.at(&name)?, self.address.url(&name));
-        let put = || {
-            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
-            self.address.store.put_opts(&object, text.clone().into(), options)
-        };
-        match self.retry.run_raw(&mut { put }).await {
-            Ok(put) => self.set_mark(folder, &Mark { seal, e_tag: put.e_tag, version: put.version })?,
-            // Somebody was first; or we were, and the answer was lost on its way.
-            Err((Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }, _)) => {
-                let Some((theirs, text, now)) = self.manifest_in_store(folder).await? else {
-                    let detail =
-                        "the manifest that was to be replaced has gone; the same command puts it anew".to_owned();
-                    return Err(StoreError::Other { url, detail });
-                };
-                match self.settled(folder, (&ours, &seal), (&theirs, &text, &now))? {
-                    Some(settled) => published.was_there = settled.was_there,
-                    None => return Err(self.conflict(folder, &theirs, &ours)),
-                }
+                Look::Free(mode) => mode,
+            };
+            if self.put_manifest(&ours, mode).await? {
+                return Ok(published);
             }
-            Err((error, secs)) => return Err(StoreError::of(&error, &url, secs)),
+        }
+        let detail = "the manifest was refused, and none is there; the same command tries again".to_owned();
+        Err(StoreError::Other { url: self.address.url(&ours.name), detail })
+    }
+
+    /// Puts a manifest; whether it was, or was refused for another that is there, or was.
+    async fn put_manifest(&self, ours: &Ours<'_>, mode: PutMode) -> Result<bool> {
+        let (object, url) = (self.address.at(&ours.name)?, self.address.url(&ours.name));
+        let mut put = || {
+            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
+            self.address.client.store.put_opts(&object, ours.text.clone().into(), options)
+        };
+        match self.retry.run_raw(&url, ours.text.len() as u64, &mut put).await {
+            Ok(put) => {
+                self.ensure_conditional(&ours.name, &ours.text).await?;
+                let version = KnownVersion { seal: ours.seal.clone(), e_tag: put.e_tag, version: put.version };
+                self.set_known_version(ours.folder, &version)?;
+                Ok(true)
+            }
+            // Somebody was first; or we were, and the answer was lost on its way.
+            Err((Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }, _)) => Ok(false),
+            Err((error, secs)) => Err(StoreError::of(&error, &url, secs)),
+        }
+    }
+
+    /// Looks for the store's manifest. One of the same result is noted, or taken; another's is a conflict, unless it is the one that
+    /// this cache knew.
+    async fn look(&self, ours: &Ours<'_>) -> Result<Look> {
+        let Some((theirs, text, now)) = self.manifest_in_store(ours.folder).await? else {
+            return Ok(Look::Free(PutMode::Create));
+        };
+        if now.seal == ours.seal || theirs.is_same_result(&ours.manifest) {
+            self.ensure_conditional(&ours.name, &text).await?;
+            return self.accept(ours, &theirs, &text, &now).map(Look::Done);
+        }
+        if ours.known.as_ref().is_some_and(|known| known.seal == now.seal) {
+            return Ok(Look::Free(PutMode::Update(UpdateVersion { e_tag: now.e_tag, version: now.version })));
+        }
+        Err(StoreError::Conflict {
+            url: self.address.url(&ours.name),
+            theirs: short(&theirs.digest),
+            ours: short(&ours.manifest.digest),
+            local: self.cache.join(ours.folder),
+        })
+    }
+
+    /// Accepts the store's manifest for ours: it is ours, or of the same result.
+    fn accept(&self, ours: &Ours<'_>, theirs: &Manifest, text: &[u8], now: &KnownVersion) -> Result<Published> {
+        let is_ours = now.seal == ours.seal;
+        if is_ours {
+            self.set_known_version(ours.folder, now)?;
+        } else {
+            let _lock = self.lock()?;
+            self.adopt(ours.folder, theirs, text, now)?;
+        }
+        Ok(Published { was_there: !is_ours, ..Published::default() })
+    }
+
+    /// Sends the files of a manifest that the store has not, or has of so long ago that a sweep may be about to take them.
+    async fn send_files(&self, folder: &str, manifest: &Manifest) -> Result<Published> {
+        let base = base_of(folder);
+        let there = self.objects_in(base).await?;
+        let sender = Sender::new(&self.address, self.retry);
+        let (there, sender) = (&there, &sender);
+        let sent: Vec<Result<Option<(u64, bool)>>> = stream::iter(&manifest.outputs)
+            .map(|(name, file)| async move {
+                let object = format!("{base}/{}", object_name(name, &file.digest));
+                let path = self.cache.join(folder).join(name);
+                let there = there.get(&object).filter(|meta| meta.size == file.bytes);
+                // What is not here was never this cache's to send: a manifest or a marker of the store names it.
+                if there.is_some_and(|meta| is_fresh(meta) || !path.is_file()) {
+                    return Ok(None);
+                }
+                sender.send(&path, &self.address.at(&object)?, file).await?;
+                Ok(Some((file.bytes, there.is_some())))
+            })
+            .buffer_unordered(AT_ONCE)
+            // To the end: what is under way when one fails stops by itself, and takes its parts back.
+            .collect()
+            .await;
+        let mut published = Published::default();
+        for sent in first_failure(sent)? {
+            match sent {
+                Some((bytes, was_there)) => {
+                    published.sent += 1;
+                    published.renewed += u64::from(was_there);
+                    published.sent_bytes += bytes;
+                }
+                None => published.found += 1,
+            }
         }
         Ok(published)
     }
 
-    /// Whether the store's manifest is ours, or of the same result; then it is noted, or taken.
-    fn settled(
-        &self,
-        folder: &str,
-        (ours, seal): (&Manifest, &str),
-        (theirs, text, now): (&Manifest, &[u8], &Mark),
-    ) -> Result<Option<Published>> {
-        let is_ours = now.seal == seal;
-        if is_ours {
-            self.set_mark(folder, now)?;
-        } else if theirs.is_same_result(ours) {
-            let _lock = self.lock()?;
-            self.take(folder, theirs, text, now)?;
-        } else {
-            return Ok(None);
-        }
-        Ok(Some(Published { was_there: !is_ours, ..Published::default() }))
-    }
-
-    /// Sends the files of a manifest that the store has not.
-    async fn send_files(&self, folder: &str, manifest: &Manifest) -> Result<Published> {
-        let base = base_of(folder);
-        let there: HashMap<String, u64> =
-            self.list(base).await?.into_iter().map(|(name, meta)| (name, meta.size)).collect();
-        let there = &there;
-        let sent: Vec<u64> = stream::iter(&manifest.outputs)
-            .map(|(name, file)| async move {
-                let object = format!("{base}/{}", object_name(name, &file.digest));
-                if there.get(&object) == Some(&file.bytes) {
-                    return Ok(None);
-                }
-                let path = self.cache.join(folder).join(name);
-                send(&self.address, self.retry, &path, &self.address.at(&object)?, file).await?;
-                Ok::<_, StoreError>(Some(file.bytes))
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_filter_map(|sent| async move { Ok(sent) })
-            .try_collect()
-            .await?;
-        let count = sent.len() as u64;
-        let found = manifest.outputs.len() as u64 - count;
-        Ok(Published { sent: count, sent_bytes: sent.iter().sum(), found, was_there: false })
-    }
-
-    fn conflict(&self, folder: &str, theirs: &Manifest, ours: &Manifest) -> StoreError {
-        StoreError::Conflict {
-            url: self.address.url(&format!("{folder}/{MANIFEST}")),
-            theirs: short(&theirs.digest),
-            ours: short(&ours.digest),
-            local: self.cache.join(folder),
-        }
+    /// The objects in a folder, by name.
+    async fn objects_in(&self, folder: &str) -> Result<HashMap<String, ObjectMeta>> {
+        Ok(self.list(folder).await?.into_iter().collect())
     }
 
     /// The folders of other settings beside a folder, by name.
@@ -150,6 +210,19 @@ impl Mirror {
         kept.sort();
         kept
     }
+}
+
+/// All values, or the first failure that is not of a file which stopped for another's.
+fn first_failure<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
+    let (mut values, mut failure) = (Vec::new(), None);
+    for result in results {
+        match (result, &failure) {
+            (Ok(value), _) => values.push(value),
+            (Err(error), None | Some(StoreError::Stopped { .. })) => failure = Some(error),
+            (Err(_), Some(_)) => {}
+        }
+    }
+    failure.map_or(Ok(values), Err)
 }
 
 fn short(digest: &str) -> String {

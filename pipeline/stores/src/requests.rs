@@ -4,6 +4,7 @@
 use crate::mirror::Mirror;
 use crate::retry::Retry;
 use crate::source::Source;
+use crate::sweep::SWEPT_AFTER;
 use crate::{Result, StoreError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,20 +13,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// The version of these requests: both sides must speak the same.
-pub const PROTOCOL: u32 = 1;
-/// Objects that nobody names are left alone for so long: somebody may be on the way to their manifest.
-const SWEPT_AFTER: Duration = Duration::from_secs(24 * 3600);
+pub const PROTOCOL: u32 = 2;
 
+/// What tells an answer whose it is.
 #[derive(Debug, Deserialize)]
-struct Asked {
+struct Envelope {
     id: u64,
-    #[serde(flatten)]
-    request: Request,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,6 +61,9 @@ enum Request {
     ClearShares {
         folder: String,
     },
+    CheckRemoval {
+        folder: String,
+    },
     Remove {
         folder: String,
     },
@@ -82,11 +82,11 @@ enum Request {
         tails: Vec<String>,
         heads: Vec<String>,
     },
-    Want {
+    Prefetch {
         url: String,
         names: Vec<String>,
     },
-    Bring {
+    FetchObject {
         url: String,
         name: String,
     },
@@ -111,36 +111,50 @@ pub fn serve() -> std::io::Result<()> {
                 return;
             }
         }
-        // Who asked has gone, and with it what the rest would be for.
+        // The process that asked has ended, and nobody needs the rest.
         std::process::exit(0);
     });
     let state = Rc::new(State::default());
     LocalSet::new().block_on(&runtime, async move {
         while let Some(line) = receive.recv().await {
             let state = Rc::clone(&state);
-            tokio::task::spawn_local(async move { write_answer(&state.answer(&line).await) });
+            tokio::task::spawn_local(async move {
+                // Without an id nobody waits: 0 is never one.
+                let id = serde_json::from_str(&line).map_or(0, |envelope: Envelope| envelope.id);
+                write_answer(&supervised(id, async move { state.answer(id, &line).await }).await);
+            });
         }
     });
     Ok(())
 }
 
+/// The answer to a request, also when what makes it panics: who asked waits for one.
+async fn supervised(id: u64, answer: impl Future<Output = Value> + 'static) -> Value {
+    tokio::task::spawn_local(answer).await.unwrap_or_else(|error| {
+        let text = format!("`lapidary-stores` failed inside: {error}\nhint: the same command goes on where it stopped");
+        failed(id, "failed", &text)
+    })
+}
+
 fn write_answer(answer: &Value) {
     let mut out = std::io::stdout().lock();
-    // Nobody hears who cannot be written to.
+    // When the process that asked has ended, its end of stdin ends this one.
     let _ = writeln!(out, "{answer}").and_then(|()| out.flush());
 }
 
+fn failed(id: u64, kind: &str, text: &str) -> Value {
+    json!({"id": id, "error": {"kind": kind, "text": crate::scrub(text)}})
+}
+
 impl State {
-    async fn answer(&self, line: &str) -> Value {
-        let asked: Asked = match serde_json::from_str(line) {
-            Ok(asked) => asked,
-            Err(error) => return json!({"id": 0, "error": {"kind": "usage", "text": format!("no request: {error}")}}),
+    async fn answer(&self, id: u64, line: &str) -> Value {
+        let request: Request = match serde_json::from_str(line) {
+            Ok(request) => request,
+            Err(error) => return failed(id, "usage", &format!("this is no request: {error}")),
         };
-        match self.run(asked.request).await {
-            Ok(value) => json!({"id": asked.id, "ok": value}),
-            Err(error) => {
-                json!({"id": asked.id, "error": {"kind": kind(&error), "text": crate::scrub(&error.to_string())}})
-            }
+        match self.run(request).await {
+            Ok(value) => json!({"id": id, "ok": value}),
+            Err(error) => failed(id, kind(&error), &error.to_string()),
         }
     }
 
@@ -149,7 +163,7 @@ impl State {
         Ok(match request {
             Request::Version => json!({"protocol": PROTOCOL, "version": env!("CARGO_PKG_VERSION")}),
             Request::Mirror { url, cache } => {
-                let mirror = Rc::new(Mirror::open(&url, &cache, retry)?);
+                let mirror = Rc::new(Mirror::open(&url, &cache, retry).await?);
                 let synced = mirror.sync().await?;
                 *self.mirror.borrow_mut() = Some(mirror);
                 json!(synced)
@@ -166,16 +180,17 @@ impl State {
             Request::PublishShard { folder, shard } => json!(self.mirror()?.publish_shard(&folder, &shard).await?),
             Request::FetchShard { folder, shard } => json!(self.mirror()?.fetch_shard(&folder, &shard).await?),
             Request::ClearShares { folder } => json!(self.mirror()?.clear_shares(&folder).await?),
+            Request::CheckRemoval { folder } => json!(self.mirror()?.check_removal(&folder).await?),
             Request::Remove { folder } => json!(self.mirror()?.remove(&folder).await?),
             Request::Sweep { dry_run } => json!(self.mirror()?.sweep(SWEPT_AFTER, dry_run).await?),
             Request::LayOut { url, files, scratch } => {
-                let (source, laid) = Source::lay_out(&url, &files, &scratch, retry).await?;
+                let (source, layout) = Source::lay_out(&url, &files, &scratch, retry).await?;
                 self.sources.borrow_mut().insert(url, Rc::new(source));
-                json!(laid)
+                json!(layout)
             }
             Request::Fill { url, whole, tails, heads } => json!(self.source(&url)?.fill(&whole, &tails, &heads).await?),
-            Request::Want { url, names } => json!(self.source(&url)?.want(names)),
-            Request::Bring { url, name } => json!(self.source(&url)?.bring(&name).await?),
+            Request::Prefetch { url, names } => json!(self.source(&url)?.prefetch(names)),
+            Request::FetchObject { url, name } => json!(self.source(&url)?.fetch(&name).await?),
         })
     }
 
@@ -194,7 +209,30 @@ fn kind(error: &StoreError) -> &'static str {
     match error {
         _ if error.is_usage() => "usage",
         StoreError::NotFound { .. } => "missing",
-        StoreError::Damaged { .. } => "damaged",
+        // It is set aside with its text, as one that is damaged.
+        StoreError::Damaged { .. } | StoreError::ObjectDenied { .. } => "damaged",
         _ => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::store::run;
+
+    #[test]
+    fn a_panic_is_an_answer() {
+        let answer = run(supervised(7, async { panic!("on purpose") }));
+        assert_eq!((&answer["id"], &answer["error"]["kind"]), (&json!(7), &json!("failed")), "{answer}");
+        assert!(answer["error"]["text"].as_str().is_some_and(|text| text.contains("on purpose")), "{answer}");
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_under_its_id() {
+        let state = State::default();
+        let answer = run(state.answer(7, r#"{"id": 7, "op": "unheard_of"}"#));
+        assert_eq!((&answer["id"], &answer["error"]["kind"]), (&json!(7), &json!("usage")), "{answer}");
+        let answer = run(state.answer(8, r#"{"id": 8, "op": "publish", "folder": "x"}"#));
+        assert_eq!((&answer["id"], &answer["error"]["kind"]), (&json!(8), &json!("usage")), "{answer}");
     }
 }

@@ -3,13 +3,14 @@
 
 use crate::manifest::{Marker, object_name, stage_of_shares};
 use crate::mirror::Mirror;
-use crate::transfer::{AT_ONCE, bring, send};
+use crate::receive::fetch_object;
+use crate::send::{AT_ONCE, Sender};
+use crate::sweep::is_fresh;
 use crate::{Result, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
 
 const MARKER: &str = ".json";
 
@@ -28,7 +29,7 @@ impl Mirror {
         };
         stream::iter(there.iter().filter(is_missing))
             .map(|(name, _)| async move {
-                bring(&self.address, self.retry, &self.address.at(name)?, &self.cache.join(name), None).await
+                fetch_object(&self.address, self.retry, &self.address.at(name)?, &self.cache.join(name), None).await
             })
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<u64>>()
@@ -45,21 +46,22 @@ impl Mirror {
         let object = self.shard_object(folder, &marker)?;
         let url = self.address.url(&object);
         let location = self.address.at(&object)?;
-        let is_there = match self.retry.run(&url, || self.address.store.head(&location)).await {
-            Ok(meta) => meta.size == marker.file.bytes,
+        let path = self.cache.join(folder).join(shard);
+        // An object that a sweep may be about to take is sent again by who has it.
+        let is_there = match self.retry.run(&url, || self.address.client.store.head(&location)).await {
+            Ok(meta) => meta.size == marker.file.bytes && (is_fresh(&meta) || !path.is_file()),
             Err(StoreError::NotFound { .. }) => false,
             Err(error) => return Err(error),
         };
         if !is_there {
-            let path = self.cache.join(folder).join(shard);
-            send(&self.address, self.retry, &path, &location, &marker.file).await?;
+            Sender::new(&self.address, self.retry).send(&path, &location, &marker.file).await?;
         }
         let name = format!("{folder}/{shard}{MARKER}");
         let object = self.address.at(&name)?;
         let text = bytes::Bytes::from(text);
         // Who makes a shard again makes the same bytes, and so the same marker.
         self.retry
-            .run(&self.address.url(&name), || self.address.store.put(&object, text.clone().into()))
+            .run(&self.address.url(&name), || self.address.client.store.put(&object, text.clone().into()))
             .await
             .map(|_| ())
     }
@@ -75,7 +77,7 @@ impl Mirror {
             return Ok(0);
         }
         let object = self.address.at(&self.shard_object(folder, &marker)?)?;
-        bring(&self.address, self.retry, &object, &path, Some(&marker.file)).await
+        fetch_object(&self.address, self.retry, &object, &path, Some(&marker.file)).await
     }
 
     /// Removes the markers of a stage that is whole.
@@ -89,18 +91,12 @@ impl Mirror {
         Ok(())
     }
 
-    /// Deletes an object; one that has gone is no error.
-    pub(crate) async fn delete(&self, name: &str, location: &object_store::path::Path) -> Result<()> {
-        match self.retry.run(&self.address.url(name), || self.address.store.delete(location)).await {
-            Err(StoreError::NotFound { .. }) => Ok(()),
-            other => other,
-        }
-    }
-
     fn marker(&self, folder: &str, shard: &str) -> Result<(Marker, Vec<u8>)> {
         let path = self.cache.join(folder).join(format!("{shard}{MARKER}"));
         let text = fs::read(&path).map_err(StoreError::io("read", &path))?;
-        Ok((marker_of_json(&path, &text)?, text))
+        let marker = Marker::from_json(&text)
+            .map_err(|detail| StoreError::Damaged { url: path.display().to_string(), detail })?;
+        Ok((marker, text))
     }
 
     fn shard_object(&self, folder: &str, marker: &Marker) -> Result<String> {
@@ -108,11 +104,4 @@ impl Mirror {
         let stage = stage.ok_or_else(|| StoreError::Usage(format!("`{folder}` is no folder of shares")))?;
         Ok(format!("{stage}/{}", object_name(&marker.name, &marker.file.digest)))
     }
-}
-
-fn marker_of_json(path: &Path, text: &[u8]) -> Result<Marker> {
-    serde_json::from_slice(text).map_err(|e| StoreError::Damaged {
-        url: path.display().to_string(),
-        detail: format!("this is no marker ({e})"),
-    })
 }

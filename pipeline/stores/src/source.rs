@@ -1,21 +1,25 @@
 //! A source in a store, laid out as a folder that those who read folders can walk: every object is a file of its length and
 //! time, with holes in the place of its bytes. Of tables the end is filled in, of files that may be pictures the beginning, of
-//! annotations all; the bytes of an image come when it is read, a bounded number ahead, into files that the reader deletes.
+//! annotations all; the bytes of an image come when it is read, a bounded number ahead, into files that the reader deletes. All of
+//! them are of the version that was listed, or none is.
 
 use crate::address::Address;
+use crate::contents::{contents, is_readable};
+use crate::files::remove_file;
+use crate::receive::{fetch_listed, fetch_range};
 use crate::retry::Retry;
-use crate::transfer::{AT_ONCE, bring};
+use crate::send::AT_ONCE;
 use crate::{Result, StoreError};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::path::Path as Location;
-use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
+use futures_util::{StreamExt, stream};
+use object_store::ObjectMeta;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::SystemTime;
 use tokio::sync::Semaphore;
@@ -29,19 +33,32 @@ const HEAD_BYTES: u64 = 64;
 const TAIL_BYTES: u64 = 64 << 10;
 /// A Parquet file ends with its footer's length, in 4 bytes, and 4 more.
 const PARQUET_END_BYTES: u64 = 8;
-/// A list of files on a web server is no longer than this.
-const LIST_BYTES_MAX: u64 = 256 << 20;
+/// A table's footer is no longer than this.
+const FOOTER_BYTES_MAX: u64 = 256 << 20;
 
-/// An object that no file can stand for.
+/// An object that no file can stand for, or that cannot be read while others can.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Unusable {
     pub(crate) path: String,
     pub(crate) detail: String,
 }
 
+impl Unusable {
+    pub(crate) fn new(path: &str, detail: impl ToString) -> Self {
+        Self { path: path.to_owned(), detail: detail.to_string() }
+    }
+}
+
+/// The objects of a source by their paths in it, and what can be none.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) objects: BTreeMap<String, ObjectMeta>,
+    pub(crate) unusable: Vec<Unusable>,
+}
+
 /// What was laid out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct LaidOut {
+pub(crate) struct Layout {
     pub(crate) objects: u64,
     pub(crate) bytes: u64,
     pub(crate) unusable: Vec<Unusable>,
@@ -58,7 +75,7 @@ pub(crate) struct Source {
     scratch: PathBuf,
     objects: BTreeMap<String, ObjectMeta>,
     /// Objects that are on their way.
-    coming: RefCell<HashMap<String, JoinHandle<Result<PathBuf>>>>,
+    prefetched: RefCell<HashMap<String, JoinHandle<Result<PathBuf>>>>,
     at_once: Semaphore,
     next: Cell<u64>,
 }
@@ -68,8 +85,8 @@ impl Source {
     ///
     /// # Errors
     /// When the URL is none, nothing is there, or the store refuses or goes away.
-    pub(crate) async fn lay_out(url: &str, files: &Path, scratch: &Path, retry: Retry) -> Result<(Self, LaidOut)> {
-        let address = Address::open(url, retry)?;
+    pub(crate) async fn lay_out(url: &str, files: &Path, scratch: &Path, retry: Retry) -> Result<(Self, Layout)> {
+        let address = Address::open(url, retry).await?;
         Self::lay_out_of(address, files, scratch, retry).await
     }
 
@@ -78,7 +95,7 @@ impl Source {
         files: &Path,
         scratch: &Path,
         retry: Retry,
-    ) -> Result<(Self, LaidOut)> {
+    ) -> Result<(Self, Layout)> {
         for folder in [files, scratch] {
             match fs::remove_dir_all(folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -88,16 +105,16 @@ impl Source {
             }
             fs::create_dir_all(folder).map_err(StoreError::io("create folder", folder))?;
         }
-        let mut objects = listed(&address, retry).await?;
-        let mut laid = LaidOut::default();
+        let Contents { mut objects, unusable } = contents(&address, retry).await?;
+        let mut layout = Layout { unusable, ..Layout::default() };
         objects.retain(|name, meta| match placeholder(&files.join(name), meta) {
             Ok(()) => {
-                laid.objects += 1;
-                laid.bytes += meta.size;
+                layout.objects += 1;
+                layout.bytes += meta.size;
                 true
             }
             Err(error) => {
-                laid.unusable.push(Unusable { path: name.clone(), detail: error.to_string() });
+                layout.unusable.push(Unusable::new(name, error));
                 false
             }
         });
@@ -107,27 +124,67 @@ impl Source {
             files: files.to_owned(),
             scratch: scratch.to_owned(),
             objects,
-            coming: RefCell::default(),
+            prefetched: RefCell::default(),
             at_once: Semaphore::new(READ_AT_ONCE),
             next: Cell::new(0),
         };
-        Ok((source, laid))
+        Ok((source, layout))
     }
 
-    /// Fills files in: some whole, of some the end as Parquet's readers want it, of some the beginning.
+    /// Fills files in: some whole, of some the end as Parquet's readers want it, of some the beginning. Returns those that cannot be
+    /// read while others can; no file stands for them any more.
     ///
     /// # Errors
-    /// When the store refuses or goes away.
-    pub(crate) async fn fill(&self, whole: &[String], tails: &[String], heads: &[String]) -> Result<()> {
-        stream::iter(whole).map(|name| self.fill_whole(name)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        stream::iter(tails).map(|name| self.fill_tail(name)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        stream::iter(heads).map(|name| self.fill_head(name)).buffer_unordered(READ_AT_ONCE).try_collect::<()>().await
+    /// When the store refuses or goes away, or the disk does.
+    pub(crate) async fn fill(&self, whole: &[String], tails: &[String], heads: &[String]) -> Result<Vec<Unusable>> {
+        let mut unusable = Vec::new();
+        let filled =
+            stream::iter(whole).map(async |name| (name, self.fill_whole(name).await)).buffer_unordered(AT_ONCE);
+        self.set_aside(filled, &mut unusable).await?;
+        let filled = stream::iter(tails).map(async |name| (name, self.fill_tail(name).await)).buffer_unordered(AT_ONCE);
+        self.set_aside(filled, &mut unusable).await?;
+        let filled = stream::iter(heads).map(async |name| (name, self.fill_head(name).await));
+        self.set_aside(filled.buffer_unordered(READ_AT_ONCE), &mut unusable).await?;
+        unusable.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(unusable)
+    }
+
+    /// Takes the files of objects that cannot be read out of the layout.
+    async fn set_aside<'a>(
+        &self,
+        filled: impl stream::Stream<Item = (&'a String, Result<()>)>,
+        unusable: &mut Vec<Unusable>,
+    ) -> Result<()> {
+        let mut filled = pin!(filled);
+        while let Some((name, filled)) = filled.next().await {
+            match filled {
+                Ok(()) => {}
+                Err(error) => {
+                    let error = self.of_one_object(name, error).await;
+                    if !error.is_of_one_object() {
+                        return Err(error);
+                    }
+                    remove_file(&self.files.join(name))?;
+                    unusable.push(Unusable::new(name, error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error of an object; a refusal is of this object alone when the source can still be listed.
+    async fn of_one_object(&self, name: &str, error: StoreError) -> StoreError {
+        let StoreError::Denied { detail, .. } = &error else { return error };
+        if !is_readable(&self.address, self.retry).await {
+            return error;
+        }
+        StoreError::ObjectDenied { url: self.url(name), detail: detail.clone() }
     }
 
     async fn fill_whole(&self, name: &str) -> Result<()> {
         let meta = self.object(name)?;
         let path = self.files.join(name);
-        bring(&self.address, self.retry, &meta.location, &path, None).await?;
+        fetch_listed(&self.address, self.retry, meta, &path).await?;
         let times = FileTimes::new().set_modified(SystemTime::from(meta.last_modified));
         File::options()
             .write(true)
@@ -155,7 +212,7 @@ impl Source {
         let footer = u64::from(u32::from_le_bytes([tail[at], tail[at + 1], tail[at + 2], tail[at + 3]]));
         let first = len.saturating_sub(footer + PARQUET_END_BYTES);
         // A file that only is called so may name a footer of any length.
-        if first < from && footer < LIST_BYTES_MAX {
+        if first < from && footer < FOOTER_BYTES_MAX {
             self.fill_range(name, first, from).await?;
         }
         Ok(())
@@ -164,17 +221,7 @@ impl Source {
     /// Fills bytes in; the file's time stays the object's. None when the store gives no parts of objects.
     async fn fill_range(&self, name: &str, from: u64, to: u64) -> Result<Option<Bytes>> {
         let meta = self.object(name)?;
-        let options = || GetOptions { range: Some(GetRange::Bounded(from..to)), ..GetOptions::default() };
-        let mut get = || async { self.address.store.get_opts(&meta.location, options()).await?.bytes().await };
-        let bytes = match self.retry.run_raw(&mut get).await {
-            Ok(bytes) => bytes,
-            Err((Error::NotSupported { .. }, _)) => return Ok(None),
-            Err((error, secs)) => return Err(StoreError::of(&error, &self.url(name), secs)),
-        };
-        if bytes.len() as u64 != to - from {
-            let detail = format!("{} bytes came, not {}", bytes.len(), to - from);
-            return Err(StoreError::Damaged { url: self.url(name), detail });
-        }
+        let Some(bytes) = fetch_range(&self.address, self.retry, meta, from..to).await? else { return Ok(None) };
         let path = self.files.join(name);
         let times = FileTimes::new().set_modified(SystemTime::from(meta.last_modified));
         let file = OpenOptions::new().write(true).open(&path);
@@ -183,41 +230,38 @@ impl Source {
         Ok(Some(bytes))
     }
 
-    /// Begins to bring objects that are read next.
-    pub(crate) fn want(self: &Rc<Self>, names: Vec<String>) {
+    /// Begins to fetch objects that are read next.
+    pub(crate) fn prefetch(self: &Rc<Self>, names: Vec<String>) {
         for name in names {
             let of_task = (Rc::clone(self), name.clone());
-            self.coming
+            self.prefetched
                 .borrow_mut()
                 .entry(name)
-                .or_insert_with(|| tokio::task::spawn_local(async move { of_task.0.bring_now(&of_task.1).await }));
+                .or_insert_with(|| tokio::task::spawn_local(async move { of_task.0.fetch_now(&of_task.1).await }));
         }
     }
 
     /// The file that an object's bytes are in; the reader deletes it.
     ///
     /// # Errors
-    /// When the object has gone, is not as it was listed, or the store goes away.
-    pub(crate) async fn bring(&self, name: &str) -> Result<PathBuf> {
-        let coming = self.coming.borrow_mut().remove(name);
-        match coming {
+    /// When the object has gone, is not as it was listed, may not be read, or the store goes away.
+    pub(crate) async fn fetch(&self, name: &str) -> Result<PathBuf> {
+        let prefetched = self.prefetched.borrow_mut().remove(name);
+        match prefetched {
             Some(task) => task.await.map_err(|e| StoreError::Other { url: self.url(name), detail: e.to_string() })?,
-            None => self.bring_now(name).await,
+            None => self.fetch_now(name).await,
         }
     }
 
-    async fn bring_now(&self, name: &str) -> Result<PathBuf> {
+    async fn fetch_now(&self, name: &str) -> Result<PathBuf> {
         let meta = self.object(name)?;
         let _permit = self.at_once.acquire().await.expect("the semaphore is never closed");
         let number = self.next.replace(self.next.get() + 1);
         let path = self.scratch.join(number.to_string());
-        let bytes = bring(&self.address, self.retry, &meta.location, &path, None).await?;
-        if bytes != meta.size {
-            let _ = fs::remove_file(&path);
-            let detail = format!("it has {bytes} bytes, and had {} when it was listed", meta.size);
-            return Err(StoreError::Damaged { url: self.url(name), detail });
+        match fetch_listed(&self.address, self.retry, meta, &path).await {
+            Ok(_) => Ok(path),
+            Err(error) => Err(self.of_one_object(name, error).await),
         }
-        Ok(path)
     }
 
     /// The URL of an object; one that is a source by itself has the source's.
@@ -229,79 +273,6 @@ impl Source {
     fn object(&self, name: &str) -> Result<&ObjectMeta> {
         self.objects.get(name).ok_or_else(|| StoreError::NotFound { url: self.url(name) })
     }
-}
-
-/// The objects of a source by their paths in it.
-async fn listed(address: &Address, retry: Retry) -> Result<BTreeMap<String, ObjectMeta>> {
-    if address.is_web {
-        return on_the_web(address, retry).await;
-    }
-    let prefix = Some(&address.prefix).filter(|prefix| !prefix.is_root());
-    let all = || address.store.list(prefix).try_collect::<Vec<ObjectMeta>>();
-    let all = match retry.run(&address.shown, all).await {
-        Err(StoreError::NotFound { .. }) => Vec::new(),
-        other => other?,
-    };
-    let named = |meta: ObjectMeta| {
-        let name = address.name_of(&meta.location).filter(|name| !name.is_empty())?.to_owned();
-        Some((name, meta))
-    };
-    let mut objects: BTreeMap<String, ObjectMeta> = all.into_iter().filter_map(named).collect();
-    // Some tools put an empty object where a folder would be.
-    let is_above = |name: &String| {
-        let below = format!("{name}/");
-        objects.range(below.clone()..).next().is_some_and(|(next, _)| next.starts_with(&below))
-    };
-    let folders: Vec<String> =
-        objects.iter().filter(|(name, meta)| meta.size == 0 && is_above(name)).map(|(name, _)| name.clone()).collect();
-    objects.retain(|name, _| folders.binary_search(name).is_err());
-    if objects.is_empty() && !address.prefix.is_root() {
-        return Ok(BTreeMap::from([single(address, retry, &address.prefix).await?]));
-    }
-    Ok(objects)
-}
-
-/// One object, by the last part of its path.
-async fn single(address: &Address, retry: Retry, location: &Location) -> Result<(String, ObjectMeta)> {
-    let meta = retry.run(&address.shown, || address.store.head(location)).await?;
-    let name = location.filename().unwrap_or("object").to_owned();
-    Ok((name, ObjectMeta { location: location.clone(), ..meta }))
-}
-
-/// A web server lists nothing: a URL is a file, or with `.txt` a list of files, a path below the list's folder in each line.
-async fn on_the_web(address: &Address, retry: Retry) -> Result<BTreeMap<String, ObjectMeta>> {
-    if !address.prefix.as_ref().ends_with(".txt") {
-        return Ok(BTreeMap::from([single(address, retry, &address.prefix).await?]));
-    }
-    let (_, list) = single(address, retry, &address.prefix).await?;
-    if list.size > LIST_BYTES_MAX {
-        let detail = format!("a list of {} bytes is too long", list.size);
-        return Err(StoreError::Damaged { url: address.shown.clone(), detail });
-    }
-    let get = || async { address.store.get(&address.prefix).await?.bytes().await };
-    let text = retry.run(&address.shown, get).await?;
-    let text = String::from_utf8_lossy(&text);
-    let above = address.prefix.as_ref().rsplit_once('/').map_or("", |(above, _)| above);
-    let wrong = |line: &str, why: &dyn std::fmt::Display| StoreError::Damaged {
-        url: address.shown.clone(),
-        detail: format!("its line `{line}` names no file below the list's folder ({why})"),
-    };
-    let mut names = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let below = if above.is_empty() { line.to_owned() } else { format!("{above}/{line}") };
-        if line.contains("://") || line.starts_with('/') {
-            return Err(wrong(line, &"no relative path"));
-        }
-        names.push((line.to_owned(), Location::parse(&below).map_err(|e| wrong(line, &e))?));
-    }
-    stream::iter(names)
-        .map(|(name, location)| async move {
-            let (_, meta) = single(address, retry, &location).await?;
-            Ok((name, meta))
-        })
-        .buffer_unordered(READ_AT_ONCE)
-        .try_collect()
-        .await
 }
 
 /// A file of an object's length and time, with nothing in it.

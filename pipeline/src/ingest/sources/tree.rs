@@ -67,7 +67,8 @@ impl Tree {
                 heads.push(place);
             }
         }
-        stored.fill(&whole, &tails, &heads)?;
+        let unreadable = stored.fill(&whole, &tails, &heads)?.into_iter();
+        tree.faults.extend(unreadable.map(|(path, detail)| Reject::new(path, RejectReason::Unreadable, detail)));
         // Manifests are known now, and with them what Lapidary wrote.
         let walked = Self::walk(&stored.root(), &[])?;
         (tree.files, tree.hidden, tree.left_out) = (walked.files, walked.hidden, walked.left_out);

@@ -1,23 +1,27 @@
-//! Publishing, fetching, shares and sweeping: what is there is whole, nobody's manifest is overwritten, and what was cut off at
-//! any operation goes on.
+//! A cache and its store: what one publishes another finds and brings, shares are finished by a third, and what is damaged, or of
+//! another store, is refused.
 
-use super::store::{Fault, Faulty, digest, made, run};
+use super::store::{Faulty, digest, made, run};
 use crate::StoreError;
+use crate::address::Address;
 use crate::manifest::object_name;
+use crate::mirror::Mirror;
+use crate::retry::Retry;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-const FILES: &[(&str, &[u8])] =
+const NEVER: Retry = Retry::lasting(Duration::ZERO);
+pub(super) const FILES: &[(&str, &[u8])] =
     &[("part-00000.parquet", b"first"), ("part-00001.parquet", b"second"), ("a/b.json", b"{}")];
-const OTHERS: &[(&str, &[u8])] = &[("part-00000.parquet", b"other"), ("part-00001.parquet", b"second")];
+pub(super) const OTHERS: &[(&str, &[u8])] = &[("part-00000.parquet", b"other"), ("part-00001.parquet", b"second")];
 
-fn cache() -> tempfile::TempDir {
+pub(super) fn cache() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -43,148 +47,6 @@ fn what_one_cache_publishes_another_finds_and_brings() {
         assert_eq!(other.fetch("pile/images", None).await.expect("brings"), (2, 7));
         assert_eq!(text(&at.join("a/b.json")), "{}");
         assert_eq!(other.sync().await.expect("syncs").taken, 0);
-    });
-}
-
-#[test]
-fn publishing_goes_on_wherever_it_was_cut_off() {
-    let mut faults = 0;
-    for number in 1.. {
-        let done = run(async {
-            let mut done = true;
-            for fault in [Fault::Before(number), Fault::After(number)] {
-                let (store, a) = (Faulty::new(), cache());
-                made(a.path(), "pile/images", "k", FILES);
-                store.fail(fault);
-                let first = store.mirror(a.path()).publish("pile/images").await;
-                let reached = store.operations() >= number;
-                done &= !reached;
-                if reached {
-                    first.expect_err("it was cut off");
-                }
-                store.fail(Fault::Never);
-                let has_manifest = store.content().await.contains_key("out/pile/images/manifest.json");
-                assert!(!has_manifest || store.content().await.len() == 4, "{fault:?}: a manifest without its files");
-                store.mirror(a.path()).publish("pile/images").await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
-                let content = store.content().await;
-                assert_eq!(
-                    content["out/pile/images/manifest.json"],
-                    text(&a.path().join("pile/images/manifest.json")).into_bytes()
-                );
-                assert_eq!(content.len(), 4, "{fault:?}");
-                let puts = store.puts.lock().expect("unpoisoned").clone();
-                assert_eq!(
-                    puts.iter().collect::<BTreeSet<_>>().len(),
-                    puts.len(),
-                    "{fault:?}: nothing is sent twice: {puts:?}"
-                );
-            }
-            done
-        });
-        if done {
-            break;
-        }
-        faults += 1;
-    }
-    assert!(faults >= 6, "only {faults} operations were cut off");
-}
-
-#[test]
-fn another_writers_manifest_is_never_overwritten() {
-    run(async {
-        let (store, [a, b]) = (Faulty::new(), [cache(), cache()]);
-        let [first, second] = [store.mirror(a.path()), store.mirror(b.path())];
-        made(a.path(), "pile/images", "k", FILES);
-        first.publish("pile/images").await.expect("publishes");
-        let before = store.content().await;
-        // Another result.
-        made(b.path(), "pile/images", "other", OTHERS);
-        let error = second.publish("pile/images").await.expect_err("is refused");
-        assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
-        assert!(error.to_string().contains("memory://out/pile/images/manifest.json"), "{error}");
-        assert_eq!(store.content().await, before, "nothing was written");
-        assert_eq!(text(&b.path().join("pile/images/part-00000.parquet")), "other", "what was made here stays");
-        second.sync().await.expect("syncs");
-        assert_eq!(text(&b.path().join("pile/images/part-00000.parquet")), "other", "a look takes nothing away");
-        // The same result, at another time.
-        made(b.path(), "pile/images", "k", FILES);
-        assert!(second.publish("pile/images").await.expect("is the same").was_there);
-        assert_eq!(store.content().await, before);
-        assert_eq!(
-            text(&b.path().join("pile/images/manifest.json")),
-            text(&a.path().join("pile/images/manifest.json"))
-        );
-    });
-}
-
-/// Both look, both send, one is first: the condition on the manifest's object decides.
-#[test]
-fn who_comes_second_between_a_look_and_a_put_is_refused() {
-    run(async {
-        let (store, [a, b]) = (Faulty::new(), [cache(), cache()]);
-        made(a.path(), "x", "k", FILES);
-        made(b.path(), "x", "other", OTHERS);
-        let [first, second] = [store.mirror(a.path()), store.mirror(b.path())];
-        let (one, two) = tokio::join!(first.publish("x"), second.publish("x"));
-        let outcomes = [one.is_ok(), two.is_ok()];
-        assert_eq!(outcomes.iter().filter(|ok| **ok).count(), 1, "{outcomes:?}");
-        let winner = if outcomes[0] { &a } else { &b };
-        assert_eq!(
-            store.content().await["out/x/manifest.json"],
-            text(&winner.path().join("x/manifest.json")).into_bytes()
-        );
-        // The objects of both are whole, whoever sent them.
-        let object = format!("out/x/{}", object_name("part-00000.parquet", &digest(b"first")));
-        assert_eq!(store.content().await[&object], b"first");
-    });
-}
-
-#[test]
-fn a_result_replaces_what_its_cache_knew_and_nothing_else() {
-    run(async {
-        let (store, [a, b]) = (Faulty::new(), [cache(), cache()]);
-        let [first, second] = [store.mirror(a.path()), store.mirror(b.path())];
-        made(a.path(), "x", "1", FILES);
-        first.publish("x").await.expect("publishes");
-        second.sync().await.expect("syncs");
-        made(b.path(), "x", "2", OTHERS);
-        let published = second.publish("x").await.expect("replaces what it knew");
-        assert_eq!((published.sent, published.found), (1, 1), "what both hold is there once");
-        made(a.path(), "x", "3", FILES);
-        assert!(matches!(first.publish("x").await, Err(StoreError::Conflict { .. })), "it knew another");
-        // Without the result of its own it takes theirs.
-        fs::remove_dir_all(a.path().join("x")).expect("removes");
-        assert_eq!(first.sync().await.expect("syncs").taken, 1);
-        first.fetch("x", None).await.expect("brings");
-        assert_eq!(text(&a.path().join("x/part-00000.parquet")), "other");
-        // What another removes goes here as well.
-        second.remove("x").await.expect("removes");
-        assert_eq!(first.sync().await.expect("syncs").gone, 1);
-        assert!(!a.path().join("x").exists());
-    });
-}
-
-#[test]
-fn results_of_other_settings_share_their_files() {
-    run(async {
-        let (store, a) = (Faulty::new(), cache());
-        let mirror = store.mirror(a.path());
-        made(a.path(), "x/ranking", "1", FILES);
-        mirror.publish("x/ranking").await.expect("publishes");
-        // As the runtime keeps it: renamed under its key.
-        fs::rename(a.path().join("x/ranking"), a.path().join("x/ranking~0a1b2c3d")).expect("renames");
-        made(a.path(), "x/ranking", "2", OTHERS);
-        mirror.publish("x/ranking").await.expect("publishes both");
-        let content = store.content().await;
-        assert!(content.contains_key("out/x/ranking~0a1b2c3d/manifest.json"));
-        assert_eq!(content.len(), 2 + 4, "{:?}", content.keys());
-        // Removing one leaves the other whole.
-        mirror.remove("x/ranking").await.expect("removes");
-        let b = cache();
-        let other = store.mirror(b.path());
-        other.sync().await.expect("syncs");
-        assert_eq!(other.fetch("x/ranking~0a1b2c3d", None).await.expect("brings").0, 3);
-        assert_eq!(store.content().await.len(), 1 + 3);
     });
 }
 
@@ -219,8 +81,8 @@ fn what_is_damaged_is_neither_taken_nor_sent() {
 /// Where shares of one key lie.
 const SHARES: &str = "x/.made.shares/0123456789abcdef";
 
-fn shard(cache: &Path, name: &str, bytes: &[u8]) {
-    let at = cache.join(SHARES);
+pub(super) fn shard(cache: &Path, folder: &str, name: &str, bytes: &[u8]) {
+    let at = cache.join(folder);
     fs::create_dir_all(&at).expect("creates");
     fs::write(at.join(name), bytes).expect("writes");
     let marker =
@@ -233,7 +95,7 @@ fn shares_of_two_caches_are_finished_by_a_third() {
     run(async {
         let (store, [a, b, c]) = (Faulty::new(), [cache(), cache(), cache()]);
         for (cache, name, bytes) in [(&a, "part-0.parquet", b"zero"), (&b, "part-1.parquet", b"ones")] {
-            shard(cache.path(), name, bytes);
+            shard(cache.path(), SHARES, name, bytes);
             let mirror = store.mirror(cache.path());
             mirror.publish_shard(SHARES, name).await.expect("publishes");
             mirror.publish_shard(SHARES, name).await.expect("a second time does no harm");
@@ -263,34 +125,71 @@ fn shares_of_two_caches_are_finished_by_a_third() {
     });
 }
 
-#[test]
-fn what_nothing_names_is_swept_when_it_is_old() {
-    run(async {
-        let (store, a) = (Faulty::new(), cache());
-        let mirror = store.mirror(a.path());
-        made(a.path(), "x", "1", FILES);
-        mirror.publish("x").await.expect("publishes");
-        made(a.path(), "x", "2", OTHERS);
-        mirror.publish("x").await.expect("publishes");
-        assert_eq!(store.content().await.len(), 5);
-        assert!(mirror.sweep(Duration::from_secs(60), false).await.expect("sweeps").is_empty(), "nothing is old");
-        let swept = mirror.sweep(Duration::ZERO, true).await.expect("looks");
-        assert_eq!(swept.len(), 2);
-        assert_eq!(store.content().await.len(), 5, "a dry run removes nothing");
-        assert_eq!(mirror.sweep(Duration::ZERO, false).await.expect("sweeps"), swept);
-        let b = cache();
-        let other = store.mirror(b.path());
-        other.sync().await.expect("syncs");
-        assert_eq!(other.fetch("x", None).await.expect("brings").0, 2, "what is named is there");
-    });
-}
-
+/// How two caches of the same URL differ: by the endpoint or the account.
 #[test]
 fn a_cache_is_of_one_store() {
     let (store, a) = (Faulty::new(), cache());
     store.mirror(a.path());
-    let other =
-        crate::mirror::Mirror::of(store.address("elsewhere"), a.path(), crate::retry::Retry { tried: Duration::ZERO });
-    let error = other.expect_err("it mirrors another");
-    assert!(error.is_usage() && error.to_string().contains("--cache"), "{error}");
+    let refusal = |address: Address| {
+        let error = Mirror::of(address, a.path(), NEVER).expect_err("it mirrors another");
+        assert!(error.is_usage() && error.to_string().contains("--cache"), "{error}");
+        error.to_string()
+    };
+    refusal(store.address("elsewhere"));
+    let mut same_url = store.address("out");
+    same_url.client.account = Some("http://127.0.0.1:9000".to_owned());
+    assert!(refusal(same_url).contains("http://127.0.0.1:9000"), "the endpoint is named");
+}
+
+#[test]
+fn a_store_that_has_nothing_where_it_had_results_takes_nothing_away() {
+    run(async {
+        let (store, a) = (Faulty::new(), cache());
+        let mirror = store.mirror(a.path());
+        assert_eq!(mirror.sync().await.expect("is empty at first"), Default::default());
+        for folder in ["x", "y"] {
+            made(a.path(), folder, "1", FILES);
+            mirror.publish(folder).await.expect("publishes");
+        }
+        let error = Faulty::new().mirror(a.path()).sync().await.expect_err("is refused");
+        assert!(matches!(error, StoreError::Emptied { known: 2, .. }), "{error}");
+        assert!(error.to_string().contains("knew 2 results") && error.to_string().contains("memory://out"), "{error}");
+        assert_eq!(text(&a.path().join("x/part-00000.parquet")), "first", "nothing was removed");
+        assert_eq!(mirror.sync().await.expect("syncs").gone, 0, "and nothing forgotten");
+        assert_eq!(mirror.publish("x").await.expect("is there"), Default::default());
+    });
+}
+
+/// A: ingests a; B: ingests b; what A goes on with is a.
+#[test]
+fn what_a_machine_works_on_is_its_own_choice() {
+    run(async {
+        let (store, [a, b]) = (Faulty::new(), [cache(), cache()]);
+        let [first, second] = [store.mirror(a.path()), store.mirror(b.path())];
+        let current = |cache: &tempfile::TempDir| cache.path().join("current.json");
+        fs::write(current(&a), "of a").expect("writes");
+        first.put_file("current.json").await.expect("puts");
+        second.sync().await.expect("syncs");
+        assert_eq!(text(&current(&b)), "of a", "a new cache begins where the last command ended");
+        fs::write(current(&b), "of b").expect("writes");
+        second.put_file("current.json").await.expect("puts");
+        first.sync().await.expect("syncs");
+        assert_eq!(text(&current(&a)), "of a", "and keeps its own after that");
+    });
+}
+
+/// Names that URLs, or shells, read otherwise.
+#[test]
+fn names_are_any_texts() {
+    run(async {
+        let (store, [a, b]) = (Faulty::new(), [cache(), cache()]);
+        for folder in ["größe und maß/images", "a#b?c/images", "100% + ~x/images", "日本/画像"] {
+            made(a.path(), folder, "1", FILES);
+            store.mirror(a.path()).publish(folder).await.unwrap_or_else(|e| panic!("{folder}: {e}"));
+            let other = store.mirror(b.path());
+            other.sync().await.expect("syncs");
+            other.fetch(folder, None).await.unwrap_or_else(|e| panic!("{folder}: {e}"));
+            assert_eq!(text(&b.path().join(folder).join("part-00001.parquet")), "second");
+        }
+    });
 }
