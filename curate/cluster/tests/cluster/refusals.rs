@@ -102,7 +102,7 @@ fn a_process_that_hangs_is_killed_and_another_executor_makes_its_group() {
         &format!("[ \"$1\" = --version ] && echo {} && exit 0; exec sleep 1000", version.trim()),
     );
     let mut fleet = Fleet::start(0);
-    fleet.add_executor(&["--lapidary", text(&hangs), "--stuck-secs", "2"]);
+    fleet.add_executor(&["--lapidary", text(&hangs), "--stuck-secs", "10"]);
     fleet.add_executor(&[]);
     run(&out, &["fingerprint", "--cluster", &fleet.url()]);
 }
