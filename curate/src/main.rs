@@ -14,6 +14,7 @@ use lapidary_schemas::Config;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -80,6 +81,9 @@ enum Verb {
         /// Also write the subset's images, beside its ids
         #[arg(long, value_enum)]
         export: Option<Format>,
+        /// Export every n-th shard from the i-th, of 1 to n, beside other processes; `lapidary finish cut` when all are made
+        #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true, requires = "export")]
+        shard: Share,
     },
     /// Follow an image through the chain: source, quality, copies, neighbours, leaf, rank, reason
     Explain {
@@ -95,7 +99,11 @@ enum Verb {
     },
 }
 
+/// How long the pages of a freed buffer stay, so that the next image takes them: longer than an image takes, shorter than a step.
+const PAGES_STAY: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
+    lapidary_pipeline::keep_pages_for(PAGES_STAY);
     run_main("Choose which images to keep", run)
 }
 
@@ -167,7 +175,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 say_decisions(&curated.facts());
             }
         }
-        Verb::Cut { size, allow_licenses, classes, min_short_side, export: format } => {
+        Verb::Cut { size, allow_licenses, classes, min_short_side, export: format, shard } => {
             let filter = CutFilter { licenses: allow_licenses, classes, short_side_min_px: min_short_side };
             let (outcome, folder, manifest) = cut(&layout, &common.source()?, size, &filter, common.dry_run)?;
             let subset = size.folder_name() + &filter.suffix();
@@ -183,8 +191,8 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             }
             if let Some(format) = format {
                 say_licences(common, &layout, &subset)?;
-                let (outcome, folder, manifest) = export(&layout, &common.source()?, &subset, format, common.dry_run)?;
-                announce(common, "export", &folder, outcome, manifest.as_ref());
+                let made = export(&layout, &common.source()?, &subset, format, (shard, common.dry_run))?;
+                announce_shared(common, "export", &made);
             }
         }
         Verb::Explain { image } => {

@@ -28,9 +28,10 @@ pub use embed::{
 pub use error::{PipelineError, Result};
 pub use images::{
     Annotation, Fetched, ImageInfo, ImageRow, ImageShards, ImageStore, LicenceCount, Notes, Pictures, ShardRows,
-    Thumbnail, bytes_column, label_sets, labels_by_split, licence_counts, luma_of_image, phash, with_all_columns,
+    Thumbnail, bytes_column, label_sets, labels_by_split, licence_counts, luma_of_image, phash, shard_number,
+    with_all_columns,
 };
-pub use ingest::{Checked, check, ingest, refuse_too_many, sources, write_rejects};
+pub use ingest::{Checked, IngestOptions, check, ingest, refuse_too_many, sources, write_rejects};
 pub use plan::loader;
-pub use runtime::{Ranges, interrupt, keep_pages, random, report};
+pub use runtime::{Ranges, interrupt, keep_pages, keep_pages_for, random, report};
 pub use stage::Layout;

@@ -7,8 +7,8 @@ use lapidary_pipeline::plan::PlanReader;
 use lapidary_pipeline::sources::LayoutChoice;
 use lapidary_pipeline::stage::{Current, Outcome, Share, StageState, StageStatus, require_manifest, status};
 use lapidary_pipeline::{
-    Descriptor, ImageStore, PipelineError, VectorFile, decode_into, draw, embed, embed_from, ingest, plan,
-    said_of_vectors, sources,
+    Descriptor, ImageStore, IngestOptions, PipelineError, VectorFile, decode_into, draw, embed, embed_from, ingest,
+    plan, said_of_vectors, sources,
 };
 use lapidary_schemas::ImageId;
 use serde_json::json;
@@ -47,6 +47,9 @@ enum Verb {
         /// Read everything again, where new images were added to shards that were there
         #[arg(long)]
         rebuild: bool,
+        /// Read every n-th shard from the i-th, as `i/n`; `lapidary finish ingest` then makes the stage of them
+        #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true, conflicts_with = "rebuild")]
+        shard: Share,
     },
     /// Turn images into embeddings, with the built-in descriptor or a run's checkpoint, or take those made elsewhere
     Embed {
@@ -156,7 +159,8 @@ enum Verb {
     /// Say what this machine gives, and what `--device auto` takes (lapidary-train)
     #[command(disable_help_flag = true)]
     Doctor(Rest),
-    /// End a stage whose shards several processes have made: `finish fingerprint`, `finish embed`, with the stage's own arguments
+    /// End a stage whose shards several processes have made: `finish ingest`, `finish fingerprint`, `finish embed`,
+    /// `finish cut`, with the stage's own arguments
     #[command(disable_help_flag = true)]
     Finish(Rest),
     /// Hold a GPU to the CPU, or time it (lapidary-train)
@@ -185,7 +189,7 @@ fn asks_for_cluster(arguments: &[OsString]) -> bool {
 }
 
 /// Stages that several processes can make shares of.
-const SHARED_STAGES: [&str; 2] = ["fingerprint", "embed"];
+const SHARED_STAGES: [&str; 4] = ["ingest", "fingerprint", "embed", "cut"];
 
 /// Which binary runs a verb, if not this one.
 fn binary_of(verb: &str) -> Option<&'static str> {
@@ -234,7 +238,7 @@ fn finish(arguments: &[OsString]) -> ExitCode {
 }
 
 fn no_shared_stage() -> String {
-    format!("`lapidary finish STAGE` ends what `--shard i/n` began: STAGE is {}", SHARED_STAGES.join(" or "))
+    format!("`lapidary finish STAGE` ends what `--shard i/n` began: STAGE is {}", SHARED_STAGES.join(", "))
 }
 
 /// The same for arguments that begin with options: what they are without `finish`, and with `--shard finish`.
@@ -266,16 +270,16 @@ fn become_beside(binary: &str, arguments: &[OsString]) -> ExitCode {
 fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
     match verb {
         Verb::Draw { folder, probe } => run_draw(common, &folder, probe)?,
-        Verb::Ingest { data, name, read_as, as_probe, aside, rebuild } => {
+        Verb::Ingest { data, name, read_as, as_probe, aside, rebuild, shard } => {
             let config = common.resolve()?;
             let layout = common.layout();
             let leave_out = vec![layout.out.clone()];
             let source = sources::open_source(&data, &sources::Options { layout: read_as, leave_out })?;
             let default = sources::default_name(&data);
             let name = layout.name_for(&source.address(), name.as_deref(), &default, aside || as_probe)?;
-            let folder = layout.images(&name);
-            let (outcome, manifest) = ingest(&layout, source.as_ref(), &name, &config.ingest, common.dry_run, rebuild)?;
-            if outcome != Outcome::WouldRun && !aside {
+            let options = IngestOptions { dry_run: common.dry_run, rebuild, share: shard };
+            let ingested = ingest(&layout, source.as_ref(), &name, &config.ingest, options)?;
+            if ingested.outcome != Outcome::WouldRun && !aside {
                 layout.remember(|current| {
                     if as_probe {
                         current.probe = name;
@@ -286,7 +290,7 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
                     }
                 })?;
             }
-            announce(common, "ingest", &folder, outcome, manifest.as_ref());
+            announce_shared(common, "ingest", &ingested);
         }
         Verb::Embed { from: Some(from), ids, encoder_name, .. } => {
             run_embed_from(common, &VectorFile { from, ids, encoder_name })?;

@@ -2,6 +2,7 @@
 
 use crate::kill::kill_when;
 use crate::run::{DRAWN, binary, facts, refusal, text};
+use crate::stores::content;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -53,6 +54,73 @@ fn shares_of_several_processes_become_what_one_makes() {
     }
 }
 
+/// Shares in any order, one of them twice, then the end of the stage, as a shell would run them.
+fn in_shares(out: &Path, stage: &[&str]) -> Value {
+    for share in ["3/3", "1/3", "2/3", "1/3"] {
+        assert_eq!(facts(out, &[stage, &["--shard", share]].concat()).pop().expect("a line")["outcome"], "shared");
+    }
+    facts(out, &[&["finish"], stage].concat()).pop().expect("a line")
+}
+
+#[test]
+fn what_is_listed_is_ingested_in_shares() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (alone, shared, data) = (folder.path().join("alone"), folder.path().join("shared"), folder.path().join("data"));
+    let pile = DRAWN.pile();
+    std::fs::create_dir(&data).expect("creates");
+    let images: Vec<_> =
+        content(&pile).into_keys().filter(|path| path.extension().is_some_and(|e| e == "jpg")).collect();
+    let (first, later) = images.split_at(images.len() * 3 / 4);
+    let copy = |images: &[std::path::PathBuf]| {
+        for image in images {
+            std::fs::copy(image, data.join(image.file_name().expect("a name"))).expect("copies");
+        }
+    };
+    copy(first);
+    for i in 0..5 {
+        std::fs::write(data.join(format!("broken-{i}.jpg")), b"no image").expect("writes");
+    }
+    let data = text(&data);
+    let ingest =
+        ["ingest", "--data", data, "--name", "n", "--set", "ingest.shard_mib=1", "--set", "ingest.max_reject=0.5"];
+    for added in [&[][..], later] {
+        copy(added);
+        let expected = facts(&alone, &ingest).remove(0);
+        let made = in_shares(&shared, &ingest);
+        assert_eq!((&made["digest"], &made["rows"]), (&expected["digest"], &expected["rows"]));
+        for fact in ["rejected_by_reason", "added", "next_shard", "shards"] {
+            assert_eq!(made["facts"][fact], expected["facts"][fact], "{fact}");
+        }
+        assert!(expected["rows"]["rejected"].as_u64().is_some_and(|rejected| rejected >= 5));
+        assert!(expected["facts"]["shards"].as_object().expect("shards").len() >= 3);
+        assert!(!shared.join("n/.images.shares").exists(), "what shares left is taken over");
+    }
+}
+
+#[test]
+fn a_subset_is_exported_in_shares() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (alone, shared) = (folder.path().join("alone"), folder.path().join("shared"));
+    let pile = DRAWN.pile();
+    for out in [&alone, &shared] {
+        facts(out, &["ingest", "--data", text(&pile), "--set", "ingest.shard_mib=1"]);
+        for verb in ["fingerprint", "embed", "curate"] {
+            facts(out, &[verb]);
+        }
+    }
+    let cut = ["cut", "--size", "20", "--export", "parquet"];
+    let made = in_shares(&shared, &cut);
+    assert_eq!(made["digest"], facts(&alone, &cut).pop().expect("a line")["digest"]);
+    assert_eq!(made["rows"]["output"], 20);
+    let folder = shared.join(made["folder"].as_str().expect("a folder"));
+    let exported = std::fs::read_dir(folder).expect("lists").filter_map(|entry| entry.ok());
+    let rows = exported.filter(|entry| entry.file_name().to_string_lossy().starts_with("part-")).count();
+    assert!(rows >= 2, "a shard of each shard that has some of the subset");
+    let (code, error) =
+        refusal(&["cut", "--size", "20", "--export", "folder", "--shard", "1/2", "--out", text(&shared)]);
+    assert!(code == 2 && error.contains("one process"), "{error}");
+}
+
 #[test]
 fn a_share_that_cannot_be_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -64,7 +132,7 @@ fn a_share_that_cannot_be_is_refused() {
     }
     for arguments in [["finish", "curate", "--out", text(&out)], ["--out", text(&out), "finish", "curate"]] {
         let (code, error) = refusal(&arguments);
-        assert!(code == 2 && error.contains("fingerprint or embed"), "{error}");
+        assert!(code == 2 && error.contains("ingest, fingerprint, embed, cut"), "{error}");
     }
 }
 

@@ -25,7 +25,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// All files below a folder and their bytes.
-fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for path in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("reads").path()) {
         if path.is_dir() {

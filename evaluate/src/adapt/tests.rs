@@ -9,7 +9,7 @@ use image::{Rgb, RgbImage};
 use lapidary_pipeline::random::{Purpose, RngExt, keyed};
 use lapidary_pipeline::sources::{LayoutChoice, Options, open_source};
 use lapidary_pipeline::stage::Layout;
-use lapidary_pipeline::{ImageStore, ingest, labels_by_split};
+use lapidary_pipeline::{ImageStore, IngestOptions, ingest, labels_by_split};
 use lapidary_schemas::config::{AdaptConfig, IngestConfig, ModelConfig};
 use lapidary_train::FrozenVit;
 use lapidary_train::backend::Cpu;
@@ -40,7 +40,7 @@ fn striped(folder: &Path) -> (ImageStore, Vec<Labelled>) {
     let layout = Layout::new(folder.join("out"));
     let source = open_source(&data, &Options { layout: LayoutChoice::default(), leave_out: Vec::new() });
     let source = source.expect("a folder of images");
-    ingest(&layout, source.as_ref(), "stripes", &IngestConfig::default(), false, false).expect("ingests");
+    ingest(&layout, source.as_ref(), "stripes", &IngestConfig::default(), IngestOptions::default()).expect("ingests");
     let images = layout.images("stripes");
     let by_split = labels_by_split(&images).expect("labels");
     let mut labelled: Vec<Labelled> =

@@ -13,6 +13,6 @@ pub use licences::{LicenceCount, licence_counts};
 pub use phash::{luma_of_image, phash};
 pub use pictures::{Pictures, Thumbnail};
 pub use shard_rows::ShardRows;
-pub use shards::{Annotation, ImageRow, ImageShards, Notes, bytes_column, with_all_columns};
+pub use shards::{Annotation, ImageRow, ImageShards, Notes, bytes_column, shard_name, shard_number, with_all_columns};
 pub(crate) use shards::{FinishedShard, ShardFacts};
 pub use store::{Fetched, ImageInfo, ImageStore};

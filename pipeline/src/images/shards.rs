@@ -191,7 +191,7 @@ impl ImageShards {
 
     /// The name of the shard being written.
     fn name(&self) -> String {
-        format!("part-{:05}.parquet", self.number)
+        shard_name(self.number)
     }
 
     /// Appends rows, sorted by id over all calls.
@@ -269,6 +269,21 @@ impl ImageShards {
         Ok(())
     }
 
+    /// Numbers the next shard, unless one is being written.
+    pub fn begin(&mut self, number: usize) {
+        if self.table.is_none() {
+            self.number = number;
+        }
+    }
+
+    /// Ends the shard being written, also when there are no rows for it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn end_shard_or_empty(&mut self) -> Result<()> {
+        if self.table.is_some() { self.end_shard() } else { self.write_empty() }
+    }
+
     /// The shards that were ended since this was asked last.
     pub fn take_finished(&mut self) -> Vec<FinishedShard> {
         std::mem::take(&mut self.finished)
@@ -298,6 +313,16 @@ impl ImageShards {
         }
         Ok(self.written)
     }
+}
+
+/// The name of the shard of a number.
+pub fn shard_name(number: usize) -> String {
+    format!("part-{number:05}.parquet")
+}
+
+/// The number in a shard's name; none when it is the name of something else.
+pub fn shard_number(name: &str) -> Option<usize> {
+    name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
 }
 
 /// `rows` with the columns of `schema`: those that it lacks, as tables of older versions do, become null.

@@ -7,7 +7,7 @@ use super::listing::stamps;
 use super::rejects::read_rejects;
 use super::shards_of;
 use crate::images::ShardRows;
-use crate::images::bytes_column;
+use crate::images::{bytes_column, shard_number};
 use crate::ingest::sources::{Entry, Listing, Reject, image_id};
 use crate::stage::{StageRun, Table, column, read_table, rows_among};
 use crate::{PipelineError, Result, interrupt};
@@ -78,11 +78,19 @@ impl Previous {
         self.gone.len()
     }
 
-    /// Takes the shards over, without what has gone; the number of the first new shard. Numbers are never used again.
-    pub(super) fn take_over(&self, run: &mut StageRun, listing: &Listing, config: &IngestConfig) -> Result<usize> {
-        let shards: Vec<&String> = self.manifest.outputs.keys().filter(|name| name.starts_with("part-")).collect();
-        let next = self.manifest.facts["next_shard"].as_u64().map_or(shards.len(), |next| next as usize);
-        for name in shards {
+    fn shards(&self) -> impl Iterator<Item = &String> {
+        self.manifest.outputs.keys().filter(|name| name.starts_with("part-"))
+    }
+
+    /// The number of the first new shard. Numbers are never used again.
+    pub(super) fn next_shard(&self) -> usize {
+        let next = self.manifest.facts["next_shard"].as_u64();
+        next.map_or_else(|| self.shards().count(), |next| next as usize)
+    }
+
+    /// Takes the shards over, without what has gone.
+    pub(super) fn take_over(&self, run: &mut StageRun, listing: &Listing, config: &IngestConfig) -> Result<()> {
+        for name in self.shards() {
             interrupt::check()?;
             if run.shards().contains_key(name) {
                 continue;
@@ -94,7 +102,7 @@ impl Previous {
             }
         }
         run.extend(&self.manifest);
-        Ok(next)
+        Ok(())
     }
 
     fn has_gone(&self, run: &StageRun, shard: &str) -> Result<bool> {
@@ -114,8 +122,7 @@ impl Previous {
     /// Writes a shard without the images that have gone; nothing when none is left.
     fn rewrite(&self, run: &mut StageRun, name: &str, listing: &Listing, config: &IngestConfig) -> Result<()> {
         let internal = || PipelineError::Internal(format!("`{name}` is no name of a shard"));
-        let number = name.strip_prefix("part-").and_then(|rest| rest.strip_suffix(".parquet"));
-        let number: usize = number.and_then(|number| number.parse().ok()).ok_or_else(internal)?;
+        let number = shard_number(name).ok_or_else(internal)?;
         // What fitted into one shard with more in it still does.
         let config = IngestConfig { shard_mib: u64::MAX >> 20, ..config.clone() };
         let mut shards = shards_of(run, listing, &config)?.after(number);

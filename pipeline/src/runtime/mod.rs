@@ -8,6 +8,6 @@ pub mod random;
 mod ranges;
 pub mod report;
 
-pub use allocator::keep_pages;
+pub use allocator::{keep_pages, keep_pages_for};
 pub(crate) use caught::caught;
 pub use ranges::Ranges;

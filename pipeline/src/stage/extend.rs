@@ -51,9 +51,11 @@ impl StageRun {
     /// When OUT lies in a store and the files, which are about to be taken over, cannot be brought.
     pub fn previous(&self, related: impl Fn(&str, &Digest) -> bool) -> Result<Option<Manifest>> {
         let previous = self.alike(related);
-        // A share takes nothing over.
-        if let Some(previous) = previous.as_ref().filter(|_| !self.is_share()) {
-            remote::fetch_all(&self.spec.folder, previous)?;
+        match &previous {
+            // A share takes no shard over.
+            Some(previous) if self.is_share() => remote::fetch_side_files(&self.spec.folder, previous)?,
+            Some(previous) => remote::fetch_all(&self.spec.folder, previous)?,
+            None => {}
         }
         Ok(previous)
     }
@@ -137,17 +139,48 @@ impl StageRun {
                 let facts = self.shard_facts(&name, manifest, facts);
                 Ok(self.note_made_shard(&name, written, facts, begun.elapsed().as_secs_f64())?)
             });
-            match made {
-                Ok(()) => {}
-                // Others made this share as well, and somebody finished the stage and removed the folder.
-                Err(_) if self.is_share() && self.spec.up_to_date().is_some() => {
-                    tracing::info!("{}: finished meanwhile", self.spec.stage);
-                    break;
-                }
-                Err(error) => return Err(error),
+            if self.unless_finished_meanwhile(made)?.is_none() {
+                break;
             }
         }
         Ok(left)
+    }
+
+    /// What came of making a share's shards; none when it failed because others made them as well, and somebody finished the
+    /// stage and removed the folder.
+    ///
+    /// # Errors
+    /// What it failed with otherwise.
+    pub fn unless_finished_meanwhile<T, E>(&self, made: Result<T, E>) -> Result<Option<T>, E> {
+        match made {
+            Err(_) if self.is_share() && self.spec.up_to_date().is_some() => {
+                tracing::info!("{}: finished meanwhile", self.spec.stage);
+                Ok(None)
+            }
+            made => made.map(Some),
+        }
+    }
+
+    /// For a stage that knows its shards by name: the places of those that are left to make of its share, when what a run
+    /// that was cut off or other shares have made is taken over.
+    ///
+    /// # Errors
+    /// When the disk or a store refuses, or shards are missing that others should have made.
+    pub fn shards_left(&mut self, names: &[String]) -> Result<Vec<usize>> {
+        let is_own = |place: &usize| self.share.has(*place);
+        if self.is_share() {
+            let own: Vec<String> = (0..names.len()).filter(is_own).map(|place| names[place].clone()).collect();
+            self.read_markers(&own)?;
+        } else {
+            self.take_over_shares()?;
+        }
+        let left = (0..names.len()).filter(|place| !self.shards().contains_key(&names[*place]));
+        if self.share == Share::Finish {
+            let missing: Vec<String> = left.map(|place| names[place].clone()).collect();
+            share::refuse_missing(self.spec.stage, &missing, names.len())?;
+            return Ok(Vec::new());
+        }
+        Ok(left.filter(|place| self.share.has(*place)).collect())
     }
 
     /// Takes over what the stage made of the shards of its input before, here, in a run that was cut off or in shares, and

@@ -131,6 +131,14 @@ impl Layout {
         Self::shards_by_name(folder)
     }
 
+    /// Brings a shard that [`Layout::shards_by_name`] named, where OUT lies in a store and it is not here.
+    ///
+    /// # Errors
+    /// When it is not in the store or not as it was written, or the store goes away.
+    pub fn bring(shard: &Path) -> Result<()> {
+        remote::bring(shard)
+    }
+
     /// The same for who reads one after another: where OUT lies in a store, a shard is brought when its turn comes.
     ///
     /// # Errors

@@ -183,6 +183,18 @@ impl StageRun {
         Ok(())
     }
 
+    /// Removes a shard that turned out to hold nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_shard(&mut self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        fs::remove_file(&path).map_err(PipelineError::io("remove", &path))?;
+        self.shards.remove(name);
+        self.tables.remove(name);
+        Ok(())
+    }
+
     /// Adds a line to the list of the shards that are whole.
     fn list_shard(&self, shard: &Shard) -> Result<()> {
         let path = self.path(TABLES_FILE);

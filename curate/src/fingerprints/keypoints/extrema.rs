@@ -37,6 +37,9 @@ pub(crate) fn find(space: &ScaleSpace, most: usize) -> Vec<Found> {
         for angle in orientations(plane, &extremum) {
             found.push(Found { keypoint: Keypoint { angle, ..extremum.keypoint }, ..extremum });
         }
+        if found.len() >= most {
+            break;
+        }
     }
     found.truncate(most);
     found

@@ -10,8 +10,12 @@ use arrow::compute::filter_record_batch;
 use coco::CocoFolder;
 use image::{ExportedImage, Files, make_parent};
 use lapidary_pipeline::sources::part_of_name;
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, Previous, StageRun, StageSpec, column, read_manifest};
-use lapidary_pipeline::{ImageShards, PipelineError, ShardRows, bytes_column, interrupt, plan, with_all_columns};
+use lapidary_pipeline::stage::{
+    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, column, read_manifest,
+};
+use lapidary_pipeline::{
+    ImageShards, PipelineError, ShardRows, bytes_column, interrupt, plan, shard_number, with_all_columns,
+};
 use lapidary_schemas::config::IngestConfig;
 use lapidary_schemas::{ImageId, Manifest, Rows, tables};
 use serde_json::{Value, json};
@@ -39,24 +43,28 @@ impl Format {
     }
 }
 
-/// Exports a subset into `OUT/SOURCE/subsets/SIZE.FORMAT`.
+/// Exports a subset into `OUT/SOURCE/subsets/SIZE.FORMAT`, or a share of its Parquet shards.
 ///
 /// # Errors
-/// When the subset or its images are not there.
+/// When the subset or its images are not there, or a share is asked for of a format that is no shards.
 pub fn export(
     layout: &Layout,
     source: &str,
     subset: &str,
     format: Format,
-    dry_run: bool,
-) -> Result<(Outcome, PathBuf, Option<Manifest>)> {
+    (share, dry_run): (Share, bool),
+) -> Result<SharedStage> {
+    if share != Share::All && format != Format::Parquet {
+        let hint = "hint: `--to parquet` makes a shard of each shard of the images";
+        return Err(PipelineError::Usage(format!("a {} is made by one process\n{hint}", format.name())).into());
+    }
     let subset_folder = layout.subset(source, subset);
     let images = layout.images(source);
     let images_manifest = read_manifest(&images)?;
     let folder = layout.subset(source, &format!("{subset}.{}", format.name()));
     let spec = StageSpec {
         stage: "export",
-        version: 2,
+        version: 3,
         out: layout.out.clone(),
         folder: folder.clone(),
         config: json!({"format": format.name()}),
@@ -64,23 +72,36 @@ pub fn export(
             (layout.name_of(&images), images_manifest.digest.clone()),
             (layout.name_of(&subset_folder), read_manifest(&subset_folder)?.digest),
         ]),
-        resumable: false,
+        resumable: format == Format::Parquet,
         previous: Previous::Kept,
     };
-    let run = match spec.open(dry_run)? {
-        Opened::UpToDate(manifest) => return Ok((Outcome::UpToDate, folder, Some(*manifest))),
-        Opened::DryRun => return Ok((Outcome::WouldRun, folder, None)),
-        Opened::Run(run) => run,
+    let shares = spec.shares();
+    let (outcome, manifest) = match spec.open_share(dry_run, share)? {
+        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
+        Opened::DryRun => (Outcome::WouldRun, None),
+        Opened::Run(run) => {
+            let manifest = run_export(&images, &images_manifest, &subset_folder, format, run)?;
+            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
+        }
     };
-    let selected: HashSet<ImageId> = plan::subset_ids(&subset_folder)?.into_iter().collect();
-    let classes = Classes::of(&images_manifest);
-    let shards = Layout::shards(&images)?;
-    let manifest = match format {
-        Format::Parquet => export_parquet(&shards, &selected, &classes, run)?,
-        Format::Folder => export_folder(&shards, &selected, &classes, run)?,
-        Format::Coco => export_coco(&shards, &selected, &classes, run)?,
-    };
-    Ok((Outcome::Ran, folder, Some(manifest)))
+    Ok(SharedStage { outcome, folder, shares, manifest })
+}
+
+/// The manifest, unless a share was made.
+fn run_export(
+    images: &Path,
+    images_manifest: &Manifest,
+    subset: &Path,
+    format: Format,
+    run: StageRun,
+) -> Result<Option<Manifest>> {
+    let selected: HashSet<ImageId> = plan::subset_ids(subset)?.into_iter().collect();
+    let classes = Classes::of(images_manifest);
+    match format {
+        Format::Parquet => export_parquet(&Layout::shards_by_name(images)?, &selected, &classes, run),
+        Format::Folder => export_folder(&Layout::shards(images)?, &selected, &classes, run).map(Some),
+        Format::Coco => export_coco(&Layout::shards(images)?, &selected, &classes, run).map(Some),
+    }
 }
 
 /// What the source says of its classes and licenses.
@@ -134,25 +155,64 @@ fn finish(run: StageRun, found: u64, selected: &HashSet<ImageId>) -> Result<Mani
     Ok(run.finish(Rows { input: found, output: found, rejected: 0 }, json!({}), &[])?)
 }
 
+/// A shard of each shard of the images, with the rows of the subset; none where it has none of them.
 fn export_parquet(
     shards: &[PathBuf],
     selected: &HashSet<ImageId>,
     classes: &Classes,
     mut run: StageRun,
-) -> Result<Manifest> {
-    let mut out = ImageShards::create(&run.folder(), &classes.names, &IngestConfig::default())?.with_categories(
-        &classes.category_ids,
-        &classes.categories,
-        &classes.licenses,
-    );
-    let mut found = 0;
-    selected_rows(shards, selected, |rows| {
-        found += rows.num_rows() as u64;
+) -> Result<Option<Manifest>> {
+    let names: Vec<String> = shards.iter().map(|shard| name_of(shard)).collect();
+    let left = run.shards_left(&names)?;
+    let progress = Progress::new("export", left.len() as u64, "shards");
+    let config = IngestConfig { shard_mib: u64::MAX >> 20, ..IngestConfig::default() };
+    for shard in left.into_iter().map(|place| &shards[place]) {
+        let made = export_shard(shard, selected, classes, &config, &mut run);
+        if run.unless_finished_meanwhile(made)?.is_none() {
+            break;
+        }
+        progress.add(1);
+    }
+    if run.is_share() {
+        return Ok(None);
+    }
+    // One stays, so that the columns are there when the subset is empty.
+    let empty: Vec<String> =
+        run.shards().values().filter(|shard| shard.table.rows == 0).map(|s| s.name.clone()).collect();
+    let skipped = usize::from(empty.len() == names.len());
+    for name in empty.iter().skip(skipped) {
+        run.remove_shard(name)?;
+    }
+    let found = run.shards().values().map(|shard| shard.table.rows).sum();
+    finish(run, found, selected).map(Some)
+}
+
+fn export_shard(
+    shard: &PathBuf,
+    selected: &HashSet<ImageId>,
+    classes: &Classes,
+    config: &IngestConfig,
+    run: &mut StageRun,
+) -> Result<()> {
+    Layout::bring(shard)?;
+    let name = name_of(shard);
+    let number =
+        shard_number(&name).ok_or_else(|| PipelineError::Internal(format!("`{name}` is no name of a shard")))?;
+    let out = ImageShards::create(&run.folder(), &classes.names, config)?;
+    let mut out = out.with_categories(&classes.category_ids, &classes.categories, &classes.licenses).after(number);
+    selected_rows(std::slice::from_ref(shard), selected, |rows| {
         let bytes = bytes_column(&rows)?.iter().flatten().map(|b| b.len() as u64).sum();
         Ok(out.write_batch(&with_all_columns(&rows, out.schema())?, bytes)?)
     })?;
-    out.finish(|file, table| run.note_table(file, table))?;
-    finish(run, found, selected)
+    out.end_shard_or_empty()?;
+    for finished in out.take_finished() {
+        run.note_shard(&finished.name, finished.table, json!({}))?;
+    }
+    Ok(())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn export_folder(
