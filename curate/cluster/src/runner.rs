@@ -16,6 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// How often a process is looked at, and how often at what it has made.
@@ -61,6 +62,7 @@ pub struct Runner {
     accept_other_builds: bool,
     builds: Builds,
     free_tasks: Option<Arc<Semaphore>>,
+    threads: Option<Handle>,
     is_stopping: AtomicBool,
     running: AtomicUsize,
     failures_in_a_row: AtomicUsize,
@@ -84,6 +86,7 @@ impl Runner {
             accept_other_builds: false,
             builds: Builds::beside(lapidary),
             free_tasks: None,
+            threads: None,
             is_stopping: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             failures_in_a_row: AtomicUsize::new(0),
@@ -109,6 +112,19 @@ impl Runner {
     pub(crate) fn with_free_tasks(mut self, free_tasks: Arc<Semaphore>) -> Self {
         self.free_tasks = Some(free_tasks);
         self
+    }
+
+    /// Starts processes from the threads of a runtime. Those that Ballista runs tasks on have a low priority, which processes
+    /// that they start would have as well.
+    #[must_use]
+    pub(crate) fn with_threads(mut self, threads: Handle) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The runtime whose threads wait for processes.
+    pub(crate) fn threads(&self) -> Handle {
+        self.threads.clone().unwrap_or_else(Handle::current)
     }
 
     /// The version of its `lapidary`.
