@@ -156,7 +156,8 @@ impl Cluster {
                 // The scheduler knows who made them, if it still knows anything.
                 Ok(()) => {
                     let makers = tokio::time::timeout(MAKERS_WITHIN, &mut submitted).await;
-                    Ok(makers.ok().and_then(Result::ok).unwrap_or_default())
+                    let makers = makers.ok().and_then(Result::ok).unwrap_or_default();
+                    seen(stage, &names).await.map(|()| makers)
                 }
                 Err(error) => Err(error),
             },
@@ -179,8 +180,10 @@ impl Cluster {
         let mut contact = Contact { since: Instant::now(), give_up_after: GIVE_UP_FIRST_AFTER };
         let (mut fruitless, mut made_before) = (0, made.load(Ordering::Relaxed));
         loop {
+            let mut was_accepted = false;
             let attempt = match Job::submit(&self.url(), plan.clone(), task).await {
                 Ok(job) => {
+                    was_accepted = true;
                     contact.heard();
                     note(current, Some(job.clone()));
                     let followed = follow(job, &mut contact).await;
@@ -200,7 +203,8 @@ impl Cluster {
             if contact.is_given_up() {
                 return Err(ClusterError::Unreachable { url: self.url(), detail });
             }
-            if contact.give_up_after == GIVE_UP_AFTER {
+            // A scheduler that is away is waited for; one that takes jobs and loses them is not for ever.
+            if was_accepted {
                 let made_now = made.load(Ordering::Relaxed);
                 fruitless = if made_now > made_before { 1 } else { fruitless + 1 };
                 made_before = made_now;

@@ -19,6 +19,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
@@ -58,7 +59,8 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
     let runner = Runner::new(&lapidary, &work_dir, &worker)?
         .with_stuck_after(options.stuck_after)
         .with_other_builds(options.accept_other_builds)
-        .with_free_tasks(free.clone());
+        .with_free_tasks(free.clone())
+        .with_threads(Handle::current());
     let runner = Arc::new(runner);
     let listen = |kind| signal(kind).map_err(ClusterError::process("listen for signals to", "this process"));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);

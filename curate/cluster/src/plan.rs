@@ -93,7 +93,9 @@ async fn make(groups: RecordBatch, task: StageTask, runner: Arc<Runner>) -> Engi
         }
         ManifestLine::batch(&lines)
     };
-    let made = tokio::task::spawn_blocking(work).await.map_err(|e| DataFusionError::External(e.into()))?;
+    // A thread is as patient as the one that it is made by: a task of that runtime makes it.
+    let made = runner.threads().spawn(async { tokio::task::spawn_blocking(work).await }).await;
+    let made = made.and_then(|made| made).map_err(|e| DataFusionError::External(e.into()))?;
     if made.as_ref().is_err_and(ClusterError::is_retryable) {
         runner.rest();
     }

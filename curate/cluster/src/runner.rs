@@ -16,6 +16,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// How often a process is looked at, and how often at what it has made.
@@ -23,8 +24,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a process may make nothing, unless it is said otherwise.
 const STUCK_AFTER: Duration = Duration::from_secs(7200);
-/// How long an executor asks for nothing after a failure, so that another one is given the group.
+/// How long an executor asks for nothing after a failure, so that another one is given the group; twice as long after each
+/// further one, this many times at most, until one goes well.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
+const REST_DOUBLINGS: usize = 6;
 /// Bytes of what a process wrote last that an error repeats.
 const TAIL_BYTES: u64 = 2000;
 /// Digits of a configuration's digest in its file's name.
@@ -59,8 +62,10 @@ pub struct Runner {
     accept_other_builds: bool,
     builds: Builds,
     free_tasks: Option<Arc<Semaphore>>,
+    threads: Option<Handle>,
     is_stopping: AtomicBool,
     running: AtomicUsize,
+    failures_in_a_row: AtomicUsize,
 }
 
 impl Runner {
@@ -81,8 +86,10 @@ impl Runner {
             accept_other_builds: false,
             builds: Builds::beside(lapidary),
             free_tasks: None,
+            threads: None,
             is_stopping: AtomicBool::new(false),
             running: AtomicUsize::new(0),
+            failures_in_a_row: AtomicUsize::new(0),
         })
     }
 
@@ -105,6 +112,19 @@ impl Runner {
     pub(crate) fn with_free_tasks(mut self, free_tasks: Arc<Semaphore>) -> Self {
         self.free_tasks = Some(free_tasks);
         self
+    }
+
+    /// Starts processes from the threads of a runtime. Those that Ballista runs tasks on have a low priority, which processes
+    /// that they start would have as well.
+    #[must_use]
+    pub(crate) fn with_threads(mut self, threads: Handle) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The runtime whose threads wait for processes.
+    pub(crate) fn threads(&self) -> Handle {
+        self.threads.clone().unwrap_or_else(Handle::current)
     }
 
     /// The version of its `lapidary`.
@@ -134,9 +154,10 @@ impl Runner {
     /// Asks for nothing for a while, in the background, so that a group which failed here goes to another executor.
     pub(crate) fn rest(&self) {
         let Some(free_tasks) = self.free_tasks.clone() else { return };
+        let before = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed).min(REST_DOUBLINGS);
         tokio::spawn(async move {
             if let Ok(_held) = free_tasks.acquire_owned().await {
-                tokio::time::sleep(REST_AFTER_FAILURE).await;
+                tokio::time::sleep(REST_AFTER_FAILURE * (1 << before)).await;
             }
         });
     }
@@ -171,6 +192,7 @@ impl Runner {
             let stderr_tail = tail_of(&mut log);
             return Err(ClusterError::Stage { stage, share, worker, exit_code, stderr_tail });
         }
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
         let shares = task.shares(&root);
         let made = task.names(&root, index)?.into_iter().filter_map(|name| shares.marker(&name));
         Ok(made.map(|shard| ManifestLine::of(shard, &self.worker)).collect())

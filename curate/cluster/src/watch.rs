@@ -74,9 +74,9 @@ impl Watch {
                 self.made.store(seen.len(), Ordering::Relaxed);
             }
             if is_first {
-                progress.begin_at(rows)
-            } else {
-                progress.add(rows)
+                progress.begin_at(rows);
+            } else if rows > 0 {
+                progress.add(rows);
             }
             is_first = false;
             if seen.len() == self.rows.len() {

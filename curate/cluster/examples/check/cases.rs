@@ -1,6 +1,8 @@
 //! A set of images, curated by one machine, and again in each of the ways that must come out the same.
 
-use crate::commands::{CLIENT_WITHIN, binary, copy_images, curate_alone, digests, ingest, run, shard_settings, text};
+use crate::commands::{
+    CLIENT_WITHIN, STAGES, binary, copy_images, curate_alone, digests_of, ingest, run, shard_settings, text,
+};
 use crate::fleet::{Fleet, finished, wait_for_shard};
 use crate::s3_server::{S3Server, SECRET_KEY};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,32 @@ pub enum Case {
     Store,
     /// `--shard i/n` in a loop, in another order, one of them twice.
     Shards,
+}
+
+/// How much of a case is made and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole curation: six digests.
+    Curation,
+    /// Fingerprints and embeddings, which are what a cluster makes: two digests.
+    Maps,
+}
+
+impl Scope {
+    fn stages(self) -> &'static [&'static str] {
+        match self {
+            Self::Curation => &STAGES,
+            Self::Maps => &STAGES[..2],
+        }
+    }
+
+    /// The verbs that a cluster is asked for.
+    fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::Curation => &["curate"],
+            Self::Maps => &["fingerprint", "embed"],
+        }
+    }
 }
 
 /// All of them.
@@ -69,33 +97,33 @@ impl Set {
     }
 
     /// Whether a case comes out the same; none where its binaries are not built.
-    pub fn is_same(&self, work: &Path, case: Case) -> Option<bool> {
+    pub fn is_same(&self, work: &Path, case: Case, scope: Scope) -> Option<bool> {
         let out = match case {
-            Case::Store => self.made_on_a_store(work)?,
-            Case::Shards => self.made_in_shares(work),
-            _ => self.made_on_a_cluster(work, case),
+            Case::Store => self.made_on_a_store(work, scope)?,
+            Case::Shards => self.made_in_shares(work, scope),
+            _ => self.made_on_a_cluster(work, case, scope),
         };
-        Some(digests(&out, self.name) == digests(&self.alone, self.name))
+        let digests = |out: &Path| digests_of(out, self.name, scope.stages());
+        Some(digests(&out) == digests(&self.alone))
     }
 
-    fn made_on_a_cluster(&self, work: &Path, case: Case) -> PathBuf {
+    fn made_on_a_cluster(&self, work: &Path, case: Case, scope: Scope) -> PathBuf {
         let out = self.images_alone(work);
         let mut fleet = Fleet::start(3);
-        let mut client = Command::new(binary("lapidary"));
-        client.args(["curate", "--quiet", "--cluster", &fleet.url(), "--out", text(&out)]).stdout(Stdio::null());
-        let mut client = client.spawn().expect("it starts");
-        wait_for_shard(&mut client, &out, self.name, "fingerprints");
-        match case {
-            Case::ExecutorKilled => fleet.kill_busy_executor(),
-            Case::ExecutorEnded => assert!(fleet.terminate_busy_executor().success(), "it ends well"),
-            Case::SchedulerRestarted => fleet.restart_scheduler(),
-            _ => {}
+        for (place, verb) in scope.verbs().iter().enumerate() {
+            let mut client = Command::new(binary("lapidary"));
+            client.args([verb, "--quiet", "--cluster", &fleet.url(), "--out", text(&out)]).stdout(Stdio::null());
+            let mut client = client.spawn().expect("it starts");
+            if place == 0 {
+                wait_for_shard(&mut client, &out, self.name, "fingerprints");
+                befall(&mut fleet, case);
+            }
+            assert!(finished(&mut client, "lapidary --cluster", CLIENT_WITHIN).success(), "the client fails");
         }
-        assert!(finished(&mut client, "lapidary curate --cluster", CLIENT_WITHIN).success(), "the client fails");
         out
     }
 
-    fn made_on_a_store(&self, work: &Path) -> Option<PathBuf> {
+    fn made_on_a_store(&self, work: &Path, scope: Scope) -> Option<PathBuf> {
         let server = S3Server::start()?;
         let (writer, client) = (emptied(work, "writer"), emptied(work, "client"));
         let set = shard_settings(self.shard_mib);
@@ -107,11 +135,13 @@ impl Set {
             command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?))).collect();
         assert!(environment.iter().any(|(_, value)| *value == SECRET_KEY), "executors are given the credentials");
         let fleet = Fleet::start_with(3, 10, &environment);
-        server.facts(&client, &["curate", "--quiet", "--cluster", &fleet.url()]);
+        for verb in scope.verbs() {
+            server.facts(&client, &[verb, "--quiet", "--cluster", &fleet.url()]);
+        }
         Some(client)
     }
 
-    fn made_in_shares(&self, work: &Path) -> PathBuf {
+    fn made_in_shares(&self, work: &Path, scope: Scope) -> PathBuf {
         let out = self.images_alone(work);
         for stage in ["fingerprint", "embed"] {
             for share in ["3/3", "1/3", "3/3", "2/3"] {
@@ -119,8 +149,20 @@ impl Set {
             }
             run(&out, &["finish", stage, "--quiet"]);
         }
-        run(&out, &["curate", "--quiet"]);
+        if scope == Scope::Curation {
+            run(&out, &["curate", "--quiet"]);
+        }
         out
+    }
+}
+
+/// What a case has happen while a group is made.
+fn befall(fleet: &mut Fleet, case: Case) {
+    match case {
+        Case::ExecutorKilled => fleet.kill_busy_executor(),
+        Case::ExecutorEnded => assert!(fleet.terminate_busy_executor().success(), "it ends well"),
+        Case::SchedulerRestarted => fleet.restart_scheduler(),
+        Case::Cluster | Case::Store | Case::Shards => {}
     }
 }
 

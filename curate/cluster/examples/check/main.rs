@@ -5,6 +5,10 @@
 //! Its last line is one JSON object, whatever fails or is skipped: `all_equal` is true when every case ran and gave one
 //! machine's digests, false when one did not, and null when some were skipped. It exits with 1 when it is false. COCO and
 //! CIFAR-10 are looked for in `LAPIDARY_DATA`, by default `../shared/data`; without them the built-in pile is all.
+//!
+//! Each case is a whole curation of six digests. `LAPIDARY_CHECK=maps` is for machines that have other things to do: it leaves the
+//! pile out where there are real images, and of every case but the first on each set it makes the two stages that a cluster makes.
+//! `LAPIDARY_CHECK_WORK` names a folder to work in: what one machine has curated there is not curated again.
 
 mod cases;
 #[path = "../../tests/cluster/commands.rs"]
@@ -22,7 +26,7 @@ mod run;
 mod s3_server;
 mod speed;
 
-use cases::Set;
+use cases::{Case, Scope, Set};
 use commands::{lapidary, text};
 use costs::Costs;
 use serde_json::{Map, Value, json};
@@ -58,25 +62,34 @@ fn or_error(outcome: Result<Value, String>) -> Value {
 }
 
 fn check(whole: &mut Value) {
-    let work = tempfile::tempdir().expect("a folder");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let work = std::env::var_os("LAPIDARY_CHECK_WORK").map_or_else(|| scratch.path().to_owned(), PathBuf::from);
+    let has_time = std::env::var_os("LAPIDARY_CHECK").is_none_or(|check| check != "maps");
+    whole["compared"] = json!(if has_time { "curation" } else { "maps, and a curation by three executors" });
     let data = std::env::var_os("LAPIDARY_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
-    let pile = work.path().join("pile");
-    assert!(lapidary(&["draw", text(&pile)]).status.success(), "it draws");
     let mut skipped: Vec<String> = Vec::new();
-    let mut sets = vec![Set::curated(work.path(), "pile", &pile, 1)];
+    let mut sets = Vec::new();
     for (name, shard_mib) in REAL {
         let folder = data.join(name);
         if folder.is_dir() {
-            sets.push(Set::curated(work.path(), name, &folder, shard_mib));
+            sets.push(Set::curated(&work, name, &folder, shard_mib));
         } else {
             skipped.push(format!("{name}: `{}` is not there", folder.display()));
         }
     }
+    if has_time || sets.is_empty() {
+        let pile = work.join("pile");
+        assert!(lapidary(&["draw", text(&pile)]).status.success(), "it draws");
+        sets.insert(0, Set::curated(&work, "pile", &pile, 1));
+    } else {
+        skipped.push("pile: LAPIDARY_CHECK=maps".to_owned());
+    }
     for set in &sets {
         let mut results = Map::new();
         for case in cases::ALL {
-            let result = tried(|| set.is_same(work.path(), case));
+            let scope = if has_time || matches!(case, Case::Cluster) { Scope::Curation } else { Scope::Maps };
+            let result = tried(|| set.is_same(&work, case, scope));
             let value = match result {
                 Ok(Some(is_same)) => json!(is_same),
                 Ok(None) => {
@@ -102,7 +115,7 @@ fn check(whole: &mut Value) {
         (false, false) => Value::Null,
     };
     whole["skipped"] = json!(skipped);
-    whole["speed"] = or_error(tried(|| speed::of(&sets, work.path())));
+    whole["speed"] = or_error(tried(|| speed::of(&sets, &work)));
     let photographs = sets.iter().find(|set| set.name == "coco").unwrap_or(&sets[0]);
     let many = sets.iter().find(|set| set.name == "cifar10").unwrap_or(&sets[0]);
     let single = whole["speed"][photographs.name]["1"].clone();

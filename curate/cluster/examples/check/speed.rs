@@ -17,7 +17,7 @@ pub fn of(sets: &[Set], work: &Path) -> Value {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Option<f64> = load.split_whitespace().next().and_then(|load| load.parse().ok());
     let mut speeds = Map::from_iter([("cores".to_owned(), json!(cores)), ("load_before".to_owned(), json!(load))]);
-    let is_real = sets.len() > 1;
+    let is_real = sets.iter().any(|set| set.name != "pile");
     for set in sets.iter().filter(|set| !is_real || set.name != "pile") {
         let mut by_executors = Map::new();
         for executors in EXECUTORS {

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 /// How long a client may take.
 pub const CLIENT_WITHIN: Duration = Duration::from_secs(600);
 
-/// Every stage that a curation needs, by its folder below the source's.
-const STAGES: [&str; 6] = [
+/// Every stage that a curation needs, by its folder below the source's: the maps, which a cluster makes, come first.
+pub const STAGES: [&str; 6] = [
     "fingerprints",
     "embeddings/descriptor",
     "curation/pairs",
@@ -88,7 +88,12 @@ pub fn manifest(out: &Path, source: &str, stage: &str) -> Value {
 
 /// The digest of each stage of a curation.
 pub fn digests(out: &Path, source: &str) -> BTreeMap<&'static str, Value> {
-    STAGES.iter().map(|stage| (*stage, manifest(out, source, stage)["digest"].clone())).collect()
+    digests_of(out, source, &STAGES)
+}
+
+/// The digests of some stages.
+pub fn digests_of(out: &Path, source: &str, stages: &[&'static str]) -> BTreeMap<&'static str, Value> {
+    stages.iter().map(|stage| (*stage, manifest(out, source, stage)["digest"].clone())).collect()
 }
 
 /// Settings of ingest for small shards.

@@ -93,6 +93,17 @@ impl Fleet {
         busy.expect("one is")
     }
 
+    /// The niceness of the process of a stage, and that of this one.
+    pub fn niceness_at_work(&self) -> (String, String) {
+        let busy = self.executors[self.wait_for_busy()].child.id();
+        let of = |pid: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let after_name = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+            after_name.split(' ').nth(16).unwrap_or_default().to_owned()
+        };
+        (children_of(busy).first().map(|child| of(child)).unwrap_or_default(), of("self"))
+    }
+
     /// SIGKILL to an executor that makes a group.
     pub fn kill_busy_executor(&mut self) {
         let busy = self.wait_for_busy();
@@ -146,13 +157,19 @@ pub fn finished(child: &mut Child, what: &str, within: Duration) -> ExitStatus {
 
 /// Whether a process has started others that still run.
 fn has_children(pid: u32) -> bool {
+    // One that has ended and was not waited for yet makes nothing.
+    let runs = |child: &String| {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        status.contains("State:") && !status.contains("(zombie)")
+    };
+    children_of(pid).iter().any(runs)
+}
+
+/// The processes that a process has started.
+fn children_of(pid: u32) -> Vec<String> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(|entry| entry.ok());
-    threads.into_iter().any(|thread| {
-        let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        // One that has ended and was not waited for yet makes nothing.
-        let state = |child: &str| std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
-        children.split_whitespace().any(|child| state(child).contains("State:") && !state(child).contains("(zombie)"))
-    })
+    let children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    children.flat_map(|children| children.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 fn scheduler(address: SocketAddr, timeout_secs: u64, folder: &Path) -> Child {

@@ -106,6 +106,9 @@ fn a_client_that_is_interrupted_cancels_its_job() {
     let out = images_alone(folder.path());
     let fleet = Fleet::start(1);
     let mut client = curate(&out, &fleet);
+    // Ballista runs tasks on threads of low priority: what they start is not to have it.
+    let (theirs, ours) = fleet.niceness_at_work();
+    assert_eq!(theirs, ours);
     wait_for_shard(&mut client, &out, "pile", "fingerprints");
     kill(Pid::from_raw(i32::try_from(client.id()).expect("an id")), Signal::SIGINT).expect("a signal");
     let status = finished(&mut client, "a client that was interrupted", Duration::from_secs(30));

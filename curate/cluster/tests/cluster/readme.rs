@@ -24,13 +24,12 @@ fn the_commands_of_readme_give_the_curation_of_one_machine() {
     assert_eq!(blocks.len(), 2, "a loop, and a cluster");
     let port = free_address().port().to_string();
     // The data are drawn, in shards so small that there are several; the port is free, and what is built is built.
-    let ingest =
-        format!("lapidary ingest --data {} --set ingest.shard_mib=1 --set ingest.row_group_mib=1", text(&ALONE.pile()));
+    let ingest = format!("ingest --data {} --set ingest.shard_mib=1 --set ingest.row_group_mib=1", text(&ALONE.pile()));
     for (number, block) in blocks.iter().enumerate() {
         let here = folder.path().join(number.to_string());
         std::fs::create_dir(&here).expect("creates");
-        assert!(block.contains("lapidary ingest --data /data/coco"), "{block}");
-        let block = block.replace("lapidary ingest --data /data/coco", &ingest).replace("50050", &port);
+        assert!(block.contains("ingest --data /data/coco"), "{block}");
+        let block = block.replace("ingest --data /data/coco", &ingest).replace("50050", &port);
         let block: Vec<&str> = block.lines().filter(|line| !line.starts_with("make cluster")).collect();
         let script = format!("set -e\ntrap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\n{}", block.join("\n"));
         let output = Command::new("bash").args(["-c", &script]).current_dir(&here).env("PATH", &path).output();

@@ -102,7 +102,7 @@ fn a_process_that_hangs_is_killed_and_another_executor_makes_its_group() {
         &format!("[ \"$1\" = --version ] && echo {} && exit 0; exec sleep 1000", version.trim()),
     );
     let mut fleet = Fleet::start(0);
-    fleet.add_executor(&["--lapidary", text(&hangs), "--stuck-secs", "2"]);
+    fleet.add_executor(&["--lapidary", text(&hangs), "--stuck-secs", "10"]);
     fleet.add_executor(&[]);
     run(&out, &["fingerprint", "--cluster", &fleet.url()]);
 }
@@ -135,6 +135,13 @@ fn nobody_there_and_odd_addresses_are_told_soon() {
     assert!(code == 2 && error.contains("df://HOST:PORT"), "{error}");
     let (code, error) = refusal(&folder.path().join("none"), &["curate", "--cluster", "df://127.0.0.1:1"]);
     assert!(code == 1 && error.contains("lapidary ingest"), "{error}");
+    // Embeddings that cannot be read are none that are not there.
+    run(&out, &["fingerprint", "--quiet"]);
+    let embeddings = out.join("pile/embeddings/descriptor");
+    std::fs::create_dir_all(&embeddings).expect("creates");
+    std::fs::write(embeddings.join("manifest.json"), "{").expect("writes");
+    let (code, error) = refusal(&out, &["curate", "--cluster", "df://127.0.0.1:1"]);
+    assert!(code == 1 && error.contains("descriptor/manifest.json` is not valid"), "{error}");
     let worker = |arguments: &[&str]| {
         let output = Command::new(binary("lapidary-worker")).args(arguments).output().expect("runs");
         assert!(!output.status.success(), "lapidary-worker {arguments:?} succeeded");
