@@ -39,7 +39,7 @@ FEATURES := $(if $(GPUS),--features $(GPUS)$(comma)lapidary-train/autotune)
 # they share with Polars would have that built again.
 STORES   ?= 0
 STORED   := --release --package lapidary-stores --features lapidary-stores/stores
-TEST_S3  := --release --package lapidary-stores --features lapidary-stores/test-server
+TEST_S3  := --release --package lapidary-stores --features lapidary-stores/stores,lapidary-stores/test-server
 TESTED   := --features lapidary-train/wgpu
 COMPILED := --features lapidary-train/cuda,lapidary-train/wgpu,lapidary-train/autotune
 quoted    = '$(subst ','\'',$(1))'
@@ -142,9 +142,8 @@ status: build ## say what is there and what is stale
 
 test: setup ## all tests; no Python, no GPU but one in software
 	@cargo build --release --workspace $(TESTED)
-	@cargo build $(STORED)
 	@cargo build $(TEST_S3)
-	@cargo test $(STORED) --quiet --lib
+	@cargo test $(TEST_S3) --quiet --lib
 	@# One at a time: burn-autodiff loses gradients when a test's forward pass runs beside another's backward pass.
 	@cargo test --release --workspace $(TESTED) --quiet --lib --bins -- --test-threads=1
 	@cargo test --release --workspace $(TESTED) --quiet --test e2e

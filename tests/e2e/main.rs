@@ -37,6 +37,7 @@ mod serving;
 mod shared_data;
 mod shares;
 mod sources;
+mod store_guards;
 mod stores;
 mod training;
 mod uniform;

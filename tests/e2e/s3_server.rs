@@ -100,6 +100,19 @@ fn beside(name: &str) -> PathBuf {
     binary().with_file_name(name)
 }
 
+/// Copies a folder and all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("creates");
+    for entry in std::fs::read_dir(from).expect("lists").map(|entry| entry.expect("reads").path()) {
+        let target = to.join(entry.file_name().expect("a name"));
+        if entry.is_dir() {
+            copy(&entry, &target);
+        } else {
+            std::fs::copy(&entry, &target).expect("copies");
+        }
+    }
+}
+
 /// Serves the files of a folder on the web as long as the test runs; its address.
 pub fn serve_folder(folder: PathBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");

@@ -2,7 +2,7 @@
 //! store, and a store that goes away, refuses or is somebody else's is named and loses nothing.
 
 use crate::run::{DRAWN, binary, facts, text};
-use crate::s3_server::{ACCESS_KEY, S3Server, SECRET_KEY, serve_folder};
+use crate::s3_server::{ACCESS_KEY, S3Server, SECRET_KEY, copy, serve_folder};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,6 @@ use std::time::{Duration, Instant};
 
 const SMALL: [&str; 4] = ["--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"];
 const OUT: &str = "s3://bucket/out";
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("creates");
-    for entry in std::fs::read_dir(from).expect("lists").map(|entry| entry.expect("reads").path()) {
-        let target = to.join(entry.file_name().expect("a name"));
-        if entry.is_dir() {
-            copy(&entry, &target);
-        } else {
-            std::fs::copy(&entry, &target).expect("copies");
-        }
-    }
-}
 
 /// All files below a folder and their bytes.
 pub(crate) fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

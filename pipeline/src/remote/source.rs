@@ -114,7 +114,7 @@ impl StoredSource {
     }
 
     /// Says which files are read next, so that they are on their way.
-    pub fn want<'a>(&self, paths: impl Iterator<Item = &'a Path>) {
+    pub fn prefetch<'a>(&self, paths: impl Iterator<Item = &'a Path>) {
         let names: Vec<String> = paths.map(|path| self.name(path)).collect();
         if !names.is_empty() {
             // A failure shows when the first of them is asked for.
@@ -126,13 +126,13 @@ impl StoredSource {
     ///
     /// # Errors
     /// When the object has gone or changed, or the store goes away.
-    pub fn bring(&self, path: &Path) -> Result<Held> {
-        Ok(self.brought(path)?)
+    pub fn fetch(&self, path: &Path) -> Result<Held> {
+        Ok(self.fetched(path)?)
     }
 
-    fn brought(&self, path: &Path) -> Result<Held, Refusal> {
-        let brought = self.helper.ask("fetch_object", json!({"url": self.url, "name": self.name(path)}))?;
-        let path = brought.as_str().map(PathBuf::from);
+    fn fetched(&self, path: &Path) -> Result<Held, Refusal> {
+        let fetched = self.helper.ask("fetch_object", json!({"url": self.url, "name": self.name(path)}))?;
+        let path = fetched.as_str().map(PathBuf::from);
         let path =
             path.ok_or_else(|| Refusal::Other(PipelineError::Internal("an object came as no file".to_owned())))?;
         Ok(Held { path, is_scratch: true })
@@ -143,7 +143,7 @@ impl StoredSource {
     /// # Errors
     /// The reject reason and what exactly was wrong.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>, (RejectReason, String)> {
-        let held = self.brought(path).map_err(|refusal| match refusal {
+        let held = self.fetched(path).map_err(|refusal| match refusal {
             Refusal::Missing(text) => (RejectReason::MissingFile, text),
             Refusal::Damaged(text) => (RejectReason::Unreadable, text),
             Refusal::Other(error) => {

@@ -1,7 +1,9 @@
 //! From a URL to a store and a place in it. Credentials come from the environment and nowhere else.
 
+use crate::answer::Answer;
 use crate::clients::{Client, Kind};
 use crate::retry::Retry;
+use crate::secrets::scrub;
 use crate::{Result, StoreError};
 use object_store::path::Path;
 use url::Url;
@@ -49,7 +51,11 @@ impl Address {
         }
         let prefix = Path::from_url_path(url.path())
             .map_err(|e| StoreError::Usage(format!("this is no path in a store ({e}): `{}`", shown(text))))?;
-        let client = Client::build(kind, &url, retry).map_err(|e| StoreError::of(&e, &shown(text), 0.0))?;
+        let client = Client::build(kind, &url, retry).map_err(|error| StoreError::Environment {
+            url: shown(text),
+            detail: scrub(&Answer::of(&error).in_words()),
+            variables: kind.variables(),
+        })?;
         Ok(Self { client, prefix, shown: shown(text) })
     }
 

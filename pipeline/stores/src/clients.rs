@@ -53,7 +53,7 @@ impl Kind {
     }
 
     /// The variables of the environment that hold its credentials.
-    fn variables(self) -> &'static str {
+    pub(crate) fn variables(self) -> &'static str {
         match self {
             Self::Google => "GOOGLE_SERVICE_ACCOUNT (a file) or GOOGLE_SERVICE_ACCOUNT_KEY",
             Self::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
@@ -207,11 +207,20 @@ impl Client {
         if matches!(timeout(METADATA, TcpStream::connect(&host)).await, Ok(Ok(_))) {
             return Ok(());
         }
-        Err(StoreError::NoCredentials {
-            url: url.to_owned(),
-            metadata: shown(metadata),
-            variables: self.kind.variables(),
-        })
+        Err(self.no_credentials(metadata, url, "it does not answer".to_owned()))
+    }
+
+    /// An error of the first request to a store: without credentials in the environment, a refusal is of those that are not there.
+    pub(crate) fn explained(&self, url: &str, error: StoreError) -> StoreError {
+        match (error, &self.metadata) {
+            (StoreError::Denied { detail, .. }, Some(metadata)) => self.no_credentials(metadata, url, detail),
+            (error, _) => error,
+        }
+    }
+
+    fn no_credentials(&self, metadata: &str, url: &str, detail: String) -> StoreError {
+        let (metadata, variables) = (shown(metadata), self.kind.variables());
+        StoreError::NoCredentials { url: url.to_owned(), metadata, detail, variables }
     }
 
     /// The condition that an object is still of this version; none when the version is a weak one, which no server compares so.
@@ -249,7 +258,7 @@ fn defaults(prefix: &str, endpoint: Option<&str>) -> Vec<(ClientConfigKey, Strin
     if !is_given("TIMEOUT") {
         defaults.push((Timeout, format!("{REQUEST_SECS} s")));
     }
-    // Who names an endpoint without TLS means it.
+    // An endpoint that is named with http:// is meant to be used without TLS.
     if !is_given("ALLOW_HTTP") && endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
         defaults.push((AllowHttp, "true".to_owned()));
     }

@@ -20,7 +20,7 @@ pub enum StoreError {
         url: String,
         /// For how long it was tried since the last progress.
         tried_secs: f64,
-        /// What was heard last.
+        /// The last error.
         detail: String,
     },
     /// The credentials are not those of somebody who may.
@@ -37,14 +37,26 @@ pub enum StoreError {
     },
     /// There are no credentials.
     #[error(
-        "there are no credentials for `{url}`: none in the environment, and `{metadata}`, which a cloud's machine asks for \
-         them, does not answer\nhint: set {variables}"
+        "there are no credentials for `{url}`: none in the environment, and none of this machine (`{metadata}`): {detail}\n\
+         hint: set {variables}"
     )]
     NoCredentials {
         /// The store.
         url: String,
         /// The metadata service that was tried.
         metadata: String,
+        /// What came of it.
+        detail: String,
+        /// The variables that hold credentials of this kind of store.
+        variables: &'static str,
+    },
+    /// The environment does not fit a store: half a key, no account, a value that cannot be.
+    #[error("the environment does not fit the store: {detail}: `{url}`\nhint: set {variables}")]
+    Environment {
+        /// The store.
+        url: String,
+        /// What does not fit.
+        detail: String,
         /// The variables that hold credentials of this kind of store.
         variables: &'static str,
     },
@@ -106,7 +118,7 @@ pub enum StoreError {
     /// A store that had results has none.
     #[error(
         "the store is empty, and this cache knew {known} results of it; nothing was removed here: `{url}`\n\
-         hint: look at the URL and the endpoint; if another machine removed them all, remove `{}`", cache.display()
+         hint: look at the URL and the endpoint; if another machine removed them all, remove `{}` as well", cache.display()
     )]
     Emptied {
         /// The store.

@@ -1,5 +1,5 @@
-//! A store's output tree, held alike in a local folder: the manifests of all stages, and of their files those that were asked
-//! for. A folder whose manifest is there and whose files are not is as whole as the store's.
+//! A store's output tree, held alike in a local folder: the manifests of all stages, and of their files those that were
+//! requested. A folder whose manifest is there and whose files are not is as whole as the store's.
 //!
 //! What was made here and is not published yet is never touched.
 
@@ -20,7 +20,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the last commands made. It is a machine's choice: brought to a cache that has none, and never after that; in the store the
+/// What the last commands made. It is a machine's choice: fetched into a cache that has none, and never after that; in the store the
 /// last writer's stays, as it says nothing of content.
 const CURRENT: &str = "current.json";
 /// What was being written to a cache so long ago is of a process that has ended.
@@ -40,9 +40,9 @@ pub(crate) struct Synced {
     /// Stages' folders in the store.
     pub(crate) folders: u64,
     /// Those of them that were new here, or had changed.
-    pub(crate) taken: u64,
+    pub(crate) adopted: u64,
     /// Folders that are no longer in the store and went here as well.
-    pub(crate) gone: u64,
+    pub(crate) dropped: u64,
     /// Objects in the store, and their bytes.
     pub(crate) objects: u64,
     pub(crate) bytes: u64,
@@ -78,7 +78,7 @@ impl Mirror {
         Ok(Self { address, cache: cache.to_owned(), retry })
     }
 
-    /// Takes in the manifests that the store has and this folder has not.
+    /// Fetches the manifests that the store has and this folder has not, or has in another version.
     ///
     /// # Errors
     /// When the store refuses or goes away, has nothing where it had results, or a manifest is none.
@@ -95,7 +95,7 @@ impl Mirror {
         synced.folders = in_store.len() as u64;
         let known = self.known_folders();
         if in_store.is_empty() && !known.is_empty() {
-            let (url, cache) = (self.address.shown.clone(), self.cache.join(FOLDER).join("folders"));
+            let (url, cache) = (self.address.shown.clone(), self.cache.clone());
             return Err(StoreError::Emptied { url, known: known.len(), cache });
         }
         let changed = in_store.iter().filter(|(folder, meta)| !self.matches_listing(folder, meta));
@@ -114,13 +114,13 @@ impl Mirror {
                         && !ours.is_same_result(&manifest) => {}
                 _ => {
                     self.adopt(folder, &manifest, &text, &version)?;
-                    synced.taken += 1;
+                    synced.adopted += 1;
                 }
             }
         }
         for folder in known {
             if !in_store.contains_key(folder.as_str()) {
-                synced.gone += u64::from(self.drop_removed(&folder)?);
+                synced.dropped += u64::from(self.drop_removed(&folder)?);
             }
         }
         let current = self.cache.join(CURRENT);
@@ -130,8 +130,8 @@ impl Mirror {
         Ok(synced)
     }
 
-    /// Brings files of a stage's folder, all of them when none is named; what is here at its length is not brought again.
-    /// Returns how many were brought, and their bytes.
+    /// Fetches files of a stage's folder, all of them when none is named; what is here at its length is not fetched again.
+    /// Returns how many were fetched, and their bytes.
     ///
     /// # Errors
     /// When the folder is not in the store, or an object is not what the manifest says.
@@ -144,7 +144,7 @@ impl Mirror {
         let is_here =
             |name: &str, bytes: u64| fs::metadata(self.cache.join(folder).join(name)).is_ok_and(|m| m.len() == bytes);
         let missing = manifest.outputs.iter().filter(|(name, file)| is_named(name) && !is_here(name, file.bytes));
-        let brought: Vec<u64> = stream::iter(missing)
+        let fetched: Vec<u64> = stream::iter(missing)
             .map(|(name, file)| async move {
                 let object = self.address.at(&format!("{base}/{}", object_name(name, &file.digest)))?;
                 let path = self.cache.join(folder).join(name);
@@ -153,7 +153,7 @@ impl Mirror {
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
-        Ok((brought.len() as u64, brought.iter().sum()))
+        Ok((fetched.len() as u64, fetched.iter().sum()))
     }
 
     /// Puts a file that belongs to no stage: what was there before is overwritten.

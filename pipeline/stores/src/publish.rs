@@ -1,6 +1,6 @@
 //! Publishing what a stage has made: its files first, its manifest last, and that only in the place of the manifest that this
-//! cache knew. Wherever it stops, the same call goes on: what is in the store at its length, and not so old that a sweep may take
-//! it, is not sent again.
+//! cache knew. Wherever it stops, the same call goes on: what is in the store at its length is not sent again, unless it is so old
+//! that a sweep may take it, and no manifest of the store keeps it from that.
 
 use crate::manifest::{KnownVersion, MANIFEST, Manifest, base_of, object_name};
 use crate::mirror::Mirror;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use object_store::{Error, ObjectMeta, ObjectStore, PutMode, PutOptions, UpdateVersion};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 /// How often a manifest is put again after a refusal that nobody's manifest explains: another put of it was under way.
@@ -25,18 +25,28 @@ pub(crate) struct Published {
     pub(crate) sent_bytes: u64,
     /// Of those, files that were there, but old.
     pub(crate) renewed: u64,
-    /// Files that were there.
+    /// Files that were there, and those of them that were old.
     pub(crate) found: u64,
+    pub(crate) old: u64,
     /// Another writer had published the same result.
     pub(crate) was_there: bool,
+}
+
+impl Published {
+    /// Counts what was sent after the first time.
+    fn add(&mut self, more: Self) {
+        self.sent += more.sent;
+        self.sent_bytes += more.sent_bytes;
+        self.renewed += more.renewed;
+    }
 }
 
 /// What a look at the store's manifest found.
 enum Look {
     /// The result is there.
     Done(Published),
-    /// It may be put so.
-    Free(PutMode),
+    /// It may be put so; these objects are named by the manifest that it replaces, and so kept until then.
+    Free(PutMode, HashSet<String>),
 }
 
 /// A manifest here that is to be published.
@@ -76,15 +86,19 @@ impl Mirror {
             return Ok(Published::default());
         }
         let ours = Ours { folder, name, manifest, seal, text, known };
-        if let Look::Done(published) = self.look(&ours).await? {
-            return Ok(published);
+        let mut kept = match self.look(&ours).await? {
+            Look::Done(published) => return Ok(published),
+            Look::Free(_, kept) => kept,
+        };
+        if base_of(folder) != folder
+            && let Some((makes_room, ..)) = self.manifest_in_store(base_of(folder)).await?
+        {
+            kept.extend(makes_room.objects(folder));
         }
-        let mut published = self.send_files(folder, &ours.manifest).await?;
+        let mut published = self.send_files(folder, &ours.manifest, Some(&kept)).await?;
         if published.renewed > 0 {
             // A sweep that had looked at these before they were sent again may have taken them after.
-            let again = self.send_files(folder, &ours.manifest).await?;
-            published.sent += again.sent;
-            published.sent_bytes += again.sent_bytes;
+            published.add(self.send_files(folder, &ours.manifest, Some(&kept)).await?);
         }
         for _ in 0..PUTS {
             // Files take their time: somebody may have come first.
@@ -93,9 +107,13 @@ impl Mirror {
                     published.was_there = settled.was_there;
                     return Ok(published);
                 }
-                Look::Free(mode) => mode,
+                Look::Free(mode, _) => mode,
             };
             if self.put_manifest(&ours, mode).await? {
+                if published.old > 0 {
+                    // Another machine may have replaced the manifest that kept these, and swept, before this one named them.
+                    published.add(self.send_files(folder, &ours.manifest, None).await?);
+                }
                 return Ok(published);
             }
         }
@@ -127,14 +145,15 @@ impl Mirror {
     /// this cache knew.
     async fn look(&self, ours: &Ours<'_>) -> Result<Look> {
         let Some((theirs, text, now)) = self.manifest_in_store(ours.folder).await? else {
-            return Ok(Look::Free(PutMode::Create));
+            return Ok(Look::Free(PutMode::Create, HashSet::new()));
         };
         if now.seal == ours.seal || theirs.is_same_result(&ours.manifest) {
             self.ensure_conditional(&ours.name, &text).await?;
             return self.accept(ours, &theirs, &text, &now).map(Look::Done);
         }
         if ours.known.as_ref().is_some_and(|known| known.seal == now.seal) {
-            return Ok(Look::Free(PutMode::Update(UpdateVersion { e_tag: now.e_tag, version: now.version })));
+            let mode = PutMode::Update(UpdateVersion { e_tag: now.e_tag, version: now.version });
+            return Ok(Look::Free(mode, theirs.objects(ours.folder).collect()));
         }
         Err(StoreError::Conflict {
             url: self.address.url(&ours.name),
@@ -156,38 +175,36 @@ impl Mirror {
         Ok(Published { was_there: !is_ours, ..Published::default() })
     }
 
-    /// Sends the files of a manifest that the store has not, or has of so long ago that a sweep may be about to take them.
-    async fn send_files(&self, folder: &str, manifest: &Manifest) -> Result<Published> {
+    /// Sends the files of a manifest that the store has not, or has of so long ago that a sweep may be about to take them: those
+    /// that are in `kept` it does not take. Without `kept` whatever is there will do.
+    async fn send_files(&self, folder: &str, manifest: &Manifest, kept: Option<&HashSet<String>>) -> Result<Published> {
         let base = base_of(folder);
         let there = self.objects_in(base).await?;
         let sender = Sender::new(&self.address, self.retry);
         let (there, sender) = (&there, &sender);
-        let sent: Vec<Result<Option<(u64, bool)>>> = stream::iter(&manifest.outputs)
+        let sent: Vec<Result<Published>> = stream::iter(&manifest.outputs)
             .map(|(name, file)| async move {
                 let object = format!("{base}/{}", object_name(name, &file.digest));
                 let path = self.cache.join(folder).join(name);
                 let there = there.get(&object).filter(|meta| meta.size == file.bytes);
+                let is_old = there.is_some_and(|meta| !is_fresh(meta));
                 // What is not here was never this cache's to send: a manifest or a marker of the store names it.
-                if there.is_some_and(|meta| is_fresh(meta) || !path.is_file()) {
-                    return Ok(None);
+                let is_kept = || kept.is_none_or(|kept| kept.contains(&object)) || !path.is_file();
+                if there.is_some() && (!is_old || is_kept()) {
+                    return Ok(Published { found: 1, old: u64::from(is_old), ..Published::default() });
                 }
                 sender.send(&path, &self.address.at(&object)?, file).await?;
-                Ok(Some((file.bytes, there.is_some())))
+                Ok(Published { sent: 1, sent_bytes: file.bytes, renewed: u64::from(is_old), ..Published::default() })
             })
             .buffer_unordered(AT_ONCE)
             // To the end: what is under way when one fails stops by itself, and takes its parts back.
             .collect()
             .await;
         let mut published = Published::default();
-        for sent in first_failure(sent)? {
-            match sent {
-                Some((bytes, was_there)) => {
-                    published.sent += 1;
-                    published.renewed += u64::from(was_there);
-                    published.sent_bytes += bytes;
-                }
-                None => published.found += 1,
-            }
+        for file in first_failure(sent)? {
+            published.found += file.found;
+            published.old += file.old;
+            published.add(file);
         }
         Ok(published)
     }

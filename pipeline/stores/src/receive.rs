@@ -29,7 +29,7 @@ struct Known {
     if_match: Option<String>,
 }
 
-/// Brings an object to a file, which is there whole or not at all; with `expected`, only if it has that digest and length.
+/// Fetches an object into a file, which is there whole or not at all; with `expected`, only if it has that digest and length.
 ///
 /// # Errors
 /// When it is not there, is not what was expected, the disk refuses, or the store goes away.

@@ -128,7 +128,7 @@ pub fn serve() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The answer to a request, also when what makes it panics: who asked waits for one.
+/// The answer to a request, also when computing it panics: the other process waits for one.
 async fn supervised(id: u64, answer: impl Future<Output = Value> + 'static) -> Value {
     tokio::task::spawn_local(answer).await.unwrap_or_else(|error| {
         let text = format!("`lapidary-stores` failed inside: {error}\nhint: the same command goes on where it stopped");
@@ -164,7 +164,8 @@ impl State {
             Request::Version => json!({"protocol": PROTOCOL, "version": env!("CARGO_PKG_VERSION")}),
             Request::Mirror { url, cache } => {
                 let mirror = Rc::new(Mirror::open(&url, &cache, retry).await?);
-                let synced = mirror.sync().await?;
+                let synced = mirror.sync().await;
+                let synced = synced.map_err(|e| mirror.address.client.explained(&mirror.address.shown, e))?;
                 *self.mirror.borrow_mut() = Some(mirror);
                 json!(synced)
             }

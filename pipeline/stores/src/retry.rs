@@ -22,7 +22,7 @@ const SILENCE_SECS_MIN: u64 = 10;
 const SILENCE_SECS_MAX: u64 = 60;
 /// What is sent may take so much longer: bytes a second of one request on the slowest line that is served.
 const BYTES_PER_SEC_MIN: u64 = 32 << 10;
-/// The user hears of a request that takes longer than this.
+/// A warning is printed for a request that takes longer than this.
 const SAID_AFTER: Duration = Duration::from_secs(10);
 /// And not again for so long.
 const SAID_EVERY: Duration = Duration::from_secs(60);

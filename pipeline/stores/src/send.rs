@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Files that are sent, or brought, at once.
+/// Files that are sent, or fetched, at once.
 pub(crate) const AT_ONCE: usize = 8;
 /// A file is sent in parts of this length; a shorter one in one piece. Peak memory is `AT_ONCE` x 3 parts.
 const PART_BYTES: u64 = 8 << 20;
@@ -125,8 +125,7 @@ impl Upload<'_> {
         put.map_err(|(error, secs)| StoreError::of(&error, self.url, secs))
     }
 
-    /// Puts the parts together. Who did so before and did not hear of it, or another writer of the same bytes, has the object there
-    /// already.
+    /// Completes the upload. It may be complete already: by this writer, whose answer was lost, or by another of the same bytes.
     async fn complete(&self, id: &String, parts: Vec<PartId>) -> Result<()> {
         let retry = self.sender.retry;
         let mut complete = || self.parts.complete_multipart(self.location, id, parts.clone());

@@ -1,5 +1,5 @@
-//! Shares of a stage in the store: who makes a shard sends it to where the whole stage will have it, and then its marker. Who
-//! finishes the stage, here or elsewhere, finds the markers and brings what they name.
+//! Shares of a stage in the store: a shard is sent to where the whole stage will have it, and then its marker. The process that
+//! finishes the stage, here or elsewhere, finds the markers and fetches what they name.
 
 use crate::manifest::{Marker, object_name, stage_of_shares};
 use crate::mirror::Mirror;
@@ -15,7 +15,7 @@ use std::fs;
 const MARKER: &str = ".json";
 
 impl Mirror {
-    /// Brings the markers of these shards of a folder, or of all; the names of all shards that the store has there.
+    /// Fetches the markers of these shards of a folder, or of all; the names of all shards that the store has there.
     ///
     /// # Errors
     /// When the store refuses or goes away.
@@ -47,7 +47,7 @@ impl Mirror {
         let url = self.address.url(&object);
         let location = self.address.at(&object)?;
         let path = self.cache.join(folder).join(shard);
-        // An object that a sweep may be about to take is sent again by who has it.
+        // An object that a sweep may be about to take is sent again, where the file is here.
         let is_there = match self.retry.run(&url, || self.address.client.store.head(&location)).await {
             Ok(meta) => meta.size == marker.file.bytes && (is_fresh(&meta) || !path.is_file()),
             Err(StoreError::NotFound { .. }) => false,
@@ -59,14 +59,14 @@ impl Mirror {
         let name = format!("{folder}/{shard}{MARKER}");
         let object = self.address.at(&name)?;
         let text = bytes::Bytes::from(text);
-        // Who makes a shard again makes the same bytes, and so the same marker.
+        // A shard that is made again has the same bytes, and so the same marker.
         self.retry
             .run(&self.address.url(&name), || self.address.client.store.put(&object, text.clone().into()))
             .await
             .map(|_| ())
     }
 
-    /// Brings a shard by its marker, unless it is here.
+    /// Fetches a shard by its marker, unless it is here.
     ///
     /// # Errors
     /// When there is no marker here, or the object is not what it says.

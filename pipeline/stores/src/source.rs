@@ -105,7 +105,8 @@ impl Source {
             }
             fs::create_dir_all(folder).map_err(StoreError::io("create folder", folder))?;
         }
-        let Contents { mut objects, unusable } = contents(&address, retry).await?;
+        let contents = contents(&address, retry).await;
+        let Contents { mut objects, unusable } = contents.map_err(|e| address.client.explained(&address.shown, e))?;
         let mut layout = Layout { unusable, ..Layout::default() };
         objects.retain(|name, meta| match placeholder(&files.join(name), meta) {
             Ok(()) => {

@@ -119,7 +119,7 @@ impl Fetcher {
             Place::File(path) if fits(path) => Some(path.as_path()),
             _ => None,
         });
-        stored.want(paths);
+        stored.prefetch(paths);
     }
 
     /// Ends the stage when a store went away while entries were fetched: what they say of it is no reason to reject them.

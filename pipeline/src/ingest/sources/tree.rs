@@ -92,7 +92,7 @@ impl Tree {
     /// When it lies in a store and cannot be brought.
     pub fn whole(&self, path: &str) -> Result<Held> {
         let place = self.place(path);
-        self.stored.as_ref().map_or_else(|| Ok(Held::local(place.clone())), |stored| stored.bring(&place))
+        self.stored.as_ref().map_or_else(|| Ok(Held::local(place.clone())), |stored| stored.fetch(&place))
     }
 
     /// Walks a folder, leaving out the folders `leave_out` and what is below them.

@@ -22,20 +22,8 @@ const SHORT: Retry = Retry::lasting(Duration::from_secs(2));
 /// Azurite's own, which its documentation names.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-/// Makes a container by a signed request, or puts an empty blob of any name into it.
-const PUT: &str = r#"
-const [port, path, key] = process.argv.slice(1), date = new Date().toUTCString(), isContainer = !path.includes("/");
-const query = isContainer ? "?restype=container" : "";
-const headers = { "x-ms-date": date, "x-ms-version": "2021-08-06", "content-length": 0 };
-if (!isContainer) headers["x-ms-blob-type"] = "BlockBlob";
-const lines = Object.keys(headers).filter((n) => n.startsWith("x-ms")).sort().map((n) => `${n}:${headers[n]}`);
-const resource = `/devstoreaccount1/devstoreaccount1/${path}` + (isContainer ? "\nrestype:container" : "");
-const text = ["PUT", ...Array(11).fill(""), ...lines, resource].join("\n");
-const sign = require("crypto").createHmac("sha256", Buffer.from(key, "base64")).update(text).digest("base64");
-headers.authorization = `SharedKey devstoreaccount1:${sign}`;
-const options = { port, host: "127.0.0.1", method: "PUT", path: `/devstoreaccount1/${path}${query}`, headers };
-require("http").request(options, (r) => process.exit(r.statusCode === 201 ? 0 : 1)).end();
-"#;
+/// A signed request that makes a container, or an empty blob of any name.
+const PUT: &str = include_str!("azure_put.js");
 
 struct Azurite {
     child: Child,

@@ -37,7 +37,7 @@ fn what_one_cache_publishes_another_finds_and_brings() {
         assert_eq!(store.mirror(a.path()).publish("pile/images").await.expect("is there"), Default::default());
         let other = store.mirror(b.path());
         let synced = other.sync().await.expect("syncs");
-        assert_eq!((synced.folders, synced.taken, synced.objects), (1, 1, 4));
+        assert_eq!((synced.folders, synced.adopted, synced.objects), (1, 1, 4));
         let at = b.path().join("pile/images");
         assert_eq!(text(&at.join("manifest.json")), text(&a.path().join("pile/images/manifest.json")));
         assert!(!at.join("part-00000.parquet").exists(), "files come when they are asked for");
@@ -46,7 +46,7 @@ fn what_one_cache_publishes_another_finds_and_brings() {
         assert_eq!(text(&at.join("part-00001.parquet")), "second");
         assert_eq!(other.fetch("pile/images", None).await.expect("brings"), (2, 7));
         assert_eq!(text(&at.join("a/b.json")), "{}");
-        assert_eq!(other.sync().await.expect("syncs").taken, 0);
+        assert_eq!(other.sync().await.expect("syncs").adopted, 0);
     });
 }
 
@@ -155,7 +155,7 @@ fn a_store_that_has_nothing_where_it_had_results_takes_nothing_away() {
         assert!(matches!(error, StoreError::Emptied { known: 2, .. }), "{error}");
         assert!(error.to_string().contains("knew 2 results") && error.to_string().contains("memory://out"), "{error}");
         assert_eq!(text(&a.path().join("x/part-00000.parquet")), "first", "nothing was removed");
-        assert_eq!(mirror.sync().await.expect("syncs").gone, 0, "and nothing forgotten");
+        assert_eq!(mirror.sync().await.expect("syncs").dropped, 0, "and nothing forgotten");
         assert_eq!(mirror.publish("x").await.expect("is there"), Default::default());
     });
 }

@@ -241,6 +241,44 @@ fn what_a_sweep_may_take_is_sent_again_before_it_is_named() {
     });
 }
 
+/// An increment sends what is new: what the manifest names that it replaces is kept until then, however old it is.
+#[test]
+fn what_a_replaced_manifest_keeps_is_not_sent_again() {
+    run(async {
+        let (store, a) = (Faulty::new(), cache());
+        let mirror = store.mirror(a.path());
+        made(a.path(), "x", "1", FILES);
+        mirror.publish("x").await.expect("publishes");
+        for name in store.content().await.into_keys() {
+            store.age(&name, 30 * HOUR);
+        }
+        let more: Vec<(&str, &[u8])> = [FILES, &[("part-00002.parquet", b"third")]].concat();
+        made(a.path(), "x", "2", &more);
+        let published = mirror.publish("x").await.expect("publishes");
+        assert_eq!((published.sent, published.found, published.old), (1, 3, 3));
+        // The same for what is kept beside it of other settings.
+        for name in store.content().await.into_keys() {
+            store.age(&name, 30 * HOUR);
+        }
+        fs::rename(a.path().join("x"), a.path().join("x~0a1b2c3d")).expect("renames");
+        made(a.path(), "x", "3", OTHERS);
+        store.puts.lock().expect("unpoisoned").clear();
+        mirror.publish("x").await.expect("publishes both");
+        assert_eq!(store.puts.lock().expect("unpoisoned").len(), 3, "two manifests and a file");
+        // One that went all the same, after the look and before the manifest, is sent once more.
+        for name in store.content().await.into_keys() {
+            store.age(&name, 30 * HOUR);
+        }
+        made(a.path(), "x", "4", &[OTHERS, &[("part-9.parquet", b"nine")]].concat());
+        let object = format!("out/x/{}", object_name("part-00000.parquet", &digest(b"other")));
+        store.fail(Fault::Never);
+        // A look, a list, a file, a look; and before the manifest is put.
+        store.withdraw(5, &object);
+        mirror.publish("x").await.expect("publishes");
+        assert_eq!(store.content().await[&object], b"other");
+    });
+}
+
 #[test]
 fn a_result_replaces_what_its_cache_knew_and_nothing_else() {
     run(async {
@@ -258,12 +296,12 @@ fn a_result_replaces_what_its_cache_knew_and_nothing_else() {
         assert!(matches!(first.publish("x").await, Err(StoreError::Conflict { .. })), "it knew another");
         // Without the result of its own it takes theirs.
         fs::remove_dir_all(a.path().join("x")).expect("removes");
-        assert_eq!(first.sync().await.expect("syncs").taken, 1);
+        assert_eq!(first.sync().await.expect("syncs").adopted, 1);
         first.fetch("x", None).await.expect("brings");
         assert_eq!(text(&a.path().join("x/part-00000.parquet")), "other");
         // What another removes goes here as well.
         second.remove("x").await.expect("removes");
-        assert_eq!(first.sync().await.expect("syncs").gone, 1);
+        assert_eq!(first.sync().await.expect("syncs").dropped, 1);
         assert!(!a.path().join("x").exists());
     });
 }

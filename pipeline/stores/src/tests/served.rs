@@ -213,6 +213,10 @@ fn without_credentials_it_is_said_at_once() {
             "{error}"
         );
         assert!(begun.elapsed() < Duration::from_secs(3));
+        // A metadata service that is there and gives none.
+        let denied = StoreError::Denied { url: String::new(), detail: "forbidden".to_owned() };
+        let error = address.client.explained(&address.shown, denied);
+        assert!(matches!(&error, StoreError::NoCredentials { detail, .. } if detail == "forbidden"), "{error}");
         let named = address_of(self::builder(1, "bucket"), "bucket", SHORT);
         named.client.refuse_without_credentials(&named.shown).await.expect("there are some");
     });
