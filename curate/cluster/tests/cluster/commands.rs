@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// How long a client may take.
-pub const CLIENT_WITHIN: Duration = Duration::from_secs(600);
+pub const CLIENT_WITHIN: Duration = Duration::from_secs(1800);
 
 /// Every stage that a curation needs, by its folder below the source's: the maps, which a cluster makes, come first.
 pub const STAGES: [&str; 6] = [
