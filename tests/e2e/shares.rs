@@ -4,13 +4,20 @@ use crate::kill::kill_when;
 use crate::run::{DRAWN, binary, facts, refusal, text};
 use crate::stores::content;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 fn started(out: &Path, arguments: &[&str]) -> Child {
     let mut command = Command::new(binary());
     command.args(arguments).args(["--out", text(out)]).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("it starts")
+}
+
+/// A tree into which the pile was ingested, in several shards.
+fn ingested(out: &Path) -> PathBuf {
+    let pile = DRAWN.pile();
+    facts(out, &["ingest", "--data", text(&pile), "--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"]);
+    out.to_owned()
 }
 
 fn digest(facts: &[Value]) -> &Value {
@@ -20,12 +27,7 @@ fn digest(facts: &[Value]) -> &Value {
 #[test]
 fn shares_of_several_processes_become_what_one_makes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (alone, out) = (folder.path().join("alone"), folder.path().join("shared"));
-    let pile = DRAWN.pile();
-    let ingest = ["ingest", "--data", text(&pile), "--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"];
-    for out in [&alone, &out] {
-        facts(out, &ingest);
-    }
+    let [alone, out] = ["alone", "shared"].map(|name| ingested(&folder.path().join(name)));
     let shards = std::fs::read_dir(out.join("pile/images")).expect("images").filter_map(|entry| entry.ok());
     let shards = shards.filter(|entry| entry.file_name().to_string_lossy().starts_with("part-")).count();
     assert!(shards >= 3, "{shards} shards");
@@ -71,7 +73,7 @@ fn what_is_listed_is_ingested_in_shares() {
     let images: Vec<_> =
         content(&pile).into_keys().filter(|path| path.extension().is_some_and(|e| e == "jpg")).collect();
     let (first, later) = images.split_at(images.len() * 3 / 4);
-    let copy = |images: &[std::path::PathBuf]| {
+    let copy = |images: &[PathBuf]| {
         for image in images {
             std::fs::copy(image, data.join(image.file_name().expect("a name"))).expect("copies");
         }
@@ -139,12 +141,7 @@ fn a_share_that_cannot_be_is_refused() {
 #[test]
 fn shares_of_other_settings_are_not_mixed() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (alone, out) = (folder.path().join("alone"), folder.path().join("shared"));
-    let pile = DRAWN.pile();
-    let ingest = ["ingest", "--data", text(&pile), "--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"];
-    for out in [&alone, &out] {
-        facts(out, &ingest);
-    }
+    let [alone, out] = ["alone", "shared"].map(|name| ingested(&folder.path().join(name)));
     let few = ["fingerprint", "--set", "fingerprint.keypoints=8"];
     let shares_of_few = facts(&out, &[&few[..], &["--shard", "1/1"]].concat()).remove(0)["shares"].clone();
     let shares_of_many = facts(&out, &["fingerprint", "--shard", "1/2"]).remove(0)["shares"].clone();

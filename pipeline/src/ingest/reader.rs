@@ -88,13 +88,10 @@ impl Reader<'_> {
         progress: &Progress,
         hand_on: impl Fn(Step) -> bool,
     ) -> Result<()> {
-        let chunks_of = |cut: &Cut| {
-            let all = &entries[cut.entries.clone()];
-            all.chunks(CHUNK_INPUTS)
-        };
         let mut chunks = cuts.iter().flat_map(|cut| {
             let last = cut.entries.len().div_ceil(CHUNK_INPUTS) - 1;
-            chunks_of(cut).enumerate().map(move |(place, chunk)| (cut.number, chunk, place == last))
+            let own = &entries[cut.entries.clone()];
+            own.chunks(CHUNK_INPUTS).enumerate().map(move |(place, chunk)| (cut.number, chunk, place == last))
         });
         let mut next = chunks.next();
         while let Some((number, chunk, is_last)) = next {

@@ -1,6 +1,7 @@
 //! Where an image went: its row, what was decided on it, the subsets that hold it and the plans that show it; or why it was
 //! rejected.
 
+use super::files::name_of;
 use super::matches::{Found, find, names_of};
 use super::{Layout, Table, column, manifest_in_place, read_manifest, read_table};
 use crate::Result;
@@ -8,7 +9,6 @@ use arrow::array::{Array, Float32Array, ListArray, RecordBatch, StringArray, UIn
 use lapidary_schemas::ImageId;
 use lapidary_schemas::tables::{DECISIONS_FILE, SUBSET_FILE};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// An image's way through the chain.
 ///
@@ -116,10 +116,6 @@ fn issues(batch: &RecordBatch, row: usize) -> Result<Value> {
     let codes = issues.value(row);
     let codes = codes.as_any().downcast_ref::<StringArray>();
     Ok(json!(codes.into_iter().flatten().flatten().collect::<Vec<&str>>()))
-}
-
-fn name_of(folder: &Path) -> String {
-    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn subsets_holding(layout: &Layout, source: &str, id: ImageId) -> Result<Vec<String>> {

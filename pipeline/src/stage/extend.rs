@@ -4,7 +4,7 @@
 //! what is new or changed goes into shards of new names. So a shard that was made of an unchanged shard is linked (a hard
 //! link, which costs the same whatever it holds), and one that was made of a shard which lost rows is written without them.
 
-use super::files::digest_of_file;
+use super::files::{digest_of_file, name_of};
 use super::progress::Progress;
 use super::share::{self, Share};
 use super::{Layout, StageRun, Table, TableWriter, WrittenTable, column, manifest_in_place};
@@ -37,10 +37,6 @@ fn rows_of(manifest: &Manifest, shard: &Path) -> Result<u64> {
         Some(output) => Ok(output.rows),
         None => Ok(Table::open(shard, &["image_id"], 1)?.rows()),
     }
-}
-
-fn name_of(shard: &Path) -> String {
-    shard.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl StageRun {

@@ -22,6 +22,11 @@ pub(crate) fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!("{name}.{process:016x}-{next}{WRITING}"))
 }
 
+/// The name of a file or folder, without those above it.
+pub fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Writes JSON, synced to disk, under a temporary name that is then renamed.
 ///
 /// # Errors

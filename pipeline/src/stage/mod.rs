@@ -36,7 +36,7 @@ pub use explain::explain;
 pub use extend::ShardsLeft;
 pub(crate) use extend::rows_among;
 pub use fault::fault_point;
-pub use files::{digest_of_bytes, digest_of_file, write_hashed, write_json, write_synced};
+pub use files::{digest_of_bytes, digest_of_file, name_of, write_hashed, write_json, write_synced};
 pub(crate) use files::{remove_tree, temporary_name};
 pub use layout::{Current, Layout};
 pub use lineage::{StageState, StageStatus, ancestor, status};

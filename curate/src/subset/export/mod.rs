@@ -11,7 +11,8 @@ use coco::CocoFolder;
 use image::{ExportedImage, Files, make_parent};
 use lapidary_pipeline::sources::part_of_name;
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, column, read_manifest,
+    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, column, name_of,
+    read_manifest,
 };
 use lapidary_pipeline::{
     ImageShards, PipelineError, ShardRows, bytes_column, interrupt, plan, shard_number, with_all_columns,
@@ -209,10 +210,6 @@ fn export_shard(
         run.note_shard(&finished.name, finished.table, json!({}))?;
     }
     Ok(())
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn export_folder(
