@@ -38,6 +38,8 @@ FEATURES := $(if $(GPUS),--features $(GPUS)$(comma)lapidary-train/autotune)
 # STORES=1 builds object stores (s3://, gs://, az://, http://) beside the rest: by themselves, as another set of features of what
 # they share with Polars would have that built again.
 STORES   ?= 0
+# CLUSTER=1 has `make test` build a cluster's binaries, and run its tests.
+CLUSTER  ?= 0
 STORED   := --release --package lapidary-stores --features lapidary-stores/stores
 TEST_S3  := --release --package lapidary-stores --features lapidary-stores/stores,lapidary-stores/test-server
 TESTED   := --features lapidary-train/wgpu
@@ -140,7 +142,7 @@ report-picture: ## README's picture: the report of make demo, by a browser
 status: build ## say what is there and what is stale
 	@$(LAPIDARY) status $(ASKED)
 
-test: setup ## all tests; no Python, no GPU but one in software
+test: setup ## all tests; no Python, no GPU but one in software (CLUSTER=1 for a cluster's too)
 	@cargo build --release --workspace $(TESTED)
 	@cargo build $(TEST_S3)
 	@cargo test $(TEST_S3) --quiet --lib
@@ -148,9 +150,10 @@ test: setup ## all tests; no Python, no GPU but one in software
 	@cargo test --release --workspace $(TESTED) --quiet --lib --bins -- --test-threads=1
 	@cargo test --release --workspace $(TESTED) --quiet --test e2e
 	@cargo test --release --workspace $(TESTED) --quiet --doc
-	@# Ballista takes long to build: its tests run where it is built.
-	@if [ -x "$(TARGET)/release/lapidary-worker" ]; then cargo test $(CLUSTER) --quiet; \
-	else echo "the cluster's tests are skipped: \`make cluster\` builds what they need, \`make cluster-check\` runs them"; fi
+	@# Ballista takes long to build: its tests run where it is built, or is asked for.
+	@$(if $(filter 1,$(CLUSTER)),cargo build $(BALLISTA))
+	@if [ -x "$(TARGET)/release/lapidary-worker" ]; then cargo test $(BALLISTA) --quiet; \
+	else echo "the cluster's tests are skipped: \`make test CLUSTER=1\` builds what they need and runs them"; fi
 
 check: setup ## format, typos, clippy and docs, as CI does
 	@cargo fmt --all --check
@@ -159,7 +162,7 @@ check: setup ## format, typos, clippy and docs, as CI does
 	@cargo clippy $(STORED) --all-targets --quiet -- -D warnings
 	@cargo clippy $(TEST_S3) --all-targets --quiet -- -D warnings
 	@cargo fmt --manifest-path curate/cluster/Cargo.toml --check
-	@cargo clippy $(CLUSTER) --all-targets --quiet -- -D warnings
+	@cargo clippy $(BALLISTA) --all-targets --quiet -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps $(COMPILED) --quiet
 	@RUSTDOCFLAGS="-D warnings" cargo doc $(STORED) --no-deps --quiet
 
@@ -172,16 +175,16 @@ fuzz: setup ## damaged inputs for every reader of foreign bytes, for SECS=60 sec
 	  cargo test --release --workspace --test e2e --quiet -- --exact fuzz::driver::every_reader_of_foreign_bytes_holds --nocapture
 
 # A workspace of its own, into the same folder: `lapidary` finds what `--cluster` takes beside itself.
-CLUSTER := --release --manifest-path curate/cluster/Cargo.toml --target-dir "$(TARGET)"
+BALLISTA := --release --manifest-path curate/cluster/Cargo.toml --target-dir "$(TARGET)"
 
 cluster: build ## also build lapidary-cluster and lapidary-worker: stages on many machines, by DataFusion Ballista
-	@cargo build $(CLUSTER)
+	@cargo build $(BALLISTA)
 
 cluster-check: cluster ## a cluster on loopback: kills, an S3 server, digests, speed, a billion images on paper (LAPIDARY_DATA)
 	@cargo build $(STORED)
 	@cargo build $(TEST_S3)
-	@cargo test $(CLUSTER) --quiet
-	@cargo run $(CLUSTER) --quiet --example check
+	@cargo test $(BALLISTA) --quiet
+	@cargo run $(BALLISTA) --quiet --example check
 
 bench: build ## times beside Python's, on COCO and CIFAR-10 (LAPIDARY_DATA, default ../shared/data)
 	@tests/bench/run.sh $(LAPIDARY)

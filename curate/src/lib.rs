@@ -40,6 +40,8 @@ pub use groups::components;
 pub use input::Vectors;
 pub use pairs::{NearPairs, Neighbours, matches_within, pairs_above, pairs_within};
 pub use ranking::{Node, rank, ranking_tree};
-pub use stages::{AtThreshold, Curated, StageDone, check_limits, copies_at, curate, duplicates};
+pub use stages::{
+    AtThreshold, CurateOptions, Curated, StageDone, Until, assign, check_limits, copies_at, curate, duplicates,
+};
 pub use subset::{CutFilter, Format, Size, cut, diff, export};
 pub use truth::{RankedScore, Truth, ranked_score, score_csv};

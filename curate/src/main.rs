@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 use lapidary_curate::{
-    AtThreshold, CutFilter, Format, Size, check_limits, copies_at, curate, cut, diff, duplicates, explain, export,
-    fingerprint, score_csv, sentences,
+    AtThreshold, CurateOptions, CutFilter, Format, Size, Until, assign, check_limits, copies_at, curate, cut, diff,
+    duplicates, explain, export, fingerprint, score_csv, sentences,
 };
 use lapidary_pipeline::cli::{CommonArgs, Failure, announce, announce_shared, run_main, say};
 use lapidary_pipeline::plan::subset_ids;
@@ -53,6 +53,10 @@ enum Verb {
         /// Curate everything again, where new images were merged into a curation that was there
         #[arg(long)]
         rebuild: bool,
+        /// End after this stage; after `tree`, which is there where more than curate.tree_max_images images stay, several
+        /// processes can go on with `assign`
+        #[arg(long, value_enum, value_name = "STAGE")]
+        until: Option<Until>,
         /// Keep what is like these: a source, the folder that it was ingested from, or a file of ids or paths
         /// [default: curate.seeds]
         #[arg(long, value_name = "SOURCE|DIR|FILE", allow_hyphen_values = true)]
@@ -63,6 +67,12 @@ enum Verb {
         /// Let the executors of a cluster take fingerprints and embeddings first, where they are not there (lapidary-cluster)
         #[arg(long, value_name = "df://HOST:PORT")]
         cluster: Option<String>,
+    },
+    /// Assign every image to its nearest cluster of a tree that was fitted on a sample; `curate` does it too
+    Assign {
+        /// Make every n-th shard from the i-th, of 1 to n, beside other processes; `lapidary finish assign` when all are made
+        #[arg(long, value_name = "i/n", default_value = "all", hide_default_value = true)]
+        shard: Share,
     },
     /// Take the first N of the ranking as a subset
     Cut {
@@ -155,7 +165,7 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
             let scored = score_csv(&pairs, &truth)?;
             say(common, &scored, || vec![serde_json::to_string_pretty(&scored).unwrap_or_default()]);
         }
-        Verb::Curate { rebuild, seeds, against, .. } => {
+        Verb::Curate { rebuild, until, seeds, against, .. } => {
             let mut config = resolved(common)?;
             if let Some(seeds) = seeds {
                 let is_list = seeds.is_file();
@@ -165,7 +175,8 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 config.curate.against =
                     against.iter().map(|named| layout.source_named(named)).collect::<Result<_, _>>()?;
             }
-            let curated = curate(&layout, &common.source()?, &config, common.dry_run, rebuild)?;
+            let options = CurateOptions { dry_run: common.dry_run, rebuild, until };
+            let curated = curate(&layout, &common.source()?, &config, options)?;
             if common.json {
                 say(common, &curated.summary(&layout), Vec::new);
             } else {
@@ -174,6 +185,10 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
                 }
                 say_decisions(&curated.facts());
             }
+        }
+        Verb::Assign { shard } => {
+            let made = assign(&layout, &common.source()?, &resolved(common)?, (shard, common.dry_run))?;
+            announce_shared(common, "assign", &made);
         }
         Verb::Cut { size, allow_licenses, classes, min_short_side, export: format, shard } => {
             let filter = CutFilter { licenses: allow_licenses, classes, short_side_min_px: min_short_side };
@@ -287,7 +302,7 @@ fn said_of_diff(facts: &Value) -> Vec<String> {
 
 /// The decisions in a line, and the score against planted copies where there is one.
 fn say_decisions(facts: &Value) {
-    if facts.is_null() {
+    if facts["images_by_reason"].is_null() {
         return;
     }
     let reasons: Vec<String> = facts["images_by_reason"]

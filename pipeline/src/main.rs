@@ -104,6 +104,9 @@ enum Verb {
     /// Find duplicates, cluster, rank (lapidary-curate)
     #[command(disable_help_flag = true)]
     Curate(Rest),
+    /// Assign every image to its nearest cluster of a tree that was fitted on a sample (lapidary-curate)
+    #[command(disable_help_flag = true)]
+    Assign(Rest),
     /// Take the first N of the ranking as a subset (lapidary-curate)
     #[command(disable_help_flag = true)]
     Cut(Rest),
@@ -162,7 +165,7 @@ enum Verb {
     #[command(disable_help_flag = true)]
     Doctor(Rest),
     /// End a stage whose shards several processes have made: `finish ingest`, `finish fingerprint`, `finish embed`,
-    /// `finish cut`, with the stage's own arguments
+    /// `finish assign`, `finish cut`, with the stage's own arguments
     #[command(disable_help_flag = true)]
     Finish(Rest),
     /// Hold a GPU to the CPU, or time it (lapidary-train)
@@ -264,6 +267,7 @@ fn run_verb(common: &CommonArgs, verb: Verb) -> Result<PassedOn, Failure> {
         | Verb::Duplicates(_)
         | Verb::Score(_)
         | Verb::Curate(_)
+        | Verb::Assign(_)
         | Verb::Cut(_)
         | Verb::Diff(_)
         | Verb::Explain(_)

@@ -274,6 +274,16 @@ pub fn centroids(dim: usize) -> SchemaRef {
     ]))
 }
 
+/// A shard of `assignment`: one row an image of the shard of embeddings of its name, in its order; `cluster` is the image's finest
+/// one, `distance` the L2 distance to its centroid.
+pub fn assigned() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        field("image_id", DataType::UInt64),
+        field("cluster", DataType::UInt32),
+        field("distance", DataType::Float32),
+    ]))
+}
+
 /// `compared`: one row an image that was compared with the others, those of the source first, sorted by `image_id`.
 ///
 /// With `pairs` it is all that groups are made of: `digest` is the first 8 bytes, big-endian, of the BLAKE3 of its bytes, by which

@@ -4,6 +4,7 @@ use crate::kill::kill_when;
 use crate::run::{DRAWN, binary, facts, refusal, text};
 use crate::stores::content;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -123,6 +124,62 @@ fn a_subset_is_exported_in_shares() {
     assert!(code == 2 && error.contains("one process"), "{error}");
 }
 
+/// The digests of a curation's stages, by name.
+fn stages_of(out: &Path, arguments: &[&str]) -> BTreeMap<String, Value> {
+    let made = facts(out, arguments).pop().expect("a line");
+    let stages = made["stages"].as_array().expect("stages").iter();
+    stages.map(|stage| (stage["stage"].as_str().expect("a name").to_owned(), stage["digest"].clone())).collect()
+}
+
+#[test]
+fn images_are_assigned_in_shares_to_a_tree_that_was_fitted_on_a_sample() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (alone, shared, data) = (folder.path().join("alone"), folder.path().join("shared"), folder.path().join("data"));
+    std::fs::create_dir(&data).expect("creates");
+    let pile = DRAWN.pile();
+    let images: Vec<_> =
+        content(&pile).into_keys().filter(|path| path.extension().is_some_and(|e| e == "jpg")).collect();
+    let (first, later) = images.split_at(images.len() * 9 / 10);
+    let few = ["--set", "curate.tree_max_images=150"];
+    let curate = [&["curate"][..], &few].concat();
+    let mut trees = Vec::new();
+    for added in [first, later] {
+        for image in added {
+            std::fs::copy(image, data.join(image.file_name().expect("a name"))).expect("copies");
+        }
+        for out in [&alone, &shared] {
+            facts(out, &["ingest", "--data", text(&data), "--name", "n", "--set", "ingest.shard_mib=1"]);
+            facts(out, &["fingerprint"]);
+            facts(out, &["embed"]);
+        }
+        // Before the tree is there, or while it is that of fewer images, nothing is assigned.
+        let (code, error) = refusal(&[&["assign", "--shard", "1/2", "--out", text(&shared)], &few[..]].concat());
+        assert!(code != 0 && error.contains("lapidary curate"), "{error}");
+        stages_of(&shared, &[&["curate", "--until", "tree"], &few[..]].concat());
+        let assigned = in_shares(&shared, &[&["assign"][..], &few].concat());
+        assert_eq!(assigned["rows"]["output"].as_u64(), Some(std::fs::read_dir(&data).expect("lists").count() as u64));
+        let (expected, made) = (stages_of(&alone, &curate), stages_of(&shared, &curate));
+        assert_eq!(expected, made);
+        assert_eq!(expected.keys().collect::<Vec<_>>(), ["assign", "clusters", "groups", "pairs", "ranking", "tree"]);
+        trees.push(expected["tree"].clone());
+    }
+    assert_eq!(trees[0], trees[1], "a tree stays as it is while images are added to it");
+    let clusters = facts(&shared, &curate).pop().expect("a line");
+    assert_eq!(clusters["outcome"], "up_to_date");
+    assert!(clusters["facts"]["tree"]["added_share"].as_f64().is_some_and(|share| share > 0.02), "{clusters}");
+    let rebuilt = stages_of(&alone, &[&["curate", "--rebuild"], &few[..]].concat());
+    assert!(rebuilt["tree"] != trees[0] && rebuilt["assign"] != Value::Null);
+    // Fitted on all, the tree needs no assignment; its finest clusters are not much tighter.
+    let (code, error) = refusal(&["assign", "--out", text(&alone)]);
+    assert!(code == 2 && error.contains("fitted on all"), "{error}");
+    let distance = |stages: &[Value]| {
+        stages[0]["facts"]["fit_by_level"][0]["mean_squared_distance"].as_f64().expect("of a tree that was built")
+    };
+    let of_sample = distance(&facts(&alone, &curate));
+    let of_all = distance(&facts(&alone, &["curate"]));
+    assert!(of_sample > 0.5 * of_all && of_sample < 2.0 * of_all, "{of_sample}, {of_all}");
+}
+
 #[test]
 fn a_share_that_cannot_be_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -134,7 +191,7 @@ fn a_share_that_cannot_be_is_refused() {
     }
     for arguments in [["finish", "curate", "--out", text(&out)], ["--out", text(&out), "finish", "curate"]] {
         let (code, error) = refusal(&arguments);
-        assert!(code == 2 && error.contains("ingest, fingerprint, embed, cut"), "{error}");
+        assert!(code == 2 && error.contains("ingest, fingerprint, embed, assign, cut"), "{error}");
     }
 }
 

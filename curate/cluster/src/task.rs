@@ -21,6 +21,8 @@ pub enum Stage {
     Fingerprint,
     /// Embeddings, by whatever encoder the configuration names.
     Embed,
+    /// The nearest cluster of each image, of a tree that was fitted on a sample.
+    Assign,
 }
 
 impl Stage {
@@ -29,13 +31,14 @@ impl Stage {
         match self {
             Self::Fingerprint => "fingerprint",
             Self::Embed => "embed",
+            Self::Assign => "assign",
         }
     }
 
     /// The binary beside `lapidary` that does the work; a descriptor is taken by `lapidary` itself.
     pub fn binary(self, encoder: &str) -> &'static str {
         match self {
-            Self::Fingerprint => "lapidary-curate",
+            Self::Fingerprint | Self::Assign => "lapidary-curate",
             Self::Embed if encoder == "descriptor" => "lapidary",
             Self::Embed => "lapidary-train",
         }
@@ -101,7 +104,7 @@ impl StageTask {
         }
     }
 
-    /// The names of a group's shards, which are those of the images' shards they are made of. `root` is OUT on this machine,
+    /// The names of a group's shards, which are those of the images' shards that they come from. `root` is OUT on this machine,
     /// `index` counts from 1.
     ///
     /// # Errors

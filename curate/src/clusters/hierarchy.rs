@@ -11,7 +11,7 @@ use crate::input::Vectors;
 use lapidary_pipeline::PipelineError;
 use lapidary_pipeline::random::{Purpose, Rng, SliceRandom, keyed};
 use lapidary_schemas::config::CurateConfig;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A level of the tree.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Level {
 }
 
 /// The points that k-means moved centroids by, a sample of a level's or all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fitted {
     /// How many they were.
     pub points: usize,
@@ -48,8 +48,25 @@ impl Level {
 /// # Errors
 /// When FAISS refuses, or on an interrupt.
 pub fn cluster(vectors: &Vectors, config: &CurateConfig, seed: u64) -> Result<Vec<Level>> {
+    cluster_sample(vectors, vectors.len(), config, seed)
+}
+
+/// The same of a sample of so many images: as many clusters as these would have.
+///
+/// # Errors
+/// As [`cluster`], and when the sample has fewer vectors than there are to be clusters.
+pub(crate) fn cluster_sample(vectors: &Vectors, images: usize, config: &CurateConfig, seed: u64) -> Result<Vec<Level>> {
     let mut levels: Vec<Level> = Vec::new();
-    for (number, k) in level_sizes(vectors.len(), config)?.into_iter().enumerate() {
+    let sizes = level_sizes(images, config)?;
+    if let Some(finest) = sizes.first().filter(|finest| **finest > vectors.len()) {
+        let text = format!(
+            "the tree is fitted on {} of {images} images, fewer than its {finest} finest clusters\nhint: raise \
+             curate.tree_max_images, or give fewer clusters (curate.clusters)",
+            vectors.len()
+        );
+        return Err(PipelineError::Usage(text).into());
+    }
+    for (number, k) in sizes.into_iter().enumerate() {
         let points = levels.last().map_or(vectors, |level| &level.centroids);
         tracing::info!("clustering level {}: {} points into {k}", number + 1, points.len());
         let level = cluster_level(points, k, config, seed, number as u64)?;
@@ -181,6 +198,17 @@ mod tests {
                 assert!(first != second || clump_of(a) == clump_of(b), "a cluster mixes clumps");
             }
         }
+    }
+
+    #[test]
+    fn a_sample_has_the_clusters_of_all_and_one_that_is_too_small_is_refused() {
+        let values = (0..400).flat_map(|point| [(point % 20) as f32, (point / 20) as f32]).collect();
+        let sample = Vectors { dim: 2, values };
+        let config = CurateConfig::default();
+        let finest = cluster_sample(&sample, 10_000, &config, 1).expect("clusters")[0].centroids.len();
+        assert!((180..=200).contains(&finest), "{finest} of 2 sqrt(10,000), less those that are empty");
+        let error = cluster_sample(&sample, 1_000_000, &config, 1).expect_err("2,000 of 400").to_string();
+        assert!(error.contains("curate.tree_max_images") && error.contains("2000"), "{error}");
     }
 
     #[test]

@@ -26,7 +26,6 @@ impl PreviousTree {
     /// # Errors
     /// When a table cannot be read, or is of other embeddings.
     pub(crate) fn tree(&self, images: &[&Image], vectors: &Vectors) -> Result<(Vec<Level>, Vec<bool>)> {
-        let digests: HashMap<u64, u64> = read_kept(&self.folder)?.into_iter().collect();
         let mut levels = read_levels(&self.folder)?;
         let Some(finest) = levels.first_mut() else { return Ok((levels, vec![true; images.len()])) };
         if finest.centroids.dim != vectors.dim {
@@ -36,15 +35,22 @@ impl PreviousTree {
         let leaves = read_leaves(&self.folder)?;
         let mut leaf_of: HashMap<u64, (u32, f32)> =
             leaves.map(|(id, cluster, distance)| (id, (cluster, distance))).collect();
-        // An image that was touched is a new one.
-        let is_same = |image: &Image| digests.get(&image.id.0) == Some(&image.digest_prefix());
-        let is_added = |image: &&Image| !is_same(image) || !leaf_of.contains_key(&image.id.0);
-        let is_added: Vec<bool> = images.iter().map(is_added).collect();
+        let mut is_added = self.is_added(images)?;
+        is_added.iter_mut().zip(images).for_each(|(is_added, image)| *is_added |= !leaf_of.contains_key(&image.id.0));
         let added: Vec<usize> = (0..images.len()).filter(|image| is_added[*image]).collect();
         let (clusters, distances) = assign(&vectors.select(&added), &finest.centroids)?;
         leaf_of.extend(added.iter().zip(clusters.into_iter().zip(distances)).map(|(i, leaf)| (images[*i].id.0, leaf)));
         (finest.assignment, finest.distances) = images.iter().map(|image| leaf_of[&image.id.0]).unzip();
         Ok((levels, is_added))
+    }
+
+    /// Which images its tree did not hold as they are; one that was touched is a new one.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub(crate) fn is_added(&self, images: &[&Image]) -> Result<Vec<bool>> {
+        let digests: HashMap<u64, u64> = read_kept(&self.folder)?.into_iter().collect();
+        Ok(images.iter().map(|image| digests.get(&image.id.0) != Some(&image.digest_prefix())).collect())
     }
 
     /// How well its tree fitted.

@@ -68,6 +68,14 @@ pub(super) fn read_leaves(folder: &Path) -> Result<impl Iterator<Item = (u64, u3
     Ok(leaves.into_iter())
 }
 
+/// The ids of the images of a folder's tree, sorted.
+///
+/// # Errors
+/// When the table cannot be read.
+pub(crate) fn read_ids(folder: &Path) -> Result<Vec<u64>> {
+    Ok(read_leaves(folder)?.map(|(id, ..)| id).collect())
+}
+
 /// Reads a folder's tree: the ids of its images, sorted, and its levels, the finest first.
 ///
 /// # Errors
@@ -85,7 +93,10 @@ pub(crate) fn read_tree(folder: &Path) -> Result<(Vec<u64>, Vec<Level>)> {
 }
 
 /// The levels of a folder's tree, the finest without its points.
-pub(super) fn read_levels(folder: &Path) -> Result<Vec<Level>> {
+///
+/// # Errors
+/// When a table cannot be read.
+pub(crate) fn read_levels(folder: &Path) -> Result<Vec<Level>> {
     let mut levels: Vec<Level> = Vec::new();
     // What the centroids of the level before belong to.
     let mut parents: Vec<u32> = Vec::new();

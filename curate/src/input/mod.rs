@@ -15,5 +15,5 @@ pub use images::Image;
 pub(crate) use images::{IMAGES_MAX, index_of, read_images, refuse_more_than};
 pub(crate) use kept::{read_kept, write_kept};
 pub use vectors::Vectors;
-pub(crate) use vectors::{dot, read_embeddings};
+pub(crate) use vectors::{dot, embeddings_of_shard, read_embeddings, read_embeddings_of};
 pub(crate) use whitening::Whitening;

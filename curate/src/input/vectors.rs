@@ -6,6 +6,9 @@ use arrow::array::UInt64Array;
 use lapidary_pipeline::stage::{Layout, Table, column, list_values};
 use std::path::Path;
 
+/// Rows of embeddings that are read at a time.
+const EMBEDDINGS_READ: usize = 8192;
+
 /// Unit vectors, row after row.
 #[derive(Debug, Clone, Default)]
 pub struct Vectors {
@@ -44,6 +47,25 @@ impl Vectors {
         self.values.truncate(indices.len() * self.dim);
     }
 
+    /// Makes room for `count` vectors, once their number of values is known.
+    ///
+    /// # Errors
+    /// [`CurateError::Mismatch`] when it was another.
+    fn make_room(&mut self, count: usize, dim: usize) -> Result<()> {
+        if self.dim == 0 {
+            *self = Self { dim, values: vec![0.0; dim * count] };
+        }
+        if self.dim != dim {
+            return Err(CurateError::Mismatch(format!("embeddings of {dim} values after some of {}", self.dim)));
+        }
+        Ok(())
+    }
+
+    /// Writes a vector.
+    fn put(&mut self, index: usize, vector: &[f32]) {
+        self.values[index * self.dim..(index + 1) * self.dim].copy_from_slice(vector);
+    }
+
     /// The vectors at these indices.
     pub fn select(&self, indices: &[usize]) -> Self {
         let mut values = Vec::with_capacity(indices.len() * self.dim);
@@ -71,35 +93,62 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// # Errors
 /// [`CurateError::Mismatch`] when ids differ, or a row is not a vector of unit length.
 pub fn read_embeddings(folder: &Path, images: &[Image]) -> Result<Vectors> {
-    let mut vectors = Vectors { dim: 0, values: Vec::new() };
+    let mut vectors = Vectors::default();
     let mut alignment = Alignment::new(images, "embedding");
     for shard in Layout::shards(folder)? {
-        for batch in Table::open(&shard, &["image_id", "embedding"], 8192)? {
-            let batch = batch?;
-            let (values, dim) = list_values(&batch, "embedding")?;
-            if vectors.dim != 0 && vectors.dim != dim {
-                return Err(CurateError::Mismatch(format!(
-                    "{dim} values after {} in {}",
-                    vectors.dim,
-                    shard.display()
-                )));
-            }
-            if vectors.dim == 0 {
-                vectors = Vectors { dim, values: vec![0.0; dim * images.len()] };
-            }
-            if let Some((row, wrong)) = values.chunks_exact(dim).enumerate().find_map(|(row, v)| Some((row, fault(v)?)))
-            {
-                return Err(CurateError::Mismatch(format!("row {row} of {} {wrong}", shard.display())));
-            }
-            let ids: &UInt64Array = column(&batch, "image_id")?;
-            for (id, vector) in ids.values().iter().zip(values.chunks_exact(dim)) {
-                let start = alignment.index_of(*id)? * dim;
-                vectors.values[start..start + dim].copy_from_slice(vector);
+        for batch in embeddings_of_shard(&shard)? {
+            let (ids, read) = batch?;
+            vectors.make_room(images.len(), read.dim)?;
+            for (row, id) in ids.iter().enumerate() {
+                vectors.put(alignment.index_of(*id)?, read.row(row));
             }
         }
     }
     alignment.require_all()?;
     Ok(vectors)
+}
+
+/// Reads the embeddings of some images of a folder, which ascend by id; they come out in that order. Memory is theirs alone.
+///
+/// # Errors
+/// As [`read_embeddings`], and when one of the images has no embedding.
+pub(crate) fn read_embeddings_of(folder: &Path, ids: &[u64]) -> Result<Vectors> {
+    let (mut vectors, mut found) = (Vectors::default(), 0);
+    for shard in Layout::shards_by_name(folder)? {
+        Layout::bring(&shard)?;
+        for batch in embeddings_of_shard(&shard)? {
+            let (of_rows, read) = batch?;
+            vectors.make_room(ids.len(), read.dim)?;
+            for (row, id) in of_rows.iter().enumerate() {
+                if let Ok(place) = ids.binary_search(id) {
+                    vectors.put(place, read.row(row));
+                    found += 1;
+                }
+            }
+        }
+    }
+    if found != ids.len() {
+        return Err(CurateError::Mismatch(format!("{found} embeddings of {} images are there", ids.len())));
+    }
+    Ok(vectors)
+}
+
+/// Reads a shard of embeddings in batches: ids, and a vector of unit length each.
+///
+/// # Errors
+/// When the shard cannot be read. A batch is [`CurateError::Mismatch`] when a row is not a vector of unit length.
+pub(crate) fn embeddings_of_shard(shard: &Path) -> Result<impl Iterator<Item = Result<(Vec<u64>, Vectors)>>> {
+    let name = shard.display().to_string();
+    let table = Table::open(shard, &["image_id", "embedding"], EMBEDDINGS_READ)?;
+    Ok(table.map(move |batch| {
+        let batch = batch?;
+        let (values, dim) = list_values(&batch, "embedding")?;
+        if let Some((row, wrong)) = values.chunks_exact(dim).enumerate().find_map(|(row, v)| Some((row, fault(v)?))) {
+            return Err(CurateError::Mismatch(format!("row {row} of {name} {wrong}")));
+        }
+        let ids: &UInt64Array = column(&batch, "image_id")?;
+        Ok((ids.values().to_vec(), Vectors { dim, values: values.to_vec() }))
+    }))
 }
 
 /// What is wrong with a vector that should be of unit length.

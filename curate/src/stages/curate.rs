@@ -1,63 +1,97 @@
-//! The verb `curate`: its four stages in order, each only if it is out of date.
+//! The verb `curate`: its stages in order, each only if it is out of date.
 //!
 //! | stage | reads | writes |
 //! |---|---|---|
 //! | `pairs` | images, fingerprints, embeddings | `pairs`, `compared`, `rarity`, an index, the whitening |
 //! | `groups` | `pairs`, `compared` | `duplicates`, `kept` |
-//! | `clusters` | `kept`, embeddings, seeds | `clusters`, `centroids-level-*`, `kept`, `retrieved` |
+//! | `tree` | `kept`, embeddings | `centroids-level-*`, `clusters` of a sample; only where that many images stay |
+//! | `assign` | embeddings, `tree` | a shard of leaves for each shard of embeddings; only with `tree` |
+//! | `clusters` | `kept`, embeddings, seeds; or `tree`, leaves | `clusters`, `centroids-level-*`, `kept`, `retrieved` |
 //! | `ranking` | `duplicates`, `clusters`, quality | `decisions` |
 //!
 //! Each has a key of its own, so that another threshold groups again without another search, and another order of the
 //! leaves only ranks.
 
+use super::assign::assigned;
 use super::clusters::clusters;
 use super::groups::groups;
 use super::inputs::{Inputs, StageDone};
 use super::pairs::pairs;
 use super::ranking::ranking;
+use super::tree::{is_sampled, tree};
 use crate::Result;
+use clap::ValueEnum;
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{Layout, Outcome, read_manifest, short_key};
+use lapidary_pipeline::stage::{Layout, Outcome, Share, SharedStage, read_manifest, short_key};
 use lapidary_schemas::Config;
 use lapidary_schemas::tables::MANIFEST_FILE;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+
+/// A stage after which a curation can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    /// All pairs of copies.
+    Pairs,
+    /// Which images stay.
+    Groups,
+    /// The tree, fitted on a sample; `lapidary assign` goes on from it.
+    Tree,
+}
 
 /// A curation: its folder, and what became of each of its stages.
 #[derive(Debug, Clone)]
 pub struct Curated {
     /// `OUT/SOURCE/curation`.
     pub folder: PathBuf,
-    /// Pairs, groups, clusters and ranking.
+    /// Pairs, groups, where the tree is fitted on a sample tree and assign, clusters and ranking.
     pub stages: Vec<StageDone>,
 }
 
-/// Curates a source by the embeddings of `config.embed.encoder` into `OUT/SOURCE/curation`; with `rebuild`, from
-/// nothing.
+/// How a curation is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CurateOptions {
+    /// Only say what would run.
+    pub dry_run: bool,
+    /// From nothing, where new images were merged into what was there.
+    pub rebuild: bool,
+    /// The last stage to run; none for all.
+    pub until: Option<Until>,
+}
+
+/// Curates a source by the embeddings of `config.embed.encoder` into `OUT/SOURCE/curation`.
 ///
 /// # Errors
-/// When images, fingerprints or embeddings are not there or do not match, or FAISS refuses.
-pub fn curate(layout: &Layout, source: &str, config: &Config, dry_run: bool, rebuild: bool) -> Result<Curated> {
+/// When images, fingerprints or embeddings are not there or do not match, FAISS refuses, or the tree is asked for where all
+/// images are fitted.
+pub fn curate(layout: &Layout, source: &str, config: &Config, options: CurateOptions) -> Result<Curated> {
+    let CurateOptions { dry_run, rebuild, until } = options;
     let inputs = Inputs::of(layout, source, config, dry_run, rebuild)?;
     if !dry_run {
         keep_single_stage(layout, source)?;
     }
-    let all = [
-        ("pairs", pairs as fn(&Inputs<'_>) -> Result<StageDone>, layout.pairs(source)),
-        ("groups", groups, layout.groups(source)),
-        ("clusters", clusters, layout.clusters(source)),
-        ("ranking", ranking, layout.ranking(source)),
-    ];
-    let mut stages: Vec<StageDone> = Vec::with_capacity(all.len());
-    for (stage, run, folder) in all {
-        // What a stage would be made of is not known before the ones above it have run.
-        let done = match stages.last().map(|above| above.outcome) {
-            Some(outcome @ Outcome::WouldRun) => StageDone { stage, folder, outcome, manifest: None },
-            _ => run(&inputs)?,
-        };
-        stages.push(done);
+    let mut curated = Curated { folder: layout.curation(source), stages: Vec::new() };
+    curated.run("pairs", layout.pairs(source), || pairs(&inputs))?;
+    if until != Some(Until::Pairs) {
+        curated.run("groups", layout.groups(source), || groups(&inputs))?;
     }
-    Ok(Curated { folder: layout.curation(source), stages })
+    // How many images stay is not known before groups have run.
+    let is_known = curated.outcome() != Outcome::WouldRun;
+    if until == Some(Until::Tree) || (until.is_none() && is_known && is_sampled(config, inputs.kept()?)) {
+        curated.run("tree", layout.tree(source), || tree(&inputs))?;
+    }
+    if until.is_some() {
+        return Ok(curated);
+    }
+    if curated.stages.iter().any(|stage| stage.stage == "tree") {
+        curated.run("assign", layout.assignment(source), || {
+            let SharedStage { outcome, folder, manifest, .. } = assigned(&inputs, Share::All)?;
+            Ok(StageDone { stage: "assign", folder, outcome, manifest })
+        })?;
+    }
+    curated.run("clusters", layout.clusters(source), || clusters(&inputs))?;
+    curated.run("ranking", layout.ranking(source), || ranking(&inputs))?;
+    Ok(curated)
 }
 
 /// An older curation, which was one stage in the folder that now holds four, is kept aside.
@@ -73,27 +107,38 @@ fn keep_single_stage(layout: &Layout, source: &str) -> Result<()> {
 }
 
 impl Curated {
+    /// Runs a stage; what it would be made of is not known before the ones above it have run.
+    fn run(&mut self, stage: &'static str, folder: PathBuf, work: impl FnOnce() -> Result<StageDone>) -> Result<()> {
+        let done = match self.outcome() {
+            outcome @ Outcome::WouldRun => StageDone { stage, folder, outcome, manifest: None },
+            _ => work()?,
+        };
+        self.stages.push(done);
+        Ok(())
+    }
+
     /// `ran` when any stage ran.
     pub fn outcome(&self) -> Outcome {
         let has = |outcome: Outcome| self.stages.iter().any(|stage| stage.outcome == outcome);
         [Outcome::WouldRun, Outcome::Ran].into_iter().find(|outcome| has(*outcome)).unwrap_or(Outcome::UpToDate)
     }
 
-    /// The facts of all stages; null when one has not run.
+    /// The facts of pairs, groups, clusters and ranking; null when one has not run.
     pub fn facts(&self) -> Value {
         let mut facts = Map::new();
         // What was added is what was compared: of the stages below, each counts what came to it.
-        for stage in self.stages.iter().rev() {
+        let is_of_all = |stage: &&StageDone| !["tree", "assign"].contains(&stage.stage);
+        for stage in self.stages.iter().rev().filter(is_of_all) {
             let Some(manifest) = &stage.manifest else { return Value::Null };
             facts.extend(manifest.facts.as_object().cloned().unwrap_or_default());
         }
         Value::Object(facts)
     }
 
-    /// What became of it, as JSON: as of one stage, whose digest is the ranking's, with its four stages.
+    /// What became of it, as JSON: as of one stage, whose digest is the last one's, with its stages.
     pub fn summary(&self, layout: &Layout) -> Value {
         let manifests: Vec<_> = self.stages.iter().filter_map(|stage| stage.manifest.as_ref()).collect();
-        let ranking = manifests.get(self.stages.len() - 1);
+        let last = manifests.get(self.stages.len() - 1);
         let wall_secs: f64 = manifests.iter().map(|manifest| manifest.wall_secs).sum();
         let stage = |stage: &StageDone| {
             json!({
@@ -110,11 +155,11 @@ impl Curated {
             "stage": "curate",
             "folder": layout.name_of(&self.folder),
             "outcome": self.outcome(),
-            "digest": ranking.map(|m| &m.digest),
-            "rows": ranking.map(|m| m.rows),
+            "digest": last.map(|m| &m.digest),
+            "rows": last.map(|m| m.rows),
             "facts": self.facts(),
-            "wall_secs": ranking.map(|_| wall_secs),
-            "rows_per_sec": ranking.map(|m| m.rows.input as f64 / wall_secs.max(1e-9)),
+            "wall_secs": last.map(|_| wall_secs),
+            "rows_per_sec": last.map(|m| m.rows.input as f64 / wall_secs.max(1e-9)),
             "peak_memory_mib": manifests.iter().map(|m| m.peak_memory_mib).reduce(f64::max),
             "stages": self.stages.iter().map(stage).collect::<Vec<_>>(),
         })

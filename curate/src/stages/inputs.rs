@@ -4,7 +4,10 @@ use crate::Result;
 use crate::fingerprints::PoolFolders;
 use crate::ranking::Seeds;
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{Layout, Opened, Outcome, Previous, StageRun, StageSpec, digest_of_file, read_manifest};
+use lapidary_pipeline::stage::{
+    Layout, Opened, Outcome, Previous, StageRun, StageSpec, digest_of_file, read_manifest, require_manifest,
+};
+use lapidary_schemas::tables::KEPT_FILE;
 use lapidary_schemas::{Config, Digest, Manifest};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -29,7 +32,7 @@ pub(super) struct Inputs<'a> {
 /// What became of a stage of a curation.
 #[derive(Debug, Clone)]
 pub struct StageDone {
-    /// `pairs`, `groups`, `clusters` or `ranking`.
+    /// `pairs`, `groups`, `tree`, `assign`, `clusters` or `ranking`.
     pub stage: &'static str,
     /// Its folder.
     pub folder: PathBuf,
@@ -86,6 +89,31 @@ impl<'a> Inputs<'a> {
         Ok((self.layout.name_of(folder), read_manifest(folder)?.digest))
     }
 
+    /// How many images of the source stay.
+    ///
+    /// # Errors
+    /// When groups are not there.
+    pub(super) fn kept(&self) -> Result<u64> {
+        let hint = "run `lapidary curate` first";
+        let groups = require_manifest(&self.layout.groups(self.source), "the groups of copies", hint)?;
+        Ok(groups.outputs.get(KEPT_FILE).map_or(0, |kept| kept.rows))
+    }
+
+    /// A stage as the runtime opens it.
+    pub(super) fn spec(&self, plan: StagePlan) -> StageSpec {
+        let StagePlan { stage, version, folder, config, inputs } = plan;
+        StageSpec {
+            stage,
+            version,
+            out: self.layout.out.clone(),
+            folder,
+            config,
+            inputs,
+            resumable: false,
+            previous: Previous::Kept,
+        }
+    }
+
     /// Runs a stage unless it is up to date. `work` gets what the stage's folder holds already of the same tables,
     /// grown since; nothing, when all is to be made anew.
     ///
@@ -96,17 +124,7 @@ impl<'a> Inputs<'a> {
         plan: StagePlan,
         work: impl FnOnce(StageRun, Option<Manifest>) -> Result<Manifest>,
     ) -> Result<StageDone> {
-        let StagePlan { stage, version, folder, config, inputs } = plan;
-        let spec = StageSpec {
-            stage,
-            version,
-            out: self.layout.out.clone(),
-            folder: folder.clone(),
-            config,
-            inputs,
-            resumable: false,
-            previous: Previous::Kept,
-        };
+        let (stage, folder, spec) = (plan.stage, plan.folder.clone(), self.spec(plan));
         let (outcome, manifest) = match spec.open_or_rebuild(self.dry_run, self.rebuild)? {
             Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
             Opened::DryRun => (Outcome::WouldRun, None),

@@ -19,6 +19,9 @@ pub fn check(config: &Config) -> Result<()> {
     ranges.within("curate.hash_max_bits", curate.hash_max_bits, 0..=63);
     ranges.within("curate.pdq_max_bits", curate.pdq_max_bits, 0..=63);
     ranges.within("curate.pdq_quality_min", curate.pdq_quality_min, 0..=100);
+    if curate.tree_max_images == 0 {
+        ranges.refuse("curate.tree_max_images = 0 must be at least 1".to_owned());
+    }
     ranges.within("curate.score_min", curate.score_min, 0.0..=1.0);
     ranges.within("curate.against_score_min", curate.against_score_min, 0.0..=1.0);
     Ok(ranges.check()?)
@@ -37,6 +40,7 @@ mod tests {
             "curate.hash_max_bits=64",
             "curate.pdq_max_bits=64",
             "curate.pdq_quality_min=101",
+            "curate.tree_max_images=0",
             "curate.score_min=1.5",
             "curate.against_score_min=nan",
         ] {

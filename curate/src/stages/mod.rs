@@ -3,6 +3,7 @@
 //! In come configurations and folders; out go stages' folders with their manifests. How things are found, grouped,
 //! clustered and ranked is the business of the rooms above.
 
+mod assign;
 mod clusters;
 mod curate;
 mod duplicates;
@@ -12,8 +13,10 @@ mod limits;
 mod pairs;
 mod ranking;
 mod thresholds;
+mod tree;
 
-pub use curate::{Curated, curate};
+pub use assign::assign;
+pub use curate::{CurateOptions, Curated, Until, curate};
 pub use duplicates::duplicates;
 pub use inputs::StageDone;
 pub use limits::check as check_limits;

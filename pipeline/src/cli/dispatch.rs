@@ -15,12 +15,14 @@ pub fn asks_for_cluster(arguments: &[OsString]) -> bool {
 }
 
 /// Stages that several processes can make shares of.
-const SHARED_STAGES: [&str; 4] = ["ingest", "fingerprint", "embed", "cut"];
+const SHARED_STAGES: [&str; 5] = ["ingest", "fingerprint", "embed", "assign", "cut"];
 
 /// Which binary runs a verb, if not this one.
 pub fn binary_of(verb: &str) -> Option<&'static str> {
     match verb {
-        "fingerprint" | "duplicates" | "score" | "curate" | "cut" | "diff" | "explain" => Some("lapidary-curate"),
+        "fingerprint" | "duplicates" | "score" | "curate" | "assign" | "cut" | "diff" | "explain" => {
+            Some("lapidary-curate")
+        }
         "pretrain" | "export" | "doctor" | "gpu-check" => Some("lapidary-train"),
         "eval" | "adapt" | "compare" | "report" | "serve" | "card" => Some("lapidary-evaluate"),
         _ => None,

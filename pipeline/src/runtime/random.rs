@@ -31,6 +31,8 @@ pub enum Purpose {
     RopeRescale = 9,
     /// Which patches of an image's views are masked at a training step.
     PatchMask = 10,
+    /// Which images a tree of clusters is fitted on.
+    TreeSample = 11,
     /// Initial weights of a probe's classifier.
     ProbeWeights = 20,
     /// The order in which a probe's classifier sees its labels.

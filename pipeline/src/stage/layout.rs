@@ -73,6 +73,16 @@ impl Layout {
         self.curation(source).join("groups")
     }
 
+    /// `OUT/SOURCE/curation/tree`, where the tree of clusters is fitted on a sample.
+    pub fn tree(&self, source: &str) -> PathBuf {
+        self.curation(source).join("tree")
+    }
+
+    /// `OUT/SOURCE/curation/assignment`, where the tree of clusters is fitted on a sample.
+    pub fn assignment(&self, source: &str) -> PathBuf {
+        self.curation(source).join("assignment")
+    }
+
     /// `OUT/SOURCE/curation/clusters`.
     pub fn clusters(&self, source: &str) -> PathBuf {
         self.curation(source).join("clusters")

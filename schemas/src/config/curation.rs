@@ -172,6 +172,10 @@ pub struct CurateConfig {
     pub seed_neighbours: usize,
     /// Seeds that a cluster must hold to be retrieved.
     pub seed_cluster_min: usize,
+    /// Images that the tree of clusters is fitted on at most. Of more, so many are drawn, and then every image is assigned to
+    /// its nearest leaf, shard by shard: `lapidary assign` lets several processes do that. With seeds all that they retrieve
+    /// are fitted.
+    pub tree_max_images: usize,
     /// Clusters at each level, the finest first; an empty list means 2 sqrt(n), then the square root of that.
     pub clusters: Vec<usize>,
     /// k-means iterations.
@@ -222,6 +226,7 @@ impl Default for CurateConfig {
             seed_mode: SeedMode::Nearest,
             seed_neighbours: 4,
             seed_cluster_min: 3,
+            tree_max_images: 2_000_000,
             clusters: Vec::new(),
             kmeans_iterations: 20,
             kmeans_max_points: 64,

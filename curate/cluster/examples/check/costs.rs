@@ -1,10 +1,13 @@
 //! What each stage costs, as measured: seconds of one core for a million images, and bytes an image of each table.
 
-use crate::commands::manifest;
+use crate::commands::{manifest, run};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// The share of the images that the tree is fitted on where that is measured.
+const SAMPLE: f64 = 0.5;
 
 /// The stages that the client makes by itself.
 pub const REDUCTIONS: [&str; 4] = ["pairs", "groups", "clusters", "ranking"];
@@ -22,6 +25,10 @@ pub struct Costs {
     pub map_core_secs_per_million: BTreeMap<&'static str, f64>,
     /// Seconds of a reduction by the clock, of the images it was measured on.
     pub reduction_secs: BTreeMap<&'static str, f64>,
+    /// Core-seconds of fitting a tree on a sample, for a million images of the sample and a finest cluster.
+    pub fit_core_secs: f64,
+    /// Core-seconds of assigning a million images, for a finest cluster.
+    pub assign_core_secs: f64,
     /// Bytes of a table for an image.
     pub bytes_per_image: BTreeMap<&'static str, f64>,
 }
@@ -49,7 +56,16 @@ impl Costs {
         bytes.insert("fingerprints", bytes_of(&of_photographs("fingerprints")) / rows(&ingest));
         bytes.insert("embeddings", bytes_of(&of_photographs("embeddings/descriptor")) / rows(&ingest));
         bytes.extend(REDUCTIONS.map(|stage| (stage, bytes_of(&of_many(&format!("curation/{stage}"))) / images)));
+        // Last: a tree that is fitted on a sample takes the place of the one that was read.
+        let sample = ((images * SAMPLE) as u64).to_string();
+        let sampled = format!("curate.tree_max_images={sample}");
+        run(many.0, &["curate", "--source", many.1, "--set", &sampled]);
+        let (tree, assigned) = (of_many("curation/tree"), of_many("curation/assignment"));
+        let leaves = tree["facts"]["levels"][0].as_f64().expect("levels");
+        let core_secs = |manifest: &Value| secs(manifest) * cores / (rows(manifest) / 1e6) / leaves;
         Self {
+            fit_core_secs: core_secs(&tree),
+            assign_core_secs: core_secs(&assigned),
             maps_measured_on: photographs.1.to_owned(),
             reductions_measured_on: many.1.to_owned(),
             reduced_images: images as u64,

@@ -1,7 +1,7 @@
 //! A billion images on a hundred machines, on paper: hours, bytes moved, what breaks first. Computed from measured costs; what
 //! is assumed of the machines stands in the constants below, and the growth of each reduction is of measured runs.
 
-use crate::costs::Costs;
+use crate::costs::{Costs, REDUCTIONS};
 use lapidary_cluster::StageTask;
 use lapidary_schemas::Config;
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ const MESSAGE_BYTES: f64 = 16.0 * 1024.0 * 1024.0;
 const HELD_BYTES_PER_IMAGE: f64 = 448.0 + 2048.0;
 /// Time at 1,000,000 images over that at 100,000, in the two runs of tests/benchmarks.md ("the million again", and with
 /// `memory_mib=3584`), the smaller first. The shortest stages took tenths of a second at 100,000: their ratios are rough.
-const GROWTH_OF_TENFOLD: [(&str, f64, f64); 4] =
-    [("pairs", 13.2, 13.7), ("groups", 11.0, 15.0), ("clusters", 11.2, 15.5), ("ranking", 13.0, 19.0)];
+const GROWTH_OF_TENFOLD: [(&str, f64, f64); 3] =
+    [("pairs", 13.2, 13.7), ("groups", 11.0, 15.0), ("ranking", 13.0, 19.0)];
 
 /// What comes out.
 pub struct Paper {
@@ -58,8 +58,15 @@ pub fn billion(costs: &Costs) -> Paper {
     );
     let mut all_hours = serde_json::Map::new();
     // Links carry both ways at once: what is read and written is as much, and the longer way counts.
-    for stage in ["ingest", "fingerprint", "embed"] {
-        let map = |machines: f64| hours(costs.map_core_secs_per_million[stage], machines, images_tb * 1e12);
+    // The tree has 2 sqrt(n) leaves, is fitted on a sample, and all images are assigned to them.
+    let leaves = 2.0 * IMAGES.sqrt();
+    let sample = Config::default().curate.tree_max_images as f64;
+    let mut maps: Vec<(&str, f64, f64)> = ["ingest", "fingerprint", "embed"]
+        .map(|stage| (stage, costs.map_core_secs_per_million[stage], images_tb))
+        .to_vec();
+    maps.push(("assign", costs.assign_core_secs * leaves, terabytes("embeddings")));
+    for (stage, core_secs_per_million, read_tb) in maps {
+        let map = |machines: f64| hours(core_secs_per_million, machines, read_tb * 1e12);
         let ((stage_hours, limit), (alone, alone_limit)) = (map(MACHINES), map(1.0));
         text += &format!(
             "  {stage:<12} {stage_hours:8.1} h by all machines, limited by {limit}; by one {alone:.0} h, limited by {alone_limit}\n"
@@ -86,8 +93,18 @@ pub fn billion(costs: &Costs) -> Paper {
             slowest = (stage, low_hours, high_hours);
         }
     }
+    let fit_hours = costs.fit_core_secs * leaves * sample / 1e6 / CORES / 3600.0;
+    text += &format!(
+        "  {:<12} {fit_hours:8.1} h on the client: {leaves:.0} leaves, fitted on {:.0} million images\n",
+        "tree",
+        sample / 1e6
+    );
+    all_hours.insert("tree".to_owned(), json!({"hours": fit_hours, "leaves": leaves, "sample": sample}));
+    if fit_hours > slowest.2 {
+        slowest = ("tree", fit_hours, fit_hours);
+    }
     let read_by_client_tb = terabytes("fingerprints") + terabytes("embeddings");
-    let written_tb: f64 = GROWTH_OF_TENFOLD.into_iter().map(|(stage, ..)| terabytes(stage)).sum();
+    let written_tb: f64 = REDUCTIONS.into_iter().map(terabytes).sum();
     let shard_mib = Config::default().ingest.shard_mib as f64;
     let shards = (images_tb * 1e12 / (shard_mib * 1024.0 * 1024.0)).ceil();
     let images_per_group = IMAGES / shards.min(StageTask::MAX_GROUPS as f64);

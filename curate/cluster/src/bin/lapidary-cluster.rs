@@ -8,9 +8,10 @@ use lapidary_cluster::{
     version_of,
 };
 use lapidary_pipeline::cli::{CommonArgs, Failure, run_main, to_toml};
-use lapidary_pipeline::stage::require_shards;
+use lapidary_pipeline::stage::{read_manifest, require_shards};
 use lapidary_pipeline::{PipelineError, encoder_name, remote, weights_file};
 use lapidary_schemas::Config;
+use lapidary_schemas::tables::KEPT_FILE;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -54,7 +55,8 @@ enum Verb {
         #[arg(long, default_value = "auto")]
         device: String,
     },
-    /// Fingerprint and embed on a cluster what is not yet; find duplicates, cluster and rank on this machine
+    /// Fingerprint and embed on a cluster what is not yet; find duplicates, cluster and rank on this machine, but for assigning
+    /// images to a tree that was fitted on a sample
     Curate {
         /// The cluster
         #[command(flatten)]
@@ -81,13 +83,20 @@ fn run(common: &CommonArgs, verb: Verb) -> Result<(), Failure> {
         Verb::Embed { cluster, encoder, device } => {
             OnCluster::new(common, &cluster, encoder, &device)?.make(Stage::Embed)
         }
-        Verb::Curate { cluster, .. } => {
+        Verb::Curate { cluster, seeds, .. } => {
             let stages = OnCluster::new(common, &cluster, None, "auto")?;
             stages.make(Stage::Fingerprint)?;
             if !stages.has_embeddings_from_elsewhere()? {
                 stages.make(Stage::Embed)?;
             }
             let arguments = without_cluster(std::env::args_os().skip(1));
+            if seeds.is_none() && stages.may_sample()? {
+                stages.curate_until("groups", &arguments)?;
+                if stages.is_sampled()? {
+                    stages.curate_until("tree", &arguments)?;
+                    stages.make(Stage::Assign)?;
+                }
+            }
             let error = Command::new(sibling_binary("lapidary")).args(arguments).exec();
             Err(anyhow!(error).context("run `lapidary curate`").into())
         }
@@ -152,6 +161,32 @@ impl<'a> OnCluster<'a> {
             Err(PipelineError::Missing { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether there are so many images that the tree of clusters may be fitted on a sample.
+    fn may_sample(&self) -> Result<bool, Failure> {
+        let images = self.common.layout().images(&self.source);
+        let images = require_shards(&images, "ingested images", "run `lapidary ingest --data DIR` first")?;
+        Ok(!self.common.dry_run && self.is_more_than_fitted(images.rows.output))
+    }
+
+    /// Whether so many stay, once groups have been found.
+    fn is_sampled(&self) -> Result<bool, Failure> {
+        let groups = read_manifest(&self.common.layout().groups(&self.source))?;
+        Ok(self.is_more_than_fitted(groups.outputs.get(KEPT_FILE).map_or(0, |kept| kept.rows)))
+    }
+
+    fn is_more_than_fitted(&self, images: u64) -> bool {
+        let curate = &self.config.curate;
+        curate.seeds.is_empty() && images > curate.tree_max_images as u64
+    }
+
+    /// Curates here up to a stage; `arguments` are those of `lapidary curate`.
+    fn curate_until(&self, stage: &str, arguments: &[OsString]) -> Result<(), Failure> {
+        let mut command = Command::new(&self.lapidary);
+        command.args(arguments).args(["--until", stage]);
+        let status = command.status().with_context(|| format!("run `{}`", self.lapidary.display()))?;
+        ended("curate", status)
     }
 
     /// Makes a stage, unless it is there.

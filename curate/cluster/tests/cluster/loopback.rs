@@ -62,6 +62,24 @@ fn three_executors_make_what_one_machine_makes() {
 }
 
 #[test]
+fn executors_assign_images_to_a_tree_that_was_fitted_on_a_sample() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [alone, out] = ["alone", "shared"].map(|name| images_alone(&folder.path().join(name)));
+    let sampled = ["--set", "curate.tree_max_images=200"];
+    for verb in ["fingerprint", "embed", "curate"] {
+        run(&alone, &[&[verb][..], &sampled].concat());
+    }
+    let fleet = Fleet::start(2);
+    let curate = ["curate", "--json", "--cluster", &fleet.url(), "--out", text(&out)];
+    let output = lapidary(&[&curate[..], &sampled].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(digests(&out, "pile"), digests(&alone, "pile"));
+    assert_ne!(digests(&out, "pile")["curation/clusters"], ALONE.digests["curation/clusters"]);
+    let stages: Vec<Value> = made_by_executors(&output.stdout).into_iter().map(|made| made["stage"].clone()).collect();
+    assert_eq!(stages, ["fingerprint", "embed", "assign"]);
+}
+
+#[test]
 fn an_executor_that_is_killed_at_work_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = images_alone(folder.path());
