@@ -19,7 +19,7 @@ pub(crate) fn check(config: &EvalConfig) -> Result<()> {
         ranges.within("eval.label_shares", share.max(0.0), 0.0..=1.0);
     }
     for count in &config.labels_per_class {
-        ranges.within("eval.labels_per_class", *count, 1..=usize::MAX);
+        ranges.count_at_least("eval.labels_per_class", *count, 1);
     }
     if config.logistic_c.is_empty() {
         ranges.refuse("eval.logistic_c = [] must name one number at least".to_owned());
@@ -27,9 +27,9 @@ pub(crate) fn check(config: &EvalConfig) -> Result<()> {
     for c in &config.logistic_c {
         ranges.positive("eval.logistic_c", *c);
     }
-    ranges.within("eval.logistic_iterations", config.logistic_iterations, 1..=usize::MAX);
+    ranges.count_at_least("eval.logistic_iterations", config.logistic_iterations, 1);
     ranges.positive("eval.ridge_l2", config.ridge_l2);
-    ranges.within("eval.linear_steps", config.linear_steps, 1..=usize::MAX);
+    ranges.count_at_least("eval.linear_steps", config.linear_steps, 1);
     for rate in &config.linear_learning_rates {
         ranges.positive("eval.linear_learning_rates", *rate);
     }

@@ -136,7 +136,7 @@ fn pretrain(config: &PretrainConfig, ranges: &mut Ranges) {
     ranges.within("pretrain.batch", config.batch, 1..=BATCH_MAX);
     ranges.within("pretrain.pieces", config.pieces, 1..=THREADS_MAX);
     ranges.within("pretrain.accumulate", config.accumulate, 1..=BATCH_MAX);
-    ranges.within("pretrain.keep_last", config.keep_last, 1..=usize::MAX);
+    ranges.count_at_least("pretrain.keep_last", config.keep_last, 1);
     ranges.at_least("pretrain.base_learning_rate", config.base_learning_rate, 0.0);
     ranges.at_least("pretrain.final_learning_rate", config.final_learning_rate, 0.0);
     ranges.at_least("pretrain.weight_decay", config.weight_decay, 0.0);
@@ -150,7 +150,7 @@ fn pretrain(config: &PretrainConfig, ranges: &mut Ranges) {
     ranges.within("pretrain.momentum", config.momentum, 0.0..=1.0);
     ranges.at_least("pretrain.clip_norm", config.clip_norm, 0.0);
     ranges.within("pretrain.metrics_steps", config.metrics_steps, 0..=METRICS_STEPS_MAX);
-    ranges.within("pretrain.checkpoint_steps", config.checkpoint_steps, 1..=usize::MAX);
+    ranges.count_at_least("pretrain.checkpoint_steps", config.checkpoint_steps, 1);
     ranges.within("pretrain.prefetch_batches", config.prefetch_batches, 0..=THREADS_MAX);
     ranges.within("pretrain.loader_threads", config.loader_threads, 0..=THREADS_MAX);
 }

@@ -19,9 +19,7 @@ pub fn check(config: &Config) -> Result<()> {
     ranges.within("curate.hash_max_bits", curate.hash_max_bits, 0..=63);
     ranges.within("curate.pdq_max_bits", curate.pdq_max_bits, 0..=63);
     ranges.within("curate.pdq_quality_min", curate.pdq_quality_min, 0..=100);
-    if curate.tree_max_images == 0 {
-        ranges.refuse("curate.tree_max_images = 0 must be at least 1".to_owned());
-    }
+    ranges.count_at_least("curate.tree_max_images", curate.tree_max_images, 1);
     ranges.within("curate.score_min", curate.score_min, 0.0..=1.0);
     ranges.within("curate.against_score_min", curate.against_score_min, 0.0..=1.0);
     Ok(ranges.check()?)

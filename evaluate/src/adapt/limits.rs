@@ -16,7 +16,7 @@ pub(crate) fn check(config: &AdaptConfig) -> Result<()> {
     ranges.within("adapt.batch", config.batch, 1..=1 << 20);
     ranges.within("adapt.pieces", config.pieces, 1..=1024);
     ranges.within("adapt.epochs", config.epochs, 1..=1 << 20);
-    ranges.within("adapt.patience", config.patience, 1..=usize::MAX);
+    ranges.count_at_least("adapt.patience", config.patience, 1);
     ranges.at_least("adapt.warmup_epochs", config.warmup_epochs, 0.0);
     for (key, value) in [
         ("adapt.head_learning_rate", config.head_learning_rate),
@@ -35,7 +35,7 @@ pub(crate) fn check(config: &AdaptConfig) -> Result<()> {
     ranges.within("adapt.mlp_dropout", config.mlp_dropout, 0.0..=0.99);
     ranges.within("adapt.lora_rank", config.lora_rank, 1..=65_536);
     ranges.at_least("adapt.lora_alpha", config.lora_alpha, 0.0);
-    ranges.within("adapt.unfreeze_epochs", config.unfreeze_epochs, 1..=usize::MAX);
+    ranges.count_at_least("adapt.unfreeze_epochs", config.unfreeze_epochs, 1);
     ranges.within("adapt.crop_area_min", config.crop_area_min, 0.01..=1.0);
     ranges.within("adapt.flip_p", config.flip_p, 0.0..=1.0);
     Ok(ranges.check()?)

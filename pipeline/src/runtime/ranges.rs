@@ -19,6 +19,13 @@ impl Ranges {
         }
     }
 
+    /// Holds a count against the least that it may be.
+    pub fn count_at_least<T: PartialOrd + Display>(&mut self, key: &str, count: T, least: T) {
+        if count < least {
+            self.refuse(format!("{key} = {count} must be at least {least}"));
+        }
+    }
+
     /// Holds a key's value against a least value; infinity is none.
     pub fn at_least(&mut self, key: &str, value: f64, least: f64) {
         if !(value.is_finite() && value >= least) {
@@ -61,10 +68,13 @@ mod tests {
         ranges.within("a.d", f64::NAN, 0.0..=1.0);
         ranges.at_least("a.e", f64::INFINITY, 0.0);
         ranges.positive("a.f", 0.0);
-        let error = ranges.check().expect_err("four do not hold");
+        ranges.count_at_least("a.g", 1, 1);
+        ranges.count_at_least("a.h", 0, 1);
+        let error = ranges.check().expect_err("five do not hold");
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
-        assert_eq!(text.lines().count(), 4);
+        assert_eq!(text.lines().count(), 5);
+        assert!(text.ends_with("a.h = 0 must be at least 1"), "{text}");
         assert!(text.starts_with("a.b = 0 must be 1 to 3\na.d = NaN must be 0 to 1\n"), "{text}");
     }
 }

@@ -61,7 +61,7 @@ pub fn check(config: &EvalConfig, ranges: &mut Ranges) {
         ranges.refuse("eval.knn_neighbours = [] must name one number at least".to_owned());
     }
     for k in &config.knn_neighbours {
-        ranges.within("eval.knn_neighbours", *k, 1..=usize::MAX);
+        ranges.count_at_least("eval.knn_neighbours", *k, 1);
     }
     ranges.at_least("eval.knn_temperature", config.knn_temperature, KNN_TEMPERATURE_MIN);
 }
