@@ -13,24 +13,16 @@ data=$(realpath "$data")
 parts=${PARTS:-copies hard lookalikes time increments scale balance}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cache=$HOME/.cache/lapidary
-venv() { # venv NAME PINS: makes ~/.cache/lapidary/NAME unless it has these
-  if [ "$(cat "$cache/$1/pins" 2>/dev/null)" != "$2" ]; then
-    python3 -m venv --clear "$cache/$1" && "$cache/$1/bin/pip" install -q $2 && echo "$2" > "$cache/$1/pins"
-  fi
-}
-venv bench-venv "pillow==11.3.0 imagehash==4.3.2 pyarrow==21.0.0 numpy==2.2.6 scipy==1.15.3"
-plain=$cache/bench-venv/bin/python
+source "$here/venv.sh"
+plain=$(venv bench-venv "pillow==11.3.0 imagehash==4.3.2 pyarrow==21.0.0 numpy==2.2.6 scipy==1.15.3")
 has() { [[ " $parts " == *" $1 "* ]]; }
 if has copies || has time || has scale; then
-  venv bench-fastdup "fastdup==2.54 faiss-cpu==1.12.0 numpy==1.26.4"
+  fastdup=$(venv bench-fastdup "fastdup==2.54 faiss-cpu==1.12.0 numpy==1.26.4")
 fi
-fastdup=$cache/bench-fastdup/bin/python
-if { has copies || has time; } && [ -z "${LAPIDARY_IMAGEDEDUP_VENV:-}" ]; then
-  venv bench-imagededup "imagededup==0.3.3.post2 torch==2.9.1 torchvision==0.24.1"
-  LAPIDARY_IMAGEDEDUP_VENV=$cache/bench-imagededup
+if has copies || has time; then
+  pins="imagededup==0.3.3.post2 torch==2.9.1 torchvision==0.24.1"
+  imagededup=$(venv bench-imagededup "$pins" "${LAPIDARY_IMAGEDEDUP_VENV:-}")
 fi
-imagededup=${LAPIDARY_IMAGEDEDUP_VENV:-$cache/bench-imagededup}/bin/python
 field() { python3 -c "import json,sys; v=json.loads(sys.stdin.readlines()[-1])
 for k in '$1'.split('.'): v=v[k]
 print(v)"; }

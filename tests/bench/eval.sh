@@ -9,12 +9,9 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-cache=$HOME/.cache/lapidary
+source "$here/venv.sh"
 pins="torch==2.15.0 timm==1.0.31 numpy==2.4.6 scikit-learn==1.9.1"
-venv=${LAPIDARY_TORCH_VENV:-$cache/bench-eval}
-if [ -z "${LAPIDARY_TORCH_VENV:-}" ] && [ "$(cat "$venv/pins" 2>/dev/null)" != "$pins" ]; then
-  python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q $pins && echo "$pins" > "$venv/pins"
-fi
+python=$(venv bench-eval "$pins" "${LAPIDARY_TORCH_VENV:-}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cargo bench --workspace --bench train --bench eval --no-run --quiet --message-format=json 2> /dev/null | python3 -c "
@@ -25,16 +22,16 @@ for line in sys.stdin:
         print(said['target']['name'], said['executable'])" > "$work/ours"
 bench() { awk -v name="$1" '$1 == name { print $2 }' "$work/ours" | tail -1; }
 export RAYON_NUM_THREADS=2 OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2
-"$venv/bin/python" "$here/eval_twin.py" data "$work"
+"$python" "$here/eval_twin.py" data "$work"
 for round in $(seq "${ROUNDS:-3}"); do
   for probe in knn linear; do
     "$(bench eval)" "$probe" "$work" >> "$work/$probe.ours"
-    "$venv/bin/python" "$here/eval_twin.py" "$probe" "$work" >> "$work/$probe.theirs"
+    "$python" "$here/eval_twin.py" "$probe" "$work" >> "$work/$probe.theirs"
   done
   "$(bench train)" features 4 >> "$work/features.ours"
-  "$venv/bin/python" "$here/train_twin.py" features 4 >> "$work/features.theirs"
+  "$python" "$here/train_twin.py" features 4 >> "$work/features.theirs"
 done
-"$venv/bin/python" - "$work" <<'PY'
+"$python" - "$work" <<'PY'
 import json, pathlib, sys
 import numpy as np
 work = pathlib.Path(sys.argv[1])

@@ -7,18 +7,16 @@ data=${LAPIDARY_DATA:-$here/../../../shared/data}
 [ -d "$data/coco" ] || { echo "skipped: no images under $data (set LAPIDARY_DATA)"; exit 0; }
 data=$(realpath "$data")
 images=${IMAGES:-216}
-venv=${LAPIDARY_PIXELS_VENV:-$HOME/.cache/lapidary/pixels-venv}
+source "$here/venv.sh"
 pins="torch==2.9.1 torchvision==0.24.1 pillow==11.3.0 numpy==2.2.6 albumentations==2.0.8"
-if [ -z "${LAPIDARY_PIXELS_VENV:-}" ] && [ "$(cat "$venv/pins" 2>/dev/null)" != "$pins" ]; then
-  python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q $pins && echo "$pins" > "$venv/pins"
-fi
+python=$(venv pixels-venv "$pins" "${LAPIDARY_PIXELS_VENV:-}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cargo build --release --workspace --benches --quiet
 for round in 1 2 3; do
   cargo bench --workspace --bench pixels --quiet -- "$data/coco" "$images" > "$work/ours"
   tail -1 "$work/ours" >> "$work/rounds"
-  NO_ALBUMENTATIONS_UPDATE=1 "$venv/bin/python" "$here/pixels_peers.py" "$data/coco" "$images" 2> /dev/null | tail -1 >> "$work/peers"
+  NO_ALBUMENTATIONS_UPDATE=1 "$python" "$here/pixels_peers.py" "$data/coco" "$images" 2> /dev/null | tail -1 >> "$work/peers"
 done
 echo "the last round of ours, step by step, one thread"
 cat "$work/ours" | head -n -1

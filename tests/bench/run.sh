@@ -8,11 +8,8 @@ data=${LAPIDARY_DATA:-$here/../../../shared/data}
 data=$(realpath "$data")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-venv=${LAPIDARY_VENV:-$HOME/.cache/lapidary/bench-venv}
-pins="pillow==11.3.0 imagehash==4.3.2 pyarrow==21.0.0 numpy==2.2.6 scipy==1.15.3"
-if [ "$(cat "$venv/pins" 2>/dev/null)" != "$pins" ]; then
-  python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q $pins && echo "$pins" > "$venv/pins"
-fi
+source "$here/venv.sh"
+python=$(venv bench-venv "pillow==11.3.0 imagehash==4.3.2 pyarrow==21.0.0 numpy==2.2.6 scipy==1.15.3" "${LAPIDARY_VENV:-}")
 field() { python3 -c "import json,sys; v=json.loads(sys.stdin.readlines()[-1])
 for k in '$1'.split('.'): v=v[k]
 print(v)"; }
@@ -26,7 +23,7 @@ for round in 1 2 3 4 5; do
   # Ours is synced to the disk before it counts as done: it must not wait for what others wrote.
   fresh; sync; secs=$(say ingest --data "$data/coco" --out "$work/out" | field wall_secs)
   ours=$(python3 -c "print(min($ours, $secs))")
-  secs=$("$venv/bin/python" "$here/ingest_peer.py" "$data/coco" "$work/peer.parquet" | field secs)
+  secs=$("$python" "$here/ingest_peer.py" "$data/coco" "$work/peer.parquet" | field secs)
   theirs=$(python3 -c "print(min($theirs, $secs))")
 done
 peak=$(say ingest --data "$data/coco" --out "$work/out" | field peak_memory_mib)

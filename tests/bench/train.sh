@@ -6,12 +6,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-cache=$HOME/.cache/lapidary
-pins="torch==2.15.0 timm==1.0.31 numpy==2.4.6"
-venv=${LAPIDARY_TORCH_VENV:-$cache/bench-torch}
-if [ -z "${LAPIDARY_TORCH_VENV:-}" ] && [ "$(cat "$venv/pins" 2>/dev/null)" != "$pins" ]; then
-  python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q $pins && echo "$pins" > "$venv/pins"
-fi
+source "$here/venv.sh"
+python=$(venv bench-torch "torch==2.15.0 timm==1.0.31 numpy==2.4.6" "${LAPIDARY_TORCH_VENV:-}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cargo bench --workspace --bench train --no-run --quiet --message-format=json 2> /dev/null | python3 -c "
@@ -25,12 +21,12 @@ for round in $(seq "${ROUNDS:-3}"); do
   for case in ${CASES:-cifar-vitti4 vitti16 vits16}; do
     steps=4; [ "$case" = cifar-vitti4 ] && steps=8
     RAYON_NUM_THREADS=2 "$ours" "$case" "$steps" >> "$work/$case.lapidary"
-    OMP_NUM_THREADS=2 "$venv/bin/python" "$here/train_twin.py" "$case" "$steps" >> "$work/$case.torch" 2>> "$work/log" || { cat "$work/log"; exit 1; }
+    OMP_NUM_THREADS=2 "$python" "$here/train_twin.py" "$case" "$steps" >> "$work/$case.torch" 2>> "$work/log" || { cat "$work/log"; exit 1; }
   done
 done
 for round in $(seq "${ROUNDS:-3}"); do
   RAYON_NUM_THREADS=2 "$ours" features 4 >> "$work/features.lapidary"
-  OMP_NUM_THREADS=2 "$venv/bin/python" "$here/train_twin.py" features 4 >> "$work/features.torch"
+  OMP_NUM_THREADS=2 "$python" "$here/train_twin.py" features 4 >> "$work/features.torch"
 done
 python3 - "$work" ${CASES:-cifar-vitti4 vitti16 vits16} <<'PY'
 import json, sys
