@@ -6,6 +6,7 @@ use crate::fleet::{Fleet, finished, made_so_far, wait_for_shard};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -13,6 +14,18 @@ use std::time::{Duration, Instant};
 
 /// The built-in pile in small shards, curated by one machine.
 pub static ALONE: LazyLock<Pile> = LazyLock::new(Pile::curated);
+
+/// A tree that is fitted on a sample of it ...
+pub const ON_A_SAMPLE: [&str; 2] = ["--set", "curate.tree_max_images=200"];
+/// ... and the digests of one machine's curation with that.
+pub static ALONE_ON_A_SAMPLE: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = images_alone(folder.path());
+    for verb in ["fingerprint", "embed", "curate"] {
+        run(&out, &[&[verb][..], &ON_A_SAMPLE].concat());
+    }
+    digests(&out, "pile")
+});
 
 /// An output tree that holds the pile's images and nothing else.
 fn images_alone(folder: &Path) -> PathBuf {
@@ -64,17 +77,13 @@ fn three_executors_make_what_one_machine_makes() {
 #[test]
 fn executors_assign_images_to_a_tree_that_was_fitted_on_a_sample() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [alone, out] = ["alone", "shared"].map(|name| images_alone(&folder.path().join(name)));
-    let sampled = ["--set", "curate.tree_max_images=200"];
-    for verb in ["fingerprint", "embed", "curate"] {
-        run(&alone, &[&[verb][..], &sampled].concat());
-    }
+    let out = images_alone(folder.path());
     let fleet = Fleet::start(2);
     let curate = ["curate", "--json", "--cluster", &fleet.url(), "--out", text(&out)];
-    let output = lapidary(&[&curate[..], &sampled].concat());
+    let output = lapidary(&[&curate[..], &ON_A_SAMPLE].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(digests(&out, "pile"), digests(&alone, "pile"));
-    assert_ne!(digests(&out, "pile")["curation/clusters"], ALONE.digests["curation/clusters"]);
+    assert_eq!(digests(&out, "pile"), *ALONE_ON_A_SAMPLE);
+    assert_ne!(ALONE_ON_A_SAMPLE["curation/clusters"], ALONE.digests["curation/clusters"]);
     let stages: Vec<Value> = made_by_executors(&output.stdout).into_iter().map(|made| made["stage"].clone()).collect();
     assert_eq!(stages, ["fingerprint", "embed", "assign"]);
 }

@@ -2,7 +2,7 @@
 
 use crate::commands::{binary, digests, text};
 use crate::fleet::{Fleet, wait_until};
-use crate::loopback::{ALONE, made_by_executors};
+use crate::loopback::{ALONE, ALONE_ON_A_SAMPLE, ON_A_SAMPLE, made_by_executors};
 use crate::s3_server::{ACCESS_KEY, S3Server, SECRET_KEY};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -70,6 +70,12 @@ fn executors_that_share_a_store_make_what_one_machine_makes() {
     assert!(output.status.success(), "{}{}", error_of(&output), fleet.executor_logs());
     assert_eq!(digests(&client, "pile"), ALONE.digests);
     assert!(server.bucket().join("out/pile/curation/ranking/manifest.json").is_file(), "all is published");
+    let url = fleet.url();
+    let output = server.run(&client, &[&["curate", "--cluster", &url], &ON_A_SAMPLE[..]].concat());
+    assert!(output.status.success(), "{}{}", error_of(&output), fleet.executor_logs());
+    assert_eq!(digests(&client, "pile"), *ALONE_ON_A_SAMPLE);
+    let output = server.run(&client, &["curate"]);
+    assert!(output.status.success(), "{}", error_of(&output));
     // Another machine sees all of it, with no cluster.
     let again = server.run(&folder.path().join("third"), &["curate", "--cluster", "df://127.0.0.1:1"]);
     let said = String::from_utf8_lossy(&again.stdout);
