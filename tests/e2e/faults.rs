@@ -79,17 +79,21 @@ fn drawn_chain() -> Chain {
     chain_of(temporary, out, all)
 }
 
-/// The data half on COCO's photographs.
+/// The data half on COCO's photographs, with a tree that is fitted on a sample.
 fn coco_chain() -> Option<Chain> {
     let data = shared("coco")?;
     let temporary = tempfile::tempdir().expect("a folder");
     let out = temporary.path().join("whole");
     let ingest = ["ingest", "--data", text(&data), "--set", "ingest.shard_mib=16", "--set", "ingest.row_group_mib=4"];
+    let curate = ["curate", "--set", "curate.tree_max_images=300"];
+    let other_seed = [&curate[..], &["--set", "seed=7"]].concat();
     let all = vec![
         (owned(&ingest), owned(&[&ingest[..], &["--set", "ingest.max_reject=0.9"]].concat()), "coco/images"),
         (owned(&["fingerprint"]), Vec::new(), "coco/fingerprints"),
         (owned(&["embed"]), Vec::new(), "coco/embeddings/descriptor"),
-        (owned(&["curate"]), owned(&["curate", "--set", "seed=7"]), "coco/curation/clusters"),
+        (owned(&curate), owned(&other_seed), "coco/curation/tree"),
+        (owned(&curate), owned(&other_seed), "coco/curation/assignment"),
+        (owned(&curate), owned(&other_seed), "coco/curation/clusters"),
     ];
     Some(chain_of(temporary, out, all))
 }
