@@ -22,8 +22,8 @@ pub use decode::{
     DecodeRule, Decoded, MAX_SIDE_PX, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into,
 };
 pub use embed::{
-    Descriptor, Encoder, Npy, VectorFile, WEIGHTS_FILES, describe, embed, embed_from, encoder_name, said_of_vectors,
-    weights_file,
+    Descriptor, Encoder, Npy, VectorFile, WEIGHTS_FILES, describe, describe_raster, embed, embed_from, encoder_name,
+    said_of_vectors, weights_file,
 };
 pub use error::{PipelineError, Result};
 pub use images::{

@@ -4,11 +4,14 @@
 //! They are found in the image's scale space ([`extrema`]), given one or two directions ([`orientation`]) and signed by
 //! 256 bits ([`signature`]).
 
+mod blur;
 mod extrema;
 mod keypoint;
 mod orientation;
+mod pooling;
 mod scale_space;
 mod signature;
+mod weighted_rows;
 
 pub(crate) use keypoint::Keypoint;
 pub(crate) use signature::Signature;

@@ -2,6 +2,7 @@
 
 use super::keypoint::Found;
 use super::scale_space::Plane;
+use crate::fingerprints::whole_part;
 use multiversion::multiversion;
 
 const ANGLES: usize = 36;
@@ -37,59 +38,92 @@ pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
 
 /// Pixels around an extremum that are looked at, either way.
 const RADIUS_MAX: usize = 17;
-/// Values side by side, a multiple of a vector's.
-const ROOM: usize = 48;
+/// From this radius on every other pixel is looked at: the level is smooth at that distance.
+const SPARSE_RADIUS_MIN: usize = 10;
+/// Pixels of a row that are looked at, side by side: those of the largest radius of either kind, rounded up to whole vectors.
+const LANES: usize = 32;
+/// Values of a row around them.
+const ROOM: usize = 2 * LANES + 1;
 
 /// How long gradients are in each of the directions, by their distance from a place of `plane`, a Gaussian with the exponent
 /// `spread`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
 fn direction_histogram(plane: &Plane, (x, y): (f32, f32), radius: usize, spread: f32) -> [f32; ANGLES] {
+    if radius >= SPARSE_RADIUS_MIN {
+        histogram_by_steps::<2>(plane, (x, y), radius, spread)
+    } else {
+        histogram_by_steps::<1>(plane, (x, y), radius, spread)
+    }
+}
+
+/// The same, of every pixel or of every other one.
+#[inline(always)]
+fn histogram_by_steps<const STEP: usize>(
+    plane: &Plane,
+    (x, y): (f32, f32),
+    radius: usize,
+    spread: f32,
+) -> [f32; ANGLES] {
     let (width, height, radius) = (plane.width as isize, plane.height as isize, radius as isize);
     let (cx, cy) = (x.round() as isize, y.round() as isize);
-    // Every other pixel where the window is large: the level is smooth at that distance.
-    let step = if radius > 9 { 2 } else { 1 };
     let first = (cx - radius).max(1);
-    let places = ((cx + radius + 1).min(width - 1) - first).max(0) as usize;
-    let (mut squares, mut across) = ([0f32; ROOM], [0f32; ROOM]);
+    let places = (((cx + radius + 1).min(width - 1) - first).max(0) as usize).div_ceil(STEP);
+    // What lies further away than the radius is left out.
+    let (mut squares, mut across) = ([f32::INFINITY; LANES], [0f32; LANES]);
     for place in 0..places {
-        squares[place] = ((first + place as isize) as f32 - x).powi(2);
+        squares[place] = ((first + (STEP * place) as isize) as f32 - x).powi(2);
         across[place] = (spread * squares[place]).exp();
     }
     let mut histogram = [0f32; ANGLES];
-    for py in ((cy - radius).max(1)..(cy + radius + 1).min(height - 1)).step_by(step) {
+    let mut spare = [[0f32; ROOM]; 3];
+    for py in ((cy - radius).max(1)..(cy + radius + 1).min(height - 1)).step_by(STEP) {
         let from_middle = (py as f32 - y).powi(2);
         let down = (spread * from_middle).exp();
-        let at = (py * width + first) as usize;
-        let row = |at: usize, count: usize| &plane.values[at..at + count];
-        let [above, below] = [at - width as usize, at + width as usize].map(|at| row(at, places));
-        let (mut bins, mut lengths) = ([0u32; ROOM], [0f32; ROOM]);
-        gradients_of_row([above, row(at - 1, places + 2), below], &mut bins[..places], &mut lengths[..places]);
-        let mut weights = [0f32; ROOM];
-        for place in 0..places {
+        let at = (py * width + first - 1) as usize;
+        let [above, row, below] = &mut spare;
+        let rows = [
+            values_from(plane, at - width as usize, above),
+            values_from(plane, at, row),
+            values_from(plane, at + width as usize, below),
+        ];
+        let (bins, lengths) = gradients_of_row::<STEP>(rows);
+        let mut weights = [0f32; LANES];
+        for place in 0..LANES {
             let is_inside = squares[place] + from_middle <= (radius * radius) as f32;
             weights[place] = if is_inside { down * across[place] * lengths[place] } else { 0.0 };
         }
-        for place in (0..places).step_by(step) {
+        for place in 0..places {
             histogram[bins[place] as usize % ANGLES] += weights[place];
         }
     }
     histogram
 }
 
-/// The histogram's bin and the length of the gradient at each place of a row, from the values above, those of the row with one
-/// more on either side, and those below.
+/// As many values of a plane from a place on as are looked at; at the plane's end a copy of what there is.
 #[inline(always)]
-fn gradients_of_row([above, row, below]: [&[f32]; 3], bins: &mut [u32], lengths: &mut [f32]) {
-    let count = bins.len();
-    let (above, below, lengths) = (&above[..count], &below[..count], &mut lengths[..count]);
-    let (before, after) = (&row[..count], &row[2..count + 2]);
-    for place in 0..count {
-        let dx = after[place] - before[place];
-        let dy = below[place] - above[place];
-        let bin = (angle_of(dy, dx) * (ANGLES as f32 / std::f32::consts::TAU) + 0.5) as i32 as u32;
+fn values_from<'a>(plane: &'a Plane, at: usize, spare: &'a mut [f32; ROOM]) -> &'a [f32; ROOM] {
+    if let Some(values) = plane.values[at..].first_chunk() {
+        return values;
+    }
+    let rest = &plane.values[at..];
+    spare[..rest.len()].copy_from_slice(rest);
+    spare
+}
+
+/// The histogram's bin and the length of the gradient at places of a row that lie `STEP` apart, from the values above, those of the
+/// row, and those below; the values begin one before the first place.
+#[inline(always)]
+fn gradients_of_row<const STEP: usize>([above, row, below]: [&[f32; ROOM]; 3]) -> ([u32; LANES], [f32; LANES]) {
+    let (mut bins, mut lengths) = ([0u32; LANES], [0f32; LANES]);
+    for place in 0..LANES {
+        let at = STEP * place;
+        let dx = row[at + 2] - row[at];
+        let dy = below[at + 1] - above[at + 1];
+        let bin = whole_part(angle_of(dy, dx) * (ANGLES as f32 / std::f32::consts::TAU) + 0.5) as u32;
         bins[place] = if bin == ANGLES as u32 { 0 } else { bin };
         lengths[place] = (dx * dx + dy * dy).sqrt();
     }
+    (bins, lengths)
 }
 
 /// The angle of a vector, 0 to 2 pi, to within 0.005: by a polynomial over an octant.
