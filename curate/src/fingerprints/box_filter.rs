@@ -108,7 +108,7 @@ fn separate(lanes: &[Lanes], rows: &mut [f32]) {
             let [a, b, c, d] = [a, b, c, d].map(|row| row.as_chunks_mut::<SQUARE>().0);
             let squares = a.iter_mut().zip(b).zip(c).zip(d);
             for ((((a, b), c), d), lanes) in squares.zip(lanes.as_chunks::<SQUARE>().0) {
-                [*a, *b, *c, *d] = transposed(lanes.map(|lanes| lanes.as_chunks::<SQUARE>().0[number]));
+                [*a, *b, *c, *d] = transposed([0, 1, 2, 3].map(|i: usize| lanes[i].as_chunks::<SQUARE>().0[number]));
             }
             done = width / SQUARE * SQUARE;
         }

@@ -6,6 +6,7 @@
 
 mod blur;
 mod extrema;
+mod gradient_rows;
 mod keypoint;
 mod orientation;
 mod pooling;

@@ -1,11 +1,9 @@
 //! The directions of a keypoint: where the gradients around it point most (Lowe 2004, section 5).
 
+use super::gradient_rows::{ANGLES, LANES, PixelRow, ROOM, weigh};
 use super::keypoint::Found;
 use super::scale_space::Plane;
-use crate::fingerprints::whole_part;
-use multiversion::multiversion;
 
-const ANGLES: usize = 36;
 /// A second orientation counts from this share of the strongest.
 const SECOND_PEAK: f32 = 0.8;
 /// The one or two directions in which an extremum's surroundings have their strongest gradients.
@@ -40,14 +38,8 @@ pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
 const RADIUS_MAX: usize = 17;
 /// From this radius on every other pixel is looked at: the level is smooth at that distance.
 const SPARSE_RADIUS_MIN: usize = 10;
-/// Pixels of a row that are looked at, side by side: those of the largest radius of either kind, rounded up to whole vectors.
-const LANES: usize = 32;
-/// Values of a row around them.
-const ROOM: usize = 2 * LANES + 1;
-
 /// How long gradients are in each of the directions, by their distance from a place of `plane`, a Gaussian with the exponent
 /// `spread`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
 fn direction_histogram(plane: &Plane, (x, y): (f32, f32), radius: usize, spread: f32) -> [f32; ANGLES] {
     if radius >= SPARSE_RADIUS_MIN {
         histogram_by_steps::<2>(plane, (x, y), radius, spread)
@@ -57,7 +49,6 @@ fn direction_histogram(plane: &Plane, (x, y): (f32, f32), radius: usize, spread:
 }
 
 /// The same, of every pixel or of every other one.
-#[inline(always)]
 fn histogram_by_steps<const STEP: usize>(
     plane: &Plane,
     (x, y): (f32, f32),
@@ -76,22 +67,20 @@ fn histogram_by_steps<const STEP: usize>(
     }
     let mut histogram = [0f32; ANGLES];
     let mut spare = [[0f32; ROOM]; 3];
+    let (mut bins, mut weights) = ([0u32; LANES], [0f32; LANES]);
     for py in ((cy - radius).max(1)..(cy + radius + 1).min(height - 1)).step_by(STEP) {
         let from_middle = (py as f32 - y).powi(2);
         let down = (spread * from_middle).exp();
         let at = (py * width + first - 1) as usize;
-        let [above, row, below] = &mut spare;
-        let rows = [
+        let [above, here, below] = &mut spare;
+        let values = [
             values_from(plane, at - width as usize, above),
-            values_from(plane, at, row),
+            values_from(plane, at, here),
             values_from(plane, at + width as usize, below),
         ];
-        let (bins, lengths) = gradients_of_row::<STEP>(rows);
-        let mut weights = [0f32; LANES];
-        for place in 0..LANES {
-            let is_inside = squares[place] + from_middle <= (radius * radius) as f32;
-            weights[place] = if is_inside { down * across[place] * lengths[place] } else { 0.0 };
-        }
+        let (across, down) = ((&squares, &across), (from_middle, down));
+        let row = PixelRow { values, count: places, across, down, square_max: (radius * radius) as f32 };
+        weigh::<STEP>(row, &mut bins, &mut weights);
         for place in 0..places {
             histogram[bins[place] as usize % ANGLES] += weights[place];
         }
@@ -110,37 +99,9 @@ fn values_from<'a>(plane: &'a Plane, at: usize, spare: &'a mut [f32; ROOM]) -> &
     spare
 }
 
-/// The histogram's bin and the length of the gradient at places of a row that lie `STEP` apart, from the values above, those of the
-/// row, and those below; the values begin one before the first place.
-#[inline(always)]
-fn gradients_of_row<const STEP: usize>([above, row, below]: [&[f32; ROOM]; 3]) -> ([u32; LANES], [f32; LANES]) {
-    let (mut bins, mut lengths) = ([0u32; LANES], [0f32; LANES]);
-    for place in 0..LANES {
-        let at = STEP * place;
-        let dx = row[at + 2] - row[at];
-        let dy = below[at + 1] - above[at + 1];
-        let bin = whole_part(angle_of(dy, dx) * (ANGLES as f32 / std::f32::consts::TAU) + 0.5) as u32;
-        bins[place] = if bin == ANGLES as u32 { 0 } else { bin };
-        lengths[place] = (dx * dx + dy * dy).sqrt();
-    }
-    (bins, lengths)
-}
-
-/// The angle of a vector, 0 to 2 pi, to within 0.005: by a polynomial over an octant.
-#[inline(always)]
-pub(crate) fn angle_of(y: f32, x: f32) -> f32 {
-    use std::f32::consts::{FRAC_PI_2, PI, TAU};
-    let (across, up) = (x.abs(), y.abs());
-    let (small, large) = (across.min(up), across.max(up));
-    let t = small / large.max(1e-20);
-    let octant = t * (0.998 + t * t * (-0.302 + t * t * 0.0895));
-    let quadrant = if up > across { FRAC_PI_2 - octant } else { octant };
-    let half = if x < 0.0 { PI - quadrant } else { quadrant };
-    if y < 0.0 { TAU - half } else { half }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::gradient_rows::angle_of;
     use super::*;
 
     #[test]
@@ -167,16 +128,6 @@ mod tests {
             }
             let found = direction_histogram(&plane, (x, y), radius as usize, spread);
             assert_eq!(found.map(f32::to_bits), expected.map(f32::to_bits), "{x} {y} {radius}");
-        }
-    }
-
-    #[test]
-    fn the_polynomial_is_the_angle() {
-        for i in 0..1000 {
-            let angle = i as f32 / 1000.0 * std::f32::consts::TAU;
-            let found = angle_of(angle.sin(), angle.cos());
-            let off = (found - angle).abs();
-            assert!(off.min(std::f32::consts::TAU - off) < 0.005, "{angle} {found}");
         }
     }
 }

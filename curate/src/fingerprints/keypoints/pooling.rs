@@ -80,13 +80,14 @@ fn pool_plainly(magnitudes: &[f32; SIDE * SIDE], angles: &[f32; SIDE * SIDE], we
 
 #[cfg(target_arch = "x86_64")]
 mod vectors {
-    use super::{CELLS, DIRECTIONS, SAMPLES_OF_CELL, SIDE, VALUES, Weights, directions_of};
+    use super::{CELLS, DIRECTIONS, SAMPLES_OF_CELL, SIDE, VALUES, Weights};
     use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
+        __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_cvtepi32_ps, _mm256_cvttps_epi32, _mm256_mul_ps,
+        _mm256_set1_ps, _mm256_setzero_ps, _mm256_sub_ps,
     };
 
     /// 1 in one direction.
-    const ONE: [[f32; DIRECTIONS]; DIRECTIONS] = {
+    static ONE: [[f32; DIRECTIONS]; DIRECTIONS] = {
         let mut one = [[0.0; DIRECTIONS]; DIRECTIONS];
         let mut direction = 0;
         while direction < DIRECTIONS {
@@ -102,14 +103,8 @@ mod vectors {
         angles: &[f32; SIDE * SIDE],
         weights: &Weights,
     ) -> [f32; VALUES] {
-        // What of each sample each direction gets. Nothing is added of a product with 0, so that these are no sums that round.
-        let mut shares = [[_mm256_setzero_ps(); SIDE]; SIDE];
-        for (shares, angle) in shares.as_flattened_mut().iter_mut().zip(angles) {
-            let (low, high, share) = directions_of(*angle);
-            let of_low = _mm256_mul_ps(bytemuck::cast(ONE[low]), _mm256_set1_ps(1.0 - share));
-            let of_high = _mm256_mul_ps(bytemuck::cast(ONE[high]), _mm256_set1_ps(share));
-            *shares = _mm256_add_ps(of_low, of_high);
-        }
+        let shares = shares_of_directions(angles);
+        let shares = shares.as_chunks::<SIDE>().0;
         let magnitudes = magnitudes.as_chunks::<SIDE>().0;
         let mut histogram = [0f32; VALUES];
         let rows_of_cells = histogram.as_chunks_mut::<{ CELLS * DIRECTIONS }>().0.iter_mut();
@@ -125,6 +120,29 @@ mod vectors {
             *sums = bytemuck::cast([one, two, three, four]);
         }
         histogram
+    }
+
+    /// What of each sample each direction gets: the two nearest share it. Nothing but zeros is added to products, so that these are
+    /// no sums that round.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn shares_of_directions(angles: &[f32; SIDE * SIDE]) -> [__m256; SIDE * SIDE] {
+        let mut shares = [_mm256_setzero_ps(); SIDE * SIDE];
+        for (shares, angles) in shares.as_chunks_mut::<8>().0.iter_mut().zip(angles.as_chunks::<8>().0) {
+            let angles: __m256 = bytemuck::cast(*angles);
+            let whole = _mm256_cvttps_epi32(angles);
+            let of_high = _mm256_sub_ps(angles, _mm256_cvtepi32_ps(whole));
+            let of_low = _mm256_sub_ps(_mm256_set1_ps(1.0), of_high);
+            let whole: [u32; 8] = bytemuck::cast(whole);
+            let [of_low, of_high]: [[f32; 8]; 2] = bytemuck::cast([of_low, of_high]);
+            for (i, shares) in shares.iter_mut().enumerate() {
+                let [low, high] = [whole[i], whole[i] + 1].map(|direction| direction as usize % DIRECTIONS);
+                let of_low = _mm256_mul_ps(bytemuck::cast(ONE[low]), _mm256_broadcast_ss(&of_low[i]));
+                let of_high = _mm256_mul_ps(bytemuck::cast(ONE[high]), _mm256_broadcast_ss(&of_high[i]));
+                *shares = _mm256_add_ps(of_low, of_high);
+            }
+        }
+        shares
     }
 
     /// Adds samples `FROM..TO` of a row to the sums of a cell, one after the other.

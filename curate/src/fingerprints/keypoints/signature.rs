@@ -11,8 +11,8 @@
 //! Projections are Walsh-Hadamard transforms after random changes of sign; bits then differ in proportion to the angle
 //! between the projected vectors (Charikar 2002).
 
+use super::gradient_rows::angle_of;
 use super::keypoint::Found;
-use super::orientation::angle_of;
 use super::pooling::{CELLS, DIRECTIONS, SIDE, VALUES, WEIGHTS, Weights, pool};
 use super::scale_space::Plane;
 use crate::fingerprints::bilinear;
