@@ -28,8 +28,8 @@ pub use embed::{
 pub use error::{PipelineError, Result};
 pub use images::{
     Annotation, Fetched, ImageInfo, ImageRow, ImageShards, ImageStore, LicenceCount, Notes, Pictures, ShardRows,
-    Thumbnail, bytes_column, label_sets, labels_by_split, licence_counts, luma_of_image, phash, shard_number,
-    with_all_columns,
+    Thumbnail, bytes_column, label_sets, labels_by_split, licence_counts, luma_of_image, phash, phash_with,
+    shard_number, with_all_columns,
 };
 pub use ingest::{Checked, IngestOptions, check, ingest, refuse_too_many, sources, write_rejects};
 pub use plan::loader;

@@ -11,7 +11,9 @@ use super::{
 };
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
-use lapidary_pipeline::{DecodeRule, PipelineError, Undecodable, check, decode_small_into, describe_raster, phash};
+use lapidary_pipeline::{
+    DecodeRule, PipelineError, Undecodable, check, decode_small_into, describe_raster, phash_with,
+};
 use multiversion::multiversion;
 use std::sync::{Mutex, PoisonError};
 
@@ -107,7 +109,7 @@ impl Fingerprinter {
             mean_rgb: mean_rgb(&self.raster),
             local,
         };
-        let phash = phash(&luma);
+        let phash = phash_with(&luma, &mut self.resizer);
         self.luma = luma.into_raw();
         Ok(Taken { print, phash, size })
     }
@@ -136,7 +138,7 @@ impl Fingerprinter {
             mean_rgb: colour,
             local: LocalFeatures::default(),
         };
-        Ok(Taken { print, phash: phash(&luma), size: (checked.width, checked.height) })
+        Ok(Taken { print, phash: phash_with(&luma, &mut self.resizer), size: (checked.width, checked.height) })
     }
 
     /// The built-in descriptor of the image whose fingerprint was last taken, 512 values.

@@ -141,8 +141,9 @@ fn mirror_of(place: usize) -> usize {
     ((CELLS - 1 - row) * CELLS + column) * DIRECTIONS + (DIRECTIONS - direction) % DIRECTIONS
 }
 
-/// Signs of the 64 values of each word's randomly rotated vector; the four are rotated side by side.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+/// Signs of the 64 values of each word's randomly rotated vector; the four are rotated side by side. Not for AVX-512, where the
+/// compiler gathers and scatters values that lie side by side.
+#[multiversion(targets("x86_64+avx2+fma"))]
 fn bits(histogram: &[f32; VALUES], mirrored: &[u8; VALUES], signs: &[[f32; WORDS * HALF]; 2]) -> Signature {
     let (mut sums, mut differences) = ([0f32; HALF], [0f32; HALF]);
     for i in 0..HALF {

@@ -139,6 +139,10 @@ impl<'a> KeypointSet<'a> {
         let mut gathered: Vec<Gathered> = wanted.iter().map(|_| Gathered::default()).collect();
         let images: Vec<u32> =
             self.prints.by_place().into_iter().filter(|image| self.stands_alone[*image as usize]).collect();
+        if let [Wanted::All] = wanted {
+            gathered[0].owners.reserve_exact(self.count() as usize);
+            gathered[0].signatures.reserve_exact(self.count() as usize);
+        }
         let of_block = |block: &[u32]| -> Result<Vec<Gathered>> {
             let mut gathered: Vec<Gathered> = wanted.iter().map(|_| Gathered::default()).collect();
             self.prints.signatures_of(block, |image, signatures| {
