@@ -104,7 +104,6 @@ const WORD: usize = 8;
 fn mark_peaks(row: &[f32], around: [&[f32]; 4], marks: &mut [u8]) {
     let width = row.len();
     let ([a, b, c, d], marks) = (around.map(|row| &row[..width]), &mut marks[..width]);
-    // Comparisons, as the largest of two floats is more than one instruction where one may be no number.
     for x in 1..width - 1 {
         let (value, before, after) = (row[x], row[x - 1], row[x + 1]);
         let is_most = (value >= before) & (value >= after) & (value >= a[x]) & (value >= b[x]);

@@ -6,6 +6,7 @@ use super::scale_space::Plane;
 
 /// A second orientation counts from this share of the strongest.
 const SECOND_PEAK: f32 = 0.8;
+
 /// The one or two directions in which an extremum's surroundings have their strongest gradients.
 pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
     let (x, y, sigma) = found.in_octave();
@@ -38,6 +39,7 @@ pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
 const RADIUS_MAX: usize = 17;
 /// From this radius on every other pixel is looked at: the level is smooth at that distance.
 const SPARSE_RADIUS_MIN: usize = 10;
+
 /// How long gradients are in each of the directions, by their distance from a place of `plane`, a Gaussian with the exponent
 /// `spread`.
 fn direction_histogram(plane: &Plane, (x, y): (f32, f32), radius: usize, spread: f32) -> [f32; ANGLES] {
