@@ -22,14 +22,14 @@ pub use decode::{
     DecodeRule, Decoded, MAX_SIDE_PX, Undecodable, decode, decode_into, decode_reduced_into, decode_small_into,
 };
 pub use embed::{
-    Descriptor, Encoder, Npy, VectorFile, WEIGHTS_FILES, describe, embed, embed_from, encoder_name, said_of_vectors,
-    weights_file,
+    Descriptor, Encoder, Npy, VectorFile, WEIGHTS_FILES, describe, describe_raster, embed, embed_from, encoder_name,
+    said_of_vectors, weights_file,
 };
 pub use error::{PipelineError, Result};
 pub use images::{
     Annotation, Fetched, ImageInfo, ImageRow, ImageShards, ImageStore, LicenceCount, Notes, Pictures, ShardRows,
-    Thumbnail, bytes_column, label_sets, labels_by_split, licence_counts, luma_of_image, phash, shard_number,
-    with_all_columns,
+    Thumbnail, bytes_column, label_sets, labels_by_split, licence_counts, luma_of_image, phash, phash_with,
+    shard_number, with_all_columns,
 };
 pub use ingest::{Checked, IngestOptions, check, ingest, refuse_too_many, sources, write_rejects};
 pub use plan::loader;

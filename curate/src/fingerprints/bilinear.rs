@@ -17,7 +17,7 @@ pub(crate) fn bilinear<const N: usize>(
     let (mut at, mut across, mut down) = ([0i32; N], [0f32; N], [0f32; N]);
     for i in 0..N {
         let (px, py) = (x[i].max(0.0).min(last.0), y[i].max(0.0).min(last.1));
-        let (column, row) = ((px as i32).min(last_column), (py as i32).min(last_row));
+        let (column, row) = (whole_part(px).min(last_column), whole_part(py).min(last_row));
         (across[i], down[i]) = (px - column as f32, py - row as f32);
         at[i] = row * width as i32 + column;
     }
@@ -36,9 +36,28 @@ pub(crate) fn bilinear<const N: usize>(
     sampled
 }
 
+/// The whole part of a value of at least 0 and less than 2^22. A cast of a float says what becomes of every value, for which a
+/// compiler takes vectors apart; this adds 2^23, whose last digit is 1, and takes off what was rounded up.
+#[inline(always)]
+pub(crate) fn whole_part(value: f32) -> i32 {
+    const WITHOUT_FRACTION: f32 = 8_388_608.0;
+    let nearest = (value + WITHOUT_FRACTION) - WITHOUT_FRACTION;
+    let whole = if nearest > value { nearest - 1.0 } else { nearest };
+    (whole + WITHOUT_FRACTION).to_bits() as i32 - WITHOUT_FRACTION.to_bits() as i32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_whole_part_is_what_a_cast_gives() {
+        let largest = (1u32 << 22) - 1;
+        let places = (0..5000).chain(largest - 5000..=largest).map(|i| i as f32);
+        for value in places.flat_map(|i| [i, i.next_up(), i + 0.3, i + 0.5, (i + 1.0).next_down()]) {
+            assert_eq!(whole_part(value), value as i32, "{value}");
+        }
+    }
 
     /// One place, as it is written down.
     fn bilinear_reference(values: &[f32], width: usize, (x, y): (f32, f32), last: (f32, f32)) -> f32 {

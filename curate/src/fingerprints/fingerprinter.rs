@@ -5,12 +5,15 @@
 //! are worked on at much the same size, whatever size they come in.
 
 use super::keypoints::Extractor;
+use super::pdq::PdqHasher;
 use super::{
-    Detail, Dihedral, Keypoint, LocalFeatures, PdqHashes, Quality, Signature, Thumbnail, is_same_colour, pdq, quality,
+    Detail, Dihedral, Keypoint, LocalFeatures, PdqHashes, Quality, Signature, Thumbnail, is_same_colour, quality,
 };
 use image::GrayImage;
 use lapidary_pipeline::pixels::{Filter, Raster, Resizer, luma};
-use lapidary_pipeline::{DecodeRule, Undecodable, check, decode_small_into, phash};
+use lapidary_pipeline::{
+    DecodeRule, PipelineError, Undecodable, check, decode_small_into, describe_raster, phash_with,
+};
 use multiversion::multiversion;
 use std::sync::{Mutex, PoisonError};
 
@@ -62,37 +65,53 @@ pub(crate) struct Taken {
     pub(crate) size: (u32, u32),
 }
 
+/// What a fingerprint is to hold besides hashes, thumbnail and details.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Contents {
+    /// Keypoints at most; none are looked for where this is 0.
+    pub(crate) keypoints: usize,
+    /// Whether quality is measured, which no pair of copies depends on.
+    pub(crate) quality: bool,
+}
+
 /// Takes fingerprints; its buffers are kept from image to image.
 #[derive(Debug, Default)]
 pub(crate) struct Fingerprinter {
     raster: Raster,
     resizer: Resizer,
     extractor: Extractor,
+    hasher: PdqHasher,
+    /// Room for luma, and for luma that is not rounded.
+    luma: Vec<u8>,
+    exact: Vec<f32>,
 }
 
 impl Fingerprinter {
-    /// The fingerprint of an image, with at most `keypoints` keypoints; none at all when that is 0.
+    /// The fingerprint of an image.
     ///
     /// # Errors
     /// The reject reason, when it does not decode.
-    pub(crate) fn take(&mut self, bytes: &[u8], rule: DecodeRule, keypoints: usize) -> Result<Taken, Undecodable> {
+    pub(crate) fn take(&mut self, bytes: &[u8], rule: DecodeRule, contents: Contents) -> Result<Taken, Undecodable> {
         let size = decode_small_into(bytes, rule, DECODED_PIXELS, &mut self.raster)?;
-        let (luma, exact) = luma_of_raster(&self.raster);
-        let local = if keypoints == 0 {
+        let luma = luma_of_raster(&self.raster, &mut self.luma, &mut self.exact);
+        let local = if contents.keypoints == 0 {
             LocalFeatures::default()
         } else {
             let working = resized_to_work(&luma, &mut self.resizer);
-            self.extractor.extract(working.as_ref().unwrap_or(&luma), keypoints)
+            self.extractor.extract(working.as_ref().unwrap_or(&luma), contents.keypoints)
         };
+        let quality = contents.quality.then(|| quality::measure(&self.raster, &luma, size, &mut self.resizer));
         let print = Fingerprint {
-            pdq: pdq(&exact, self.raster.width() as usize),
-            quality: quality::measure(&self.raster, &luma, size, &mut self.resizer),
+            pdq: self.hasher.hashes(&self.exact, self.raster.width() as usize),
+            quality: quality.unwrap_or_default(),
             thumbnail: Thumbnail::of(&luma, &mut self.resizer),
             detail: Detail::of(&luma, &mut self.resizer),
             mean_rgb: mean_rgb(&self.raster),
             local,
         };
-        Ok(Taken { print, phash: phash(&luma), size })
+        let phash = phash_with(&luma, &mut self.resizer);
+        self.luma = luma.into_raw();
+        Ok(Taken { print, phash, size })
     }
 
     /// The hashes and the thumbnail of an image, from luma at the smallest scale that will do; nothing else is
@@ -112,19 +131,22 @@ impl Fingerprinter {
             colour = mean_rgb(&self.raster);
         }
         let print = Fingerprint {
-            pdq: pdq(&exact, luma.width() as usize),
+            pdq: self.hasher.hashes(&exact, luma.width() as usize),
             quality: Quality::default(),
             thumbnail,
             detail: Detail::default(),
             mean_rgb: colour,
             local: LocalFeatures::default(),
         };
-        Ok(Taken { print, phash: phash(&luma), size: (checked.width, checked.height) })
+        Ok(Taken { print, phash: phash_with(&luma, &mut self.resizer), size: (checked.width, checked.height) })
     }
 
-    /// The pixels of the image whose fingerprint was last taken, as they were decoded.
-    pub(crate) fn decoded(&self) -> &Raster {
-        &self.raster
+    /// The built-in descriptor of the image whose fingerprint was last taken, 512 values.
+    ///
+    /// # Errors
+    /// When it cannot be resized.
+    pub(crate) fn describe(&mut self) -> Result<Vec<f32>, PipelineError> {
+        describe_raster(&self.raster, &mut self.resizer)
     }
 }
 
@@ -172,12 +194,13 @@ fn channels(pixel: u32) -> [u32; 3] {
     [pixel & 0xff, pixel >> 8 & 0xff, pixel >> 16 & 0xff]
 }
 
-/// Luma as an image, and PDQ's, which is not rounded.
-fn luma_of_raster(raster: &Raster) -> (GrayImage, Vec<f32>) {
-    let count = raster.pixels().len();
-    let (mut rounded, mut exact) = (vec![0; count], vec![0.0; count]);
-    luma_of_pixels(raster.pixels(), &mut rounded, &mut exact);
-    (GrayImage::from_raw(raster.width(), raster.height(), rounded).expect("luma has a byte a pixel"), exact)
+/// Luma as an image, which takes the room that there is for it, and PDQ's, which is not rounded.
+fn luma_of_raster(raster: &Raster, room: &mut Vec<u8>, exact: &mut Vec<f32>) -> GrayImage {
+    let (count, mut rounded) = (raster.pixels().len(), std::mem::take(room));
+    rounded.resize(count, 0);
+    exact.resize(count, 0.0);
+    luma_of_pixels(raster.pixels(), &mut rounded, exact);
+    GrayImage::from_raw(raster.width(), raster.height(), rounded).expect("luma has a byte a pixel")
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2"))]
@@ -229,7 +252,8 @@ mod tests {
         let count = f64::from(311 * 257);
         let mean = |channel: usize| image.pixels().map(|pixel| f64::from(pixel.0[channel])).sum::<f64>() / count;
         assert_eq!(mean_rgb(&raster), [0, 1, 2].map(|channel| (mean(channel) + 0.5) as u8));
-        let (rounded, exact) = luma_of_raster(&raster);
+        let (mut room, mut exact) = (vec![1; 9], vec![1.0; 1 << 20]);
+        let rounded = luma_of_raster(&raster, &mut room, &mut exact);
         for ((pixel, rounded), exact) in image.pixels().zip(rounded.as_raw()).zip(exact) {
             let [r, g, b] = pixel.0.map(f32::from);
             assert_eq!(u32::from(*rounded), luma(pixel.0.map(u32::from)));

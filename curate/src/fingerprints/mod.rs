@@ -5,6 +5,7 @@
 //! embeddings.
 
 mod bilinear;
+mod box_filter;
 mod colour;
 mod detail;
 mod dihedral;
@@ -19,11 +20,11 @@ mod store;
 mod table;
 mod thumbnail;
 
-pub(crate) use bilinear::bilinear;
+pub(crate) use bilinear::{bilinear, whole_part};
 pub(crate) use colour::{LEVELS_APART_MAX, is_same_colour};
 pub(crate) use detail::Detail;
 pub(crate) use dihedral::Dihedral;
-pub(crate) use fingerprinter::{Fingerprint, Fingerprinter, Fingerprinters};
+pub(crate) use fingerprinter::{Contents, Fingerprint, Fingerprinter, Fingerprinters};
 pub(crate) use keypoints::{Keypoint, LocalFeatures, Signature};
 pub use pdq::{Pdq, PdqHashes, pdq};
 pub(crate) use pool::{ImageSet, Pool, PoolFolders, dropped_for, issues_of};

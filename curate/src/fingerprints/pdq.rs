@@ -7,6 +7,7 @@
 //! transformed image follow from the same coefficients; from the bits they do not, as signs change what the median is.
 
 use super::Dihedral;
+use super::box_filter::BoxFilter;
 use multiversion::multiversion;
 use std::sync::LazyLock;
 
@@ -54,130 +55,43 @@ static COSINES: LazyLock<[[f32; KEPT]; SIDE]> = LazyLock::new(|| {
 
 /// The hashes of an image's luma (0 to 255), `width` values a row.
 pub fn pdq(luma: &[f32], width: usize) -> PdqHashes {
-    let height = luma.len() / width.max(1);
-    if width.min(height) < MIN_SIDE_PX {
-        return PdqHashes::default();
-    }
-    let mut small = [0f32; SIDE * SIDE];
-    if (width, height) == (SIDE, SIDE) {
-        small.copy_from_slice(luma);
-    } else {
-        // Of the second round only the values that are taken need be there.
-        let all = |side: usize| (0..side).collect::<Vec<usize>>();
-        let taken = |side: usize| -> Vec<usize> {
-            (0..SIDE).map(|o| ((o as f64 + 0.5) * side as f64 / SIDE as f64) as usize).collect()
-        };
-        let along = box_along_rows(luma, width, &all(width));
-        let once = box_along_columns(&along, width, &all(height));
-        let along = box_along_rows(&once, width, &taken(width));
-        small.copy_from_slice(&box_along_columns(&along, SIDE, &taken(height)));
-    }
-    let coefficients = transform(&small, &COSINES);
-    PdqHashes { by_dihedral: Dihedral::ALL.map(|dihedral| hash(&coefficients, dihedral)), quality: quality(&small) }
+    PdqHasher::default().hashes(luma, width)
 }
 
-/// The window of a side, and how far it reaches ahead.
-fn window(side: usize) -> (usize, usize) {
-    let window = side.div_ceil(128);
-    (window, (window + 2) / 2)
+/// Takes hashes; its buffers are kept from image to image.
+#[derive(Debug, Default)]
+pub(super) struct PdqHasher {
+    boxes: BoxFilter,
+    /// What was smoothed along rows last, and once along both sides.
+    along: Vec<f32>,
+    once: Vec<f32>,
 }
 
-/// Rows whose sums run side by side, so that none waits for itself.
-const ROWS: usize = 8;
-
-/// Means over the window around the values at some columns of each row, in ascending order, cut off at the row's ends; sums run
-/// along.
-fn box_along_rows(from: &[f32], width: usize, columns: &[usize]) -> Vec<f32> {
-    let counts = counts(width, columns);
-    let mut means = vec![0f32; from.len() / width * columns.len()];
-    let blocks = from.chunks(ROWS * width).zip(means.chunks_mut(ROWS * columns.len()));
-    blocks.for_each(|(from, to)| match from.len() / width {
-        ROWS => sums_along_rows::<ROWS>(from, width, columns, to),
-        _ => from
-            .chunks_exact(width)
-            .zip(to.chunks_exact_mut(columns.len()))
-            .for_each(|(from, to)| sums_along_rows::<1>(from, width, columns, to)),
-    });
-    means.chunks_exact_mut(columns.len()).for_each(|row| divide(row, &counts));
-    means
-}
-
-/// The sums over the window, of `N` rows at once.
-fn sums_along_rows<const N: usize>(from: &[f32], width: usize, columns: &[usize], to: &mut [f32]) {
-    let (window, half) = window(width);
-    let rows: [&[f32]; N] = std::array::from_fn(|row| &from[row * width..(row + 1) * width]);
-    let mut sums = [0f32; N];
-    let add = |sums: &mut [f32; N], at: usize, sign: f32| {
-        for row in 0..N {
-            sums[row] += sign * rows[row][at];
+impl PdqHasher {
+    /// The hashes of an image's luma (0 to 255), `width` values a row.
+    pub(super) fn hashes(&mut self, luma: &[f32], width: usize) -> PdqHashes {
+        let height = luma.len() / width.max(1);
+        if width.min(height) < MIN_SIDE_PX {
+            return PdqHashes::default();
         }
-    };
-    (0..(half - 1).min(width)).for_each(|at| add(&mut sums, at, 1.0));
-    let mut next = 0;
-    for at in 0..width {
-        if at + half - 1 < width {
-            add(&mut sums, at + half - 1, 1.0);
+        let mut small = [0f32; SIDE * SIDE];
+        if (width, height) == (SIDE, SIDE) {
+            small.copy_from_slice(luma);
+        } else {
+            // Of the second round only the values that are taken need be there.
+            let all = |side: usize| (0..side).collect::<Vec<usize>>();
+            let taken = |side: usize| -> Vec<usize> {
+                (0..SIDE).map(|o| ((o as f64 + 0.5) * side as f64 / SIDE as f64) as usize).collect()
+            };
+            let Self { boxes, along, once } = self;
+            boxes.along_rows(luma, width, &all(width), along);
+            boxes.along_columns(along, width, &all(height), once);
+            boxes.along_rows(once, width, &taken(width), along);
+            boxes.along_columns(along, SIDE, &taken(height), once);
+            small.copy_from_slice(once);
         }
-        if let Some(leaving) = (at + half).checked_sub(window + 1) {
-            add(&mut sums, leaving, -1.0);
-        }
-        // A column may be taken several times, where there are fewer than taken.
-        while columns.get(next) == Some(&at) {
-            (0..N).for_each(|row| to[row * columns.len() + next] = sums[row]);
-            next += 1;
-        }
-    }
-}
-
-/// The same down the columns, all columns at once, at some rows.
-fn box_along_columns(from: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
-    let height = from.len() / width;
-    let (window, half) = window(height);
-    let counts = counts(height, rows);
-    let mut means = vec![0f32; rows.len() * width];
-    let mut sums = vec![0f32; width];
-    let row = |y: usize| &from[y * width..(y + 1) * width];
-    (0..(half - 1).min(height)).for_each(|y| add_row(&mut sums, row(y), 1.0));
-    let mut wanted = rows.iter().zip(&counts).zip(means.chunks_exact_mut(width)).peekable();
-    for y in 0..height {
-        if y + half - 1 < height {
-            add_row(&mut sums, row(y + half - 1), 1.0);
-        }
-        if let Some(leaving) = (y + half).checked_sub(window + 1) {
-            add_row(&mut sums, row(leaving), -1.0);
-        }
-        while let Some(((_, count), out)) = wanted.next_if(|((wanted, _), _)| **wanted == y) {
-            divided_row(&sums, *count, out);
-        }
-    }
-    means
-}
-
-/// How many values the window around each place has.
-fn counts(side: usize, places: &[usize]) -> Vec<f32> {
-    let (window, half) = window(side);
-    let count = |place: &usize| (place + half).min(side) - (place + half).saturating_sub(window);
-    places.iter().map(|place| count(place) as f32).collect()
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn add_row(sums: &mut [f32], row: &[f32], sign: f32) {
-    for (sum, value) in sums.iter_mut().zip(row) {
-        *sum += sign * value;
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn divide(sums: &mut [f32], counts: &[f32]) {
-    for (sum, count) in sums.iter_mut().zip(counts) {
-        *sum /= count;
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn divided_row(sums: &[f32], count: f32, out: &mut [f32]) {
-    for (out, sum) in out.iter_mut().zip(sums) {
-        *out = sum / count;
+        let coefficients = transform(&small, &COSINES);
+        PdqHashes { by_dihedral: Dihedral::ALL.map(|dihedral| hash(&coefficients, dihedral)), quality: quality(&small) }
     }
 }
 
@@ -278,58 +192,6 @@ mod tests {
         }
         let mirrored: Vec<f32> = (0..64 * 64).map(|at| image[Dihedral::Mirror.source(at / 64, at % 64, 64)]).collect();
         assert_eq!(pdq(&mirrored, 64).by_dihedral[0], hashes.by_dihedral[1], "test 8: no bit differs in a mirror");
-    }
-
-    #[test]
-    fn boxes_are_means_over_the_window() {
-        let values: Vec<f32> = (0..300).map(|i| ((i * 37) % 101) as f32).collect();
-        let (window, half) = window(300);
-        assert_eq!((window, half), (3, 2));
-        let all: Vec<usize> = (0..300).collect();
-        let out = box_along_rows(&values, 300, &all);
-        for i in 0..300usize {
-            let around = &values[i.saturating_sub(window - half)..(i + half).min(300)];
-            assert!((out[i] - around.iter().sum::<f32>() / around.len() as f32).abs() < 1e-3, "{i}");
-        }
-        assert_eq!(out, box_along_columns(&values, 1, &all));
-    }
-
-    /// All values, the sum of a row running along it by itself.
-    fn box_reference(row: &[f32]) -> Vec<f32> {
-        let (window, half) = window(row.len());
-        let (mut sum, mut count) = (0f32, 0f32);
-        for value in &row[..(half - 1).min(row.len())] {
-            (sum, count) = (sum + value, count + 1.0);
-        }
-        let mean = |at: usize| {
-            if let Some(entering) = row.get(at + half - 1) {
-                (sum, count) = (sum + entering, count + 1.0);
-            }
-            if let Some(leaving) = (at + half).checked_sub(window + 1) {
-                (sum, count) = (sum - row[leaving], count - 1.0);
-            }
-            sum / count
-        };
-        (0..row.len()).map(mean).collect()
-    }
-
-    #[test]
-    fn rows_side_by_side_have_the_bits_of_one_after_the_other() {
-        // Fewer columns than are taken, a window of one, of several, and of more than a block of rows.
-        for (width, height) in [(5, 21), (64, 8), (413, 27), (1500, 9)] {
-            let values: Vec<f32> = (0..width * height).map(|i| ((i * 7919) % 1013) as f32 / 7.0).collect();
-            let columns: Vec<usize> = (0..SIDE).map(|o| (2 * o + 1) * width / (2 * SIDE)).collect();
-            let found = box_along_rows(&values, width, &columns);
-            let transposed: Vec<f32> = (0..width * height).map(|i| values[i % height * width + i / height]).collect();
-            let down = box_along_columns(&transposed, height, &columns);
-            for y in 0..height {
-                let expected = box_reference(&values[y * width..(y + 1) * width]);
-                for (place, column) in columns.iter().enumerate() {
-                    assert_eq!(found[y * SIDE + place].to_bits(), expected[*column].to_bits(), "{width} {y} {column}");
-                    assert_eq!(down[place * height + y].to_bits(), expected[*column].to_bits(), "{width} {y} {column}");
-                }
-            }
-        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The stage `fingerprint`: a row for every image, shard by shard. Memory is one batch.
 
 use super::table::{KEYPOINT_BYTES, batch_of};
-use super::{Fingerprint, Fingerprinters};
+use super::{Contents, Fingerprint, Fingerprinters};
 use crate::{CurateError, Result};
 use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
@@ -67,6 +67,7 @@ fn run_fingerprint(
         Ok(json!({"keypoints": kept}))
     };
     let fingerprinters = Fingerprinters::default();
+    let contents = Contents { keypoints, quality: true };
     let make = |shard: &Path, to: &Path, progress: &Progress| {
         let rule = DecodeRule::of_shard(shard)?;
         let mut kept = 0;
@@ -81,7 +82,7 @@ fn run_fingerprint(
                 .with_max_len(1)
                 .map(|row| {
                     // Ingest decoded these very bytes; what fails now was damaged on disk.
-                    let taken = fingerprinters.with(|taker| taker.take(bytes.value(row), rule, keypoints));
+                    let taken = fingerprinters.with(|taker| taker.take(bytes.value(row), rule, contents));
                     taken.map(|taken| taken.print).map_err(|(reason, detail)| {
                         let id = ids.value(row);
                         PipelineError::Internal(format!(

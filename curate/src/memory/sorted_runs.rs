@@ -8,6 +8,7 @@ use super::{Memory, Share};
 use crate::Result;
 use lapidary_pipeline::PipelineError;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -155,7 +156,6 @@ impl<'a, R: Record> SortedRuns<'a, R> {
             self.write_run(&held)?;
             held.clear();
         }
-        held.shrink_to_fit();
         let most = self.most;
         let runs = self.parts.into_inner().unwrap_or_else(PoisonError::into_inner).runs;
         Ok(Sorted { held, runs, file: self.file.into_inner(), most })
@@ -175,14 +175,15 @@ pub(crate) struct Sorted<R> {
 impl<R: Record> Sorted<R> {
     /// Reads them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Result<R>> {
-        let (mut blocks, mut block) = (self.blocks(), Vec::new().into_iter());
+        let (mut blocks, mut block, mut next) = (self.blocks(), Cow::<[R]>::Owned(Vec::new()), 0);
         std::iter::from_fn(move || {
             loop {
-                if let Some(record) = block.next() {
-                    return Some(Ok(record));
+                if let Some(record) = block.get(next) {
+                    next += 1;
+                    return Some(Ok(*record));
                 }
                 match blocks.next()? {
-                    Ok(records) => block = records.into_iter(),
+                    Ok(records) => (block, next) = (records, 0),
                     Err(e) => return Some(Err(e)),
                 }
             }
@@ -267,12 +268,12 @@ impl<R: Record> Cursor<'_, R> {
     }
 }
 
-impl<R: Record> Iterator for Blocks<'_, R> {
-    type Item = Result<Vec<R>>;
+impl<'a, R: Record> Iterator for Blocks<'a, R> {
+    type Item = Result<Cow<'a, [R]>>;
 
-    fn next(&mut self) -> Option<Result<Vec<R>>> {
+    fn next(&mut self) -> Option<Result<Cow<'a, [R]>>> {
         if let Some(held) = self.held.next() {
-            return Some(Ok(held.to_vec()));
+            return Some(Ok(Cow::Borrowed(held)));
         }
         while !self.is_done {
             let bound = self.bounds.next();
@@ -290,7 +291,7 @@ impl<R: Record> Iterator for Blocks<'_, R> {
             if !records.is_empty() {
                 records.par_sort_unstable();
                 records.dedup();
-                return Some(Ok(records));
+                return Some(Ok(Cow::Owned(records)));
             }
         }
         None
@@ -341,7 +342,7 @@ mod tests {
                         let read: Vec<u64> = sorted.iter().collect::<Result<_>>().expect("reads");
                         prop_assert_eq!(&read, &expected, "as often as it is read");
                     }
-                    let blocks: Vec<Vec<u64>> = sorted.blocks().collect::<Result<_>>().expect("reads");
+                    let blocks: Vec<Cow<'_, [u64]>> = sorted.blocks().collect::<Result<_>>().expect("reads");
                     prop_assert!(blocks.iter().all(|block| !block.is_empty() && (is_held || block.len() < 4 * 1024)));
                     prop_assert_eq!(blocks.concat(), expected.clone());
                 }

@@ -140,16 +140,9 @@ impl Blocks {
     /// The correlations with another row of blocks, and their deviations.
     #[inline(always)]
     fn correlations<'a>(&self, other: impl Fn(usize, usize) -> &'a Lanes) -> (Lanes, Lanes) {
-        let means = means(&other);
+        let theirs = std::array::from_fn(|at| other(at % BLOCK, at / BLOCK));
         let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
-        for (at, ours) in self.values.iter().enumerate() {
-            let theirs = other(at % BLOCK, at / BLOCK);
-            for lane in 0..LANES {
-                let theirs = theirs[lane] - means[lane];
-                squares[lane] += theirs * theirs;
-                products[lane] += ours[lane] * theirs;
-            }
-        }
+        add_products(&self.values, &theirs, &mut products, &mut squares);
         let (mut correlations, mut deviations) = ([0f32; LANES], [0f32; LANES]);
         for lane in 0..LANES {
             deviations[lane] = deviation(squares[lane]);
@@ -157,6 +150,25 @@ impl Blocks {
             correlations[lane] = products[lane] / (BLOCK * BLOCK) as f32 / spread;
         }
         (correlations, deviations)
+    }
+}
+
+/// Adds up the products of the values of a row of blocks with another's, less their means, and the squares of those. By itself, as
+/// among what comes before and after it the compiler takes these vectors apart.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+fn add_products(
+    ours: &[Lanes; BLOCK * BLOCK],
+    theirs: &[&Lanes; BLOCK * BLOCK],
+    products: &mut Lanes,
+    squares: &mut Lanes,
+) {
+    let means = means(&|x: usize, y: usize| theirs[BLOCK * y + x]);
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        for lane in 0..LANES {
+            let theirs = theirs[lane] - means[lane];
+            squares[lane] += theirs * theirs;
+            products[lane] += ours[lane] * theirs;
+        }
     }
 }
 

@@ -263,11 +263,11 @@ fn strongest_first(found: &Sorted<ByImages>, set: ImageSet<'_>, memory: &Memory)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprints::{Fingerprinter, Prints, PrintsWriter};
+    use crate::fingerprints::{Contents, Fingerprinter, Prints, PrintsWriter};
     use crate::input::{Image, Vectors};
+    use lapidary_pipeline::DecodeRule;
     use lapidary_pipeline::draw::draw_pile;
     use lapidary_pipeline::stage::digest_of_bytes;
-    use lapidary_pipeline::{DecodeRule, describe};
     use lapidary_schemas::ImageId;
     use lapidary_schemas::config::IngestConfig;
     use std::path::{Path, PathBuf};
@@ -289,8 +289,9 @@ mod tests {
         for path in paths {
             let bytes = std::fs::read(&path).expect("reads");
             // Broken files and the tables beside the images are none.
-            let Ok(taken) = fingerprinter.take(&bytes, rule, 300) else { continue };
-            let vector = describe(&fingerprinter.decoded().to_rgb()).expect("describes");
+            let contents = Contents { keypoints: 300, quality: false };
+            let Ok(taken) = fingerprinter.take(&bytes, rule, contents) else { continue };
+            let vector = fingerprinter.describe().expect("describes");
             vectors.dim = vector.len();
             vectors.values.extend(vector);
             prints.push(images.len(), taken.print).expect("writes");

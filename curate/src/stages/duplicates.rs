@@ -5,7 +5,7 @@
 //! about 64 pixels on the shorter side is decoded.
 
 use crate::Result;
-use crate::fingerprints::{Fingerprint, Fingerprinter, Fingerprinters, ImageSet, Prints, PrintsWriter};
+use crate::fingerprints::{Contents, Fingerprint, Fingerprinter, Fingerprinters, ImageSet, Prints, PrintsWriter};
 use crate::groups::{members_of, write_duplicates};
 use crate::input::{IMAGES_MAX, Image, Vectors, refuse_more_than};
 use crate::memory::{Memory, Share};
@@ -15,9 +15,7 @@ use lapidary_pipeline::sources::{Entry, Fetcher, Listing, Reject, Source, image_
 use lapidary_pipeline::stage::{
     Layout, Opened, Outcome, Previous, Progress, StageRun, StageSpec, digest_of_bytes, digest_of_file,
 };
-use lapidary_pipeline::{
-    DecodeRule, Descriptor, Encoder, PipelineError, describe, interrupt, refuse_too_many, write_rejects,
-};
+use lapidary_pipeline::{DecodeRule, Descriptor, Encoder, PipelineError, interrupt, refuse_too_many, write_rejects};
 use lapidary_schemas::config::Evidence;
 use lapidary_schemas::{Config, Manifest, Rows};
 use rayon::prelude::*;
@@ -193,12 +191,11 @@ fn read_one(
         fingerprinter.take_hashes(&bytes, rule)
     } else {
         let keypoints = if is_sought(Evidence::Local) { config.fingerprint.keypoints } else { 0 };
-        fingerprinter.take(&bytes, rule, keypoints)
+        fingerprinter.take(&bytes, rule, Contents { keypoints, quality: false })
     };
     let taken = taken.map_err(reject)?;
     let vector = if is_sought(Evidence::Embedding) {
-        let describe = describe(&fingerprinter.decoded().to_rgb());
-        describe.map_err(|e| reject((lapidary_schemas::RejectReason::Broken, e.to_string())))?
+        fingerprinter.describe().map_err(|e| reject((lapidary_schemas::RejectReason::Broken, e.to_string())))?
     } else {
         Vec::new()
     };

@@ -13,7 +13,7 @@
 
 use crate::Result;
 use crate::embed::Encoder;
-use crate::pixels::{Filter, Resizer};
+use crate::pixels::{Filter, Part, Raster, Resizer};
 use crate::stage::digest_of_bytes;
 use image::RgbImage;
 use lapidary_schemas::Digest;
@@ -71,7 +71,25 @@ impl Encoder for Descriptor {
 pub fn describe(rgb: &RgbImage) -> Result<Vec<f32>> {
     let side = (SIDE as u32, SIDE as u32);
     let small = Resizer::default().rgb(rgb.as_raw(), rgb.dimensions(), side, Filter::Bilinear)?;
-    let planes = ycbcr_planes(&small);
+    Ok(described(small.as_chunks::<3>().0))
+}
+
+/// The same of an image whose pixels are words, with a resizer that is kept.
+///
+/// # Errors
+/// When the image has no pixels.
+pub fn describe_raster(image: &Raster, resizer: &mut Resizer) -> Result<Vec<f32>> {
+    let (width, height) = (image.width(), image.height());
+    let mut small = [0u8; 4 * SIDE * SIDE];
+    let whole = Part { left: 0, top: 0, width, height };
+    let to = (&mut small[..], (SIDE as u32, SIDE as u32));
+    resizer.words((image.bytes(), (width, height)), whole, to, Filter::Bilinear)?;
+    Ok(described(small.as_chunks::<4>().0))
+}
+
+/// The descriptor of the small image, whose pixels begin with red, green and blue.
+fn described<const N: usize>(small: &[[u8; N]]) -> Vec<f32> {
+    let planes = ycbcr_planes(small);
     let mut descriptor = Vec::with_capacity(DIM);
     let blocks = [colour_layout(&planes), gradient_layout(&planes[0]), low_frequencies(&planes[0])];
     for (block, weight) in blocks.into_iter().zip(WEIGHTS) {
@@ -80,19 +98,20 @@ pub fn describe(rgb: &RgbImage) -> Result<Vec<f32>> {
         let scale = if norm > 1e-3 { weight.sqrt() / norm } else { 0.0 };
         descriptor.extend(block.iter().map(|v| v * scale));
     }
-    Ok(descriptor)
+    descriptor
 }
 
 /// Y, Cb and Cr of every pixel, 0 to 1.
-fn ycbcr_planes(rgb: &[u8]) -> [Vec<f32>; 3] {
-    let mut planes = [const { Vec::new() }; 3];
-    for pixel in rgb.chunks_exact(3) {
+fn ycbcr_planes<const N: usize>(pixels: &[[u8; N]]) -> [Vec<f32>; 3] {
+    let [mut luma, mut blue, mut red] = [0; 3].map(|_| vec![0f32; pixels.len()]);
+    let planes = luma.iter_mut().zip(&mut blue).zip(&mut red);
+    for (((y, cb), cr), pixel) in planes.zip(pixels) {
         let [r, g, b] = [0, 1, 2].map(|i| f32::from(pixel[i]) / 255.0);
-        planes[0].push(0.299 * r + 0.587 * g + 0.114 * b);
-        planes[1].push(0.5 - 0.168_736 * r - 0.331_264 * g + 0.5 * b);
-        planes[2].push(0.5 + 0.5 * r - 0.418_688 * g - 0.081_312 * b);
+        *y = 0.299 * r + 0.587 * g + 0.114 * b;
+        *cb = 0.5 - 0.168_736 * r - 0.331_264 * g + 0.5 * b;
+        *cr = 0.5 + 0.5 * r - 0.418_688 * g - 0.081_312 * b;
     }
-    planes
+    [luma, blue, red]
 }
 
 fn colour_layout(planes: &[Vec<f32>; 3]) -> Vec<f32> {
@@ -187,6 +206,16 @@ mod tests {
         assert!((cosine(&original, &original) - 1.0).abs() < 1e-4);
         assert!(cosine(&original, &scene(150, 100, 0.3)) > 0.98);
         assert!(cosine(&original, &scene(300, 200, 1.9)) < 0.7);
+    }
+
+    #[test]
+    fn pixels_as_words_have_the_descriptor_of_pixels_as_bytes() {
+        let mut resizer = Resizer::default();
+        for (width, height) in [(300, 200), (64, 64), (31, 90), (1, 1)] {
+            let image = scene(width, height, 0.3);
+            let of_words = describe_raster(&Raster::from(&image), &mut resizer).expect("describes");
+            assert_eq!(of_words, describe(&image).expect("describes"), "{width} x {height}");
+        }
     }
 
     #[test]

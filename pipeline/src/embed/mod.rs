@@ -6,7 +6,7 @@ mod encoder;
 mod from_file;
 mod weights_file;
 
-pub use descriptor::{Descriptor, describe};
+pub use descriptor::{Descriptor, describe, describe_raster};
 pub use encoder::{Encoder, embed};
 pub use from_file::{Npy, VectorFile, embed_from, said_of_vectors};
 pub use weights_file::{WEIGHTS_FILES, encoder_name, weights_file};

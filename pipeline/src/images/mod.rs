@@ -10,7 +10,7 @@ mod store;
 
 pub use labels::{label_sets, labels_by_split};
 pub use licences::{LicenceCount, licence_counts};
-pub use phash::{luma_of_image, phash};
+pub use phash::{luma_of_image, phash, phash_with};
 pub use pictures::{Pictures, Thumbnail};
 pub use shard_rows::ShardRows;
 pub use shards::{Annotation, ImageRow, ImageShards, Notes, bytes_column, shard_name, shard_number, with_all_columns};

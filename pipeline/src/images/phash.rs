@@ -25,7 +25,12 @@ pub fn luma_of_image(rgb: &RgbImage) -> GrayImage {
 
 /// The 64-bit DCT hash of an image's luma.
 pub fn phash(luma: &GrayImage) -> u64 {
-    let small = Resizer::default()
+    phash_with(luma, &mut Resizer::default())
+}
+
+/// The same, with a resizer that is kept.
+pub fn phash_with(luma: &GrayImage, resizer: &mut Resizer) -> u64 {
+    let small = resizer
         .luma(luma.as_raw(), luma.dimensions(), (SIDE as u32, SIDE as u32), Filter::Lanczos3)
         .expect("luma has a byte a pixel");
     phash_of_small(&small)

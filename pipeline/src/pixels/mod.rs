@@ -12,6 +12,7 @@ mod resize;
 pub use blur::{box_taps, kernel_taps};
 pub use colour::luma;
 pub use raster::Raster;
+pub(crate) use resize::Part;
 pub use resize::{Filter, Resizer};
 
 use crate::plan::View;
@@ -19,7 +20,6 @@ use crate::{PipelineError, Result};
 use image::RgbImage;
 use lapidary_schemas::config::{BlurKind, Interpolation};
 use multiversion::multiversion;
-use resize::Part;
 
 /// Mean of each channel over ImageNet, 0 to 1.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];

@@ -74,8 +74,9 @@ fn find_extrema(octave: &Octave, number_of_octave: usize, level: usize, extrema:
     let mut marks = vec![0u8; width.next_multiple_of(WORD)];
     let inside = BORDER_PX..width - BORDER_PX;
     for y in BORDER_PX..height - BORDER_PX {
-        let row = |y: usize| &planes[1].values[y * width..(y + 1) * width];
-        mark_peaks(row(y - 1), row(y), row(y + 1), &mut marks);
+        let [lower, own, upper] = planes;
+        let around = [own.row(y - 1), own.row(y + 1), lower.row(y), upper.row(y)];
+        mark_peaks(own.row(y), around, &mut marks);
         for (number, word) in marks.as_chunks::<WORD>().0.iter().enumerate() {
             if *word == [0; WORD] {
                 continue;
@@ -97,16 +98,19 @@ fn find_extrema(octave: &Octave, number_of_octave: usize, level: usize, extrema:
 /// Marks that are looked at at a time.
 const WORD: usize = 8;
 
-/// Marks the values of a row that are far enough from 0 and no nearer to it than their four neighbours.
+/// Marks the values of a row that are far enough from 0 and no nearer to it than their neighbours in the row and in four rows
+/// around: those above and below, and the same row of the levels above and below. Few are left to be looked at singly.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
-fn mark_peaks(above: &[f32], row: &[f32], below: &[f32], marks: &mut [u8]) {
+fn mark_peaks(row: &[f32], around: [&[f32]; 4], marks: &mut [u8]) {
     let width = row.len();
-    let (above, below, marks) = (&above[..width], &below[..width], &mut marks[..width]);
+    let ([a, b, c, d], marks) = (around.map(|row| &row[..width]), &mut marks[..width]);
     for x in 1..width - 1 {
-        let value = row[x];
-        let most = row[x - 1].max(row[x + 1]).max(above[x].max(below[x])).max(FAINT);
-        let least = row[x - 1].min(row[x + 1]).min(above[x].min(below[x])).min(-FAINT);
-        marks[x] = u8::from(value >= most) | u8::from(value <= least);
+        let (value, before, after) = (row[x], row[x - 1], row[x + 1]);
+        let is_most = (value >= before) & (value >= after) & (value >= a[x]) & (value >= b[x]);
+        let is_least = (value <= before) & (value <= after) & (value <= a[x]) & (value <= b[x]);
+        let is_most = is_most & (value >= c[x]) & (value >= d[x]) & (value >= FAINT);
+        let is_least = is_least & (value <= c[x]) & (value <= d[x]) & (value <= -FAINT);
+        marks[x] = u8::from(is_most | is_least);
     }
 }
 

@@ -4,11 +4,15 @@
 //! They are found in the image's scale space ([`extrema`]), given one or two directions ([`orientation`]) and signed by
 //! 256 bits ([`signature`]).
 
+mod blur;
 mod extrema;
+mod gradient_rows;
 mod keypoint;
 mod orientation;
+mod pooling;
 mod scale_space;
 mod signature;
+mod weighted_rows;
 
 pub(crate) use keypoint::Keypoint;
 pub(crate) use signature::Signature;

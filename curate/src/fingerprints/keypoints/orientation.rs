@@ -1,12 +1,12 @@
 //! The directions of a keypoint: where the gradients around it point most (Lowe 2004, section 5).
 
+use super::gradient_rows::{ANGLES, LANES, PixelRow, ROOM, weigh};
 use super::keypoint::Found;
 use super::scale_space::Plane;
-use multiversion::multiversion;
 
-const ANGLES: usize = 36;
 /// A second orientation counts from this share of the strongest.
 const SECOND_PEAK: f32 = 0.8;
+
 /// The one or two directions in which an extremum's surroundings have their strongest gradients.
 pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
     let (x, y, sigma) = found.in_octave();
@@ -37,76 +37,73 @@ pub(super) fn orientations(plane: &Plane, found: &Found) -> Vec<f32> {
 
 /// Pixels around an extremum that are looked at, either way.
 const RADIUS_MAX: usize = 17;
-/// Values side by side, a multiple of a vector's.
-const ROOM: usize = 48;
+/// From this radius on every other pixel is looked at: the level is smooth at that distance.
+const SPARSE_RADIUS_MIN: usize = 10;
 
 /// How long gradients are in each of the directions, by their distance from a place of `plane`, a Gaussian with the exponent
 /// `spread`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
 fn direction_histogram(plane: &Plane, (x, y): (f32, f32), radius: usize, spread: f32) -> [f32; ANGLES] {
+    if radius >= SPARSE_RADIUS_MIN {
+        histogram_by_steps::<2>(plane, (x, y), radius, spread)
+    } else {
+        histogram_by_steps::<1>(plane, (x, y), radius, spread)
+    }
+}
+
+/// The same, of every pixel or of every other one.
+fn histogram_by_steps<const STEP: usize>(
+    plane: &Plane,
+    (x, y): (f32, f32),
+    radius: usize,
+    spread: f32,
+) -> [f32; ANGLES] {
     let (width, height, radius) = (plane.width as isize, plane.height as isize, radius as isize);
     let (cx, cy) = (x.round() as isize, y.round() as isize);
-    // Every other pixel where the window is large: the level is smooth at that distance.
-    let step = if radius > 9 { 2 } else { 1 };
     let first = (cx - radius).max(1);
-    let places = ((cx + radius + 1).min(width - 1) - first).max(0) as usize;
-    let (mut squares, mut across) = ([0f32; ROOM], [0f32; ROOM]);
+    let places = (((cx + radius + 1).min(width - 1) - first).max(0) as usize).div_ceil(STEP);
+    // What lies further away than the radius is left out.
+    let (mut squares, mut across) = ([f32::INFINITY; LANES], [0f32; LANES]);
     for place in 0..places {
-        squares[place] = ((first + place as isize) as f32 - x).powi(2);
+        squares[place] = ((first + (STEP * place) as isize) as f32 - x).powi(2);
         across[place] = (spread * squares[place]).exp();
     }
     let mut histogram = [0f32; ANGLES];
-    for py in ((cy - radius).max(1)..(cy + radius + 1).min(height - 1)).step_by(step) {
+    let mut spare = [[0f32; ROOM]; 3];
+    let (mut bins, mut weights) = ([0u32; LANES], [0f32; LANES]);
+    for py in ((cy - radius).max(1)..(cy + radius + 1).min(height - 1)).step_by(STEP) {
         let from_middle = (py as f32 - y).powi(2);
         let down = (spread * from_middle).exp();
-        let at = (py * width + first) as usize;
-        let row = |at: usize, count: usize| &plane.values[at..at + count];
-        let [above, below] = [at - width as usize, at + width as usize].map(|at| row(at, places));
-        let (mut bins, mut lengths) = ([0u32; ROOM], [0f32; ROOM]);
-        gradients_of_row([above, row(at - 1, places + 2), below], &mut bins[..places], &mut lengths[..places]);
-        let mut weights = [0f32; ROOM];
+        let at = (py * width + first - 1) as usize;
+        let [above, here, below] = &mut spare;
+        let values = [
+            values_from(plane, at - width as usize, above),
+            values_from(plane, at, here),
+            values_from(plane, at + width as usize, below),
+        ];
+        let (across, down) = ((&squares, &across), (from_middle, down));
+        let row = PixelRow { values, count: places, across, down, square_max: (radius * radius) as f32 };
+        weigh::<STEP>(row, &mut bins, &mut weights);
         for place in 0..places {
-            let is_inside = squares[place] + from_middle <= (radius * radius) as f32;
-            weights[place] = if is_inside { down * across[place] * lengths[place] } else { 0.0 };
-        }
-        for place in (0..places).step_by(step) {
             histogram[bins[place] as usize % ANGLES] += weights[place];
         }
     }
     histogram
 }
 
-/// The histogram's bin and the length of the gradient at each place of a row, from the values above, those of the row with one
-/// more on either side, and those below.
+/// As many values of a plane from a place on as are looked at; at the plane's end a copy of what there is.
 #[inline(always)]
-fn gradients_of_row([above, row, below]: [&[f32]; 3], bins: &mut [u32], lengths: &mut [f32]) {
-    let count = bins.len();
-    let (above, below, lengths) = (&above[..count], &below[..count], &mut lengths[..count]);
-    let (before, after) = (&row[..count], &row[2..count + 2]);
-    for place in 0..count {
-        let dx = after[place] - before[place];
-        let dy = below[place] - above[place];
-        let bin = (angle_of(dy, dx) * (ANGLES as f32 / std::f32::consts::TAU) + 0.5) as i32 as u32;
-        bins[place] = if bin == ANGLES as u32 { 0 } else { bin };
-        lengths[place] = (dx * dx + dy * dy).sqrt();
+fn values_from<'a>(plane: &'a Plane, at: usize, spare: &'a mut [f32; ROOM]) -> &'a [f32; ROOM] {
+    if let Some(values) = plane.values[at..].first_chunk() {
+        return values;
     }
-}
-
-/// The angle of a vector, 0 to 2 pi, to within 0.005: by a polynomial over an octant.
-#[inline(always)]
-pub(crate) fn angle_of(y: f32, x: f32) -> f32 {
-    use std::f32::consts::{FRAC_PI_2, PI, TAU};
-    let (across, up) = (x.abs(), y.abs());
-    let (small, large) = (across.min(up), across.max(up));
-    let t = small / large.max(1e-20);
-    let octant = t * (0.998 + t * t * (-0.302 + t * t * 0.0895));
-    let quadrant = if up > across { FRAC_PI_2 - octant } else { octant };
-    let half = if x < 0.0 { PI - quadrant } else { quadrant };
-    if y < 0.0 { TAU - half } else { half }
+    let rest = &plane.values[at..];
+    spare[..rest.len()].copy_from_slice(rest);
+    spare
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::gradient_rows::angle_of;
     use super::*;
 
     #[test]
@@ -133,16 +130,6 @@ mod tests {
             }
             let found = direction_histogram(&plane, (x, y), radius as usize, spread);
             assert_eq!(found.map(f32::to_bits), expected.map(f32::to_bits), "{x} {y} {radius}");
-        }
-    }
-
-    #[test]
-    fn the_polynomial_is_the_angle() {
-        for i in 0..1000 {
-            let angle = i as f32 / 1000.0 * std::f32::consts::TAU;
-            let found = angle_of(angle.sin(), angle.cos());
-            let off = (found - angle).abs();
-            assert!(off.min(std::f32::consts::TAU - off) < 0.005, "{angle} {found}");
         }
     }
 }

@@ -11,18 +11,15 @@
 //! Projections are Walsh-Hadamard transforms after random changes of sign; bits then differ in proportion to the angle
 //! between the projected vectors (Charikar 2002).
 
+use super::gradient_rows::angle_of;
 use super::keypoint::Found;
-use super::orientation::angle_of;
+use super::pooling::{CELLS, DIRECTIONS, SIDE, VALUES, WEIGHTS, Weights, pool};
 use super::scale_space::Plane;
 use crate::fingerprints::bilinear;
 use multiversion::multiversion;
 use std::f32::consts::TAU;
 use std::sync::LazyLock;
 
-const SIDE: usize = 16;
-const CELLS: usize = 4;
-const DIRECTIONS: usize = 8;
-const VALUES: usize = CELLS * CELLS * DIRECTIONS;
 const HALF: usize = VALUES / 2;
 /// Words of a signature.
 const WORDS: usize = 4;
@@ -31,8 +28,9 @@ const ROOM: usize = SIDE + 2;
 /// Distance of samples in the keypoint's sigma.
 const SPACING: f32 = 0.75;
 
-/// 256 bits.
+/// 256 bits; none straddles two lines of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(align(32))]
 pub(crate) struct Signature(pub(crate) [u64; WORDS]);
 
 impl Signature {
@@ -42,37 +40,19 @@ impl Signature {
         (0..4).map(|i| (self.0[i] ^ other.0[i]).count_ones()).sum()
     }
 
+    /// Bits in which two signatures differ, and in which the mirrored one differs from the other.
+    #[inline]
+    pub(crate) fn distances_bits(&self, other: &Self) -> [u32; 2] {
+        let [a, b, c, d] = std::array::from_fn(|i| (self.0[i] ^ other.0[i]).count_ones());
+        [a + b + c + d, a + b + u64::BITS * 2 - c - d]
+    }
+
     /// The signature of the same place in the mirrored image.
     #[inline]
     pub(crate) fn mirrored(self) -> Self {
         Self([self.0[0], self.0[1], !self.0[2], !self.0[3]])
     }
 }
-
-/// The samples of a patch that count for each cell, and how much, in the order of their rows. A sample counts for the four cells
-/// around it, as far as it is from their middles, and less far from the patch's.
-static CELL_SAMPLES: LazyLock<Vec<Vec<(u8, f32)>>> = LazyLock::new(|| {
-    let mut cells = vec![Vec::new(); CELLS * CELLS];
-    for v in 0..SIDE {
-        for u in 0..SIDE {
-            let place = |i: usize| (i as f32 + 0.5) / (SIDE / CELLS) as f32 - 0.5;
-            let (across, down) = (place(u), place(v));
-            let from_centre = |i: usize| i as f32 + 0.5 - SIDE as f32 / 2.0;
-            let squared = from_centre(u).powi(2) + from_centre(v).powi(2);
-            let gauss = (-squared / (2.0 * (SIDE as f32 / 2.0).powi(2))).exp();
-            for (dy, dx) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let (row, column) = (down.floor() + dy as f32, across.floor() + dx as f32);
-                let weight = (1.0 - (down - row).abs()) * (1.0 - (across - column).abs());
-                let inside = |c: f32| c >= 0.0 && c < CELLS as f32;
-                if inside(row) && inside(column) {
-                    let cell: &mut Vec<(u8, f32)> = &mut cells[row as usize * CELLS + column as usize];
-                    cell.push(((v * SIDE + u) as u8, weight * gauss));
-                }
-            }
-        }
-    }
-    cells
-});
 
 /// Where the samples of a patch lie, in samples from its middle: across, and down.
 static OFFSETS: LazyLock<[[f32; ROOM * ROOM]; 2]> = LazyLock::new(|| {
@@ -100,7 +80,7 @@ static MIRRORED: LazyLock<[u8; VALUES]> = LazyLock::new(|| std::array::from_fn(|
 pub(crate) fn signature(plane: &Plane, found: &Found) -> Signature {
     let (x, y, sigma) = found.in_octave();
     let (sin, cos) = found.keypoint.angle.sin_cos();
-    let histogram = gradient_histogram(plane, [x, y, SPACING * sigma, sin, cos], &OFFSETS, &CELL_SAMPLES);
+    let histogram = gradient_histogram(plane, [x, y, SPACING * sigma, sin, cos], &OFFSETS, &WEIGHTS);
     bits(&histogram, &MIRRORED, &SIGNS)
 }
 
@@ -111,12 +91,11 @@ fn gradient_histogram(
     plane: &Plane,
     patch: [f32; 5],
     offsets: &[[f32; ROOM * ROOM]; 2],
-    cell_samples: &[Vec<(u8, f32)>],
+    weights: &Weights,
 ) -> [f32; VALUES] {
     let patch = sample(plane, patch, offsets);
     let (magnitudes, angles) = gradients(&patch);
-    let mut histogram = [0f32; VALUES];
-    pool(&magnitudes, &shares_of_directions(&angles), cell_samples, &mut histogram);
+    let mut histogram = pool(&magnitudes, &angles, weights);
     let total = histogram.iter().sum::<f32>().max(1e-12);
     for value in &mut histogram {
         *value = (*value / total).sqrt();
@@ -155,43 +134,6 @@ fn gradients(patch: &[f32; ROOM * ROOM]) -> ([f32; SIDE * SIDE], [f32; SIDE * SI
     (magnitudes, angles)
 }
 
-/// What of each sample each direction gets: the two nearest share it, the others get nothing.
-#[inline(always)]
-fn shares_of_directions(angles: &[f32; SIDE * SIDE]) -> [[f32; DIRECTIONS]; SIDE * SIDE] {
-    let mut shares = [[0f32; DIRECTIONS]; SIDE * SIDE];
-    for (shares, angle) in shares.iter_mut().zip(angles) {
-        let low = *angle as i32;
-        let share = angle - low as f32;
-        let (low, high) = (low % DIRECTIONS as i32, (low + 1) % DIRECTIONS as i32);
-        for (direction, of_direction) in (0i32..).zip(shares) {
-            let upper = if direction == high { share } else { 0.0 };
-            *of_direction = if direction == low { 1.0 - share } else { upper };
-        }
-    }
-    shares
-}
-
-/// Adds the samples to the cells they count for, cell by cell, all directions at once.
-#[inline(always)]
-fn pool(
-    magnitudes: &[f32; SIDE * SIDE],
-    shares: &[[f32; DIRECTIONS]; SIDE * SIDE],
-    cell_samples: &[Vec<(u8, f32)>],
-    histogram: &mut [f32; VALUES],
-) {
-    for (cell, samples) in histogram.chunks_exact_mut(DIRECTIONS).zip(cell_samples) {
-        let mut sums = [0f32; DIRECTIONS];
-        for (sample, weight) in samples {
-            let sample = usize::from(*sample);
-            let (votes, shares) = (weight * magnitudes[sample], &shares[sample]);
-            for direction in 0..DIRECTIONS {
-                sums[direction] += votes * shares[direction];
-            }
-        }
-        cell.copy_from_slice(&sums);
-    }
-}
-
 /// The place of a value in the mirrored histogram.
 fn mirror_of(place: usize) -> usize {
     let (cell, direction) = (place / DIRECTIONS, place % DIRECTIONS);
@@ -199,8 +141,9 @@ fn mirror_of(place: usize) -> usize {
     ((CELLS - 1 - row) * CELLS + column) * DIRECTIONS + (DIRECTIONS - direction) % DIRECTIONS
 }
 
-/// Signs of the 64 values of each word's randomly rotated vector; the four are rotated side by side.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl+avx512dq", "x86_64+avx2+fma"))]
+/// Signs of the 64 values of each word's randomly rotated vector; the four are rotated side by side. Not for AVX-512, where the
+/// compiler gathers and scatters values that lie side by side.
+#[multiversion(targets("x86_64+avx2+fma"))]
 fn bits(histogram: &[f32; VALUES], mirrored: &[u8; VALUES], signs: &[[f32; WORDS * HALF]; 2]) -> Signature {
     let (mut sums, mut differences) = ([0f32; HALF], [0f32; HALF]);
     for i in 0..HALF {
@@ -219,10 +162,16 @@ fn bits(histogram: &[f32; VALUES], mirrored: &[u8; VALUES], signs: &[[f32; WORDS
         }
         walsh_hadamard(&mut values);
     }
+    // A byte for each sign: those of one value's four words lie side by side. Of eight values a byte of each word is made at once.
+    let mut signs = [0u8; WORDS * HALF];
+    for (sign, value) in signs.iter_mut().zip(values) {
+        *sign = u8::from(value > 0.0);
+    }
     let mut words = [0u64; WORDS];
-    for i in 0..HALF {
-        for word in 0..WORDS {
-            words[word] |= u64::from(values[WORDS * i + word] > 0.0) << i;
+    for (number, eight) in signs.as_chunks::<WORDS>().0.as_chunks::<8>().0.iter().enumerate() {
+        let bytes = (0..8).fold(0, |bytes, i| bytes | u32::from_le_bytes(eight[i]) << i).to_le_bytes();
+        for (word, byte) in words.iter_mut().zip(bytes) {
+            *word |= u64::from(byte) << (8 * number);
         }
     }
     Signature(words)
@@ -231,15 +180,21 @@ fn bits(histogram: &[f32; VALUES], mirrored: &[u8; VALUES], signs: &[[f32; WORDS
 /// The transform of the four words' vectors, which lie side by side.
 #[inline(always)]
 fn walsh_hadamard(values: &mut [f32; WORDS * HALF]) {
-    let mut width = WORDS;
-    while width < WORDS * HALF {
-        for block in values.chunks_exact_mut(2 * width) {
-            let (a, b) = block.split_at_mut(width);
-            for (a, b) in a.iter_mut().zip(b) {
-                (*a, *b) = (*a + *b, *a - *b);
-            }
+    butterflies::<WORDS>(values);
+    butterflies::<{ 2 * WORDS }>(values);
+    butterflies::<{ 4 * WORDS }>(values);
+    butterflies::<{ 8 * WORDS }>(values);
+    butterflies::<{ 16 * WORDS }>(values);
+    butterflies::<{ 32 * WORDS }>(values);
+}
+
+/// Sums and differences of values that lie `WIDTH` apart, which the compiler knows, so that it makes vectors of the short ones, too.
+#[inline(always)]
+fn butterflies<const WIDTH: usize>(values: &mut [f32; WORDS * HALF]) {
+    for [a, b] in values.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<2>().0 {
+        for (a, b) in a.iter_mut().zip(b) {
+            (*a, *b) = (*a + *b, *a - *b);
         }
-        width *= 2;
     }
 }
 
@@ -291,6 +246,8 @@ mod tests {
         let mirrored: [f32; VALUES] = std::array::from_fn(|i| histogram[mirror_of(i)]);
         let bits = |histogram: &[f32; VALUES]| bits(histogram, &MIRRORED, &SIGNS);
         assert_eq!(bits(&histogram).mirrored(), bits(&mirrored));
+        let (a, b) = (bits(&histogram), bits(&histogram.map(|value| (9.0 * value).sin())));
+        assert_eq!(a.distances_bits(&b), [a.distance_bits(&b), a.mirrored().distance_bits(&b)]);
     }
 
     /// Steps 1 and 2 as they are written down: sample by sample, each to the four cells around it.
@@ -369,7 +326,7 @@ mod tests {
             let (x, y, sigma) = found.in_octave();
             let (sin, cos) = found.keypoint.angle.sin_cos();
             let patch = [x, y, SPACING * sigma, sin, cos];
-            let computed = gradient_histogram(plane, patch, &OFFSETS, &CELL_SAMPLES);
+            let computed = gradient_histogram(plane, patch, &OFFSETS, &WEIGHTS);
             assert_eq!(computed.map(f32::to_bits), histogram.map(f32::to_bits), "{found:?}");
         }
     }

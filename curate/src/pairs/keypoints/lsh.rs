@@ -136,39 +136,45 @@ impl<'a> KeypointSet<'a> {
 
     /// The keypoints whose signatures are wanted, in their order: for each that wants some, from one pass over all.
     fn gather(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Gathered>> {
-        let mut rows: Vec<Vec<(Owner, Signature)>> = vec![Vec::new(); wanted.len()];
+        let mut gathered: Vec<Gathered> = wanted.iter().map(|_| Gathered::default()).collect();
         let images: Vec<u32> =
             self.prints.by_place().into_iter().filter(|image| self.stands_alone[*image as usize]).collect();
-        let of_block = |block: &[u32]| -> Result<Vec<Vec<(Owner, Signature)>>> {
-            let mut rows: Vec<Vec<(Owner, Signature)>> = vec![Vec::new(); wanted.len()];
+        if let [Wanted::All] = wanted {
+            gathered[0].owners.reserve_exact(self.count() as usize);
+            gathered[0].signatures.reserve_exact(self.count() as usize);
+        }
+        let of_block = |block: &[u32]| -> Result<Vec<Gathered>> {
+            let mut gathered: Vec<Gathered> = wanted.iter().map(|_| Gathered::default()).collect();
             self.prints.signatures_of(block, |image, signatures| {
                 for (keypoint, signature) in (0..).zip(signatures) {
-                    for (rows, wanted) in rows.iter_mut().zip(wanted) {
+                    for (gathered, wanted) in gathered.iter_mut().zip(wanted) {
                         if wanted.holds(signature) {
-                            rows.push((Owner { image: image as u32, keypoint }, *signature));
+                            gathered.owners.push(Owner { image: image as u32, keypoint });
+                            gathered.signatures.push(*signature);
                         }
                     }
                 }
             })?;
-            Ok(rows)
+            Ok(gathered)
         };
         // A few blocks at a time, so that no more than those are in memory twice.
         for blocks in images.chunks(BLOCK * rayon::current_num_threads()) {
             let found: Vec<_> = blocks.par_chunks(BLOCK).map(of_block).collect::<Result<_>>()?;
             for found in found {
-                rows.iter_mut().zip(found).for_each(|(rows, found)| rows.extend(found));
+                gathered.iter_mut().zip(found).for_each(|(gathered, found)| gathered.append(found));
             }
         }
         let all_new = self.is_new.iter().all(|is_new| *is_new);
-        let is_new = |(owner, _): &(Owner, Signature)| self.is_new[owner.image as usize];
-        let gathered = rows.into_par_iter().map(|mut rows| {
+        gathered.par_iter_mut().for_each(|gathered| {
             if !self.prints.is_held() {
-                rows.sort_unstable_by_key(|(owner, _)| *owner);
+                gathered.sort();
             }
-            let new = if all_new { Vec::new() } else { rows.iter().map(is_new).collect() };
-            Gathered { rows, is_new: new }
+            if !all_new {
+                let is_new = |owner: &Owner| self.is_new[owner.image as usize];
+                gathered.is_new = gathered.owners.iter().map(is_new).collect();
+            }
         });
-        Ok(gathered.collect())
+        Ok(gathered)
     }
 
     fn votes_of_table(
@@ -179,8 +185,8 @@ impl<'a> KeypointSet<'a> {
     ) -> Result<()> {
         let shared = table.keys_of_new(all);
         let keyed = |mirrored: bool| {
-            let mut keyed: Vec<Slot> = Vec::with_capacity(all.rows.len());
-            for (index, (_, signature)) in all.rows.iter().enumerate() {
+            let mut keyed: Vec<Slot> = Vec::with_capacity(all.signatures.len());
+            for (index, signature) in all.signatures.iter().enumerate() {
                 let key = if mirrored { table.key(&signature.mirrored()) } else { table.key(signature) };
                 if table.keys.contains(&key) && shared.as_ref().is_none_or(|shared| shared[table.place(key)]) {
                     keyed.push(Slot::new(key, index));
@@ -190,20 +196,22 @@ impl<'a> KeypointSet<'a> {
             keyed
         };
         let plain = keyed(false);
-        let mut votes = Vec::new();
+        let (mut votes, mut compared) = (Vec::new(), Comparisons::default());
         for bucket in plain.chunk_by(|x, y| x.key() == y.key()) {
             let (old, window) = (all.old_of(bucket), window(bucket.len()));
             for (place, first) in bucket.iter().enumerate().filter(|(_, first)| all.is_new(first.index())) {
                 let after = &bucket[place + 1..];
                 let near = [&after[..after.len().min(window)], last_before(&old, *first, window)];
-                for others in near.into_iter().filter(|others| !others.is_empty()) {
-                    vote(&all.rows, first.index(), others, None, &mut votes);
-                }
+                near.into_iter().for_each(|others| compared.add(*first, others));
+            }
+            if compared.are_enough() {
+                compared.vote(all, false, &mut votes);
             }
             if votes.len() >= VOTES {
                 hand_on(&mut votes)?;
             }
         }
+        compared.vote(all, false, &mut votes);
         // A table of bits that a mirror leaves alone has both kinds of pairs in the same buckets.
         if !table.has_mirrored() {
             return hand_on(&mut votes);
@@ -221,36 +229,74 @@ impl<'a> KeypointSet<'a> {
                 let after = others.partition_point(|other| other.index() <= first.index());
                 let after = &others[after..];
                 let near = [&after[..after.len().min(window)], last_before(&old, *first, window)];
-                for others in near.into_iter().filter(|others| !others.is_empty()) {
-                    vote(&all.rows, first.index(), others, Some(true), &mut votes);
-                }
+                near.into_iter().for_each(|others| compared.add(*first, others));
+            }
+            if compared.are_enough() {
+                compared.vote(all, true, &mut votes);
             }
             if votes.len() >= VOTES {
                 hand_on(&mut votes)?;
             }
         }
+        compared.vote(all, true, &mut votes);
         hand_on(&mut votes)
     }
 }
 
-/// Notes a keypoint and each of others, where their images differ, as a vote when they are near, plainly or in a mirror, or as
-/// `mirrored` says.
-#[multiversion(targets("x86_64+avx2+fma+popcnt"))]
-fn vote(rows: &[(Owner, Signature)], first: usize, others: &[Slot], mirrored: Option<bool>, votes: &mut Vec<Vote>) {
-    for second in others.iter().map(|other| other.index()) {
-        let ((a, one), (b, other)) = (rows[first.min(second)], rows[first.max(second)]);
-        let plainly = mirrored != Some(true) && one.distance_bits(&other) <= VOTE_MAX_BITS;
-        let in_mirror = mirrored != Some(false) && one.mirrored().distance_bits(&other) <= VOTE_MAX_BITS;
-        if a.image == b.image {
-            continue;
-        }
-        if plainly {
-            votes.push(Vote::new(a, b, false));
-        }
-        if in_mirror {
-            votes.push(Vote::new(a, b, true));
-        }
+/// Keypoints that are to be compared, by their indices, the smaller first. Their signatures lie anywhere in memory: many pairs are
+/// compared in one loop in which nothing depends on what comes out, so that a processor fetches the next while it waits for one.
+#[derive(Debug, Default)]
+struct Comparisons {
+    pairs: Vec<(usize, usize)>,
+    /// Of each pair, the bits in which the signatures differ, plainly and in a mirror.
+    distances_bits: Vec<[u32; 2]>,
+    /// The pairs that are near in either way, and their keypoints.
+    near: Vec<usize>,
+    owners: Vec<(Owner, Owner)>,
+}
+
+/// Pairs that are compared at a time, but for what one bucket adds.
+const COMPARED: usize = 1024;
+
+impl Comparisons {
+    fn add(&mut self, first: Slot, others: &[Slot]) {
+        let in_order = |other: &Slot| (first.index().min(other.index()), first.index().max(other.index()));
+        self.pairs.extend(others.iter().map(in_order));
     }
+
+    fn are_enough(&self) -> bool {
+        self.pairs.len() >= COMPARED
+    }
+
+    /// Makes votes of those that are near and of different images, in a mirror or, unless that is all that is asked for, plainly;
+    /// begins anew.
+    fn vote(&mut self, all: &Gathered, only_mirrored: bool, votes: &mut Vec<Vote>) {
+        compare(&self.pairs, &all.signatures, &mut self.distances_bits);
+        let is_near = |bits: &[u32; 2]| bits[0].min(bits[1]) <= VOTE_MAX_BITS;
+        self.near.clear();
+        self.near.extend((0..self.pairs.len()).filter(|pair| is_near(&self.distances_bits[*pair])));
+        self.owners.clear();
+        self.owners.extend(self.near.iter().map(|pair| {
+            let (first, second) = self.pairs[*pair];
+            (all.owners[first], all.owners[second])
+        }));
+        for (pair, (a, b)) in self.near.iter().zip(&self.owners).filter(|(_, (a, b))| a.image != b.image) {
+            let [plain, mirrored] = self.distances_bits[*pair].map(|bits| bits <= VOTE_MAX_BITS);
+            if plain && !only_mirrored {
+                votes.push(Vote::new(*a, *b, false));
+            }
+            if mirrored {
+                votes.push(Vote::new(*a, *b, true));
+            }
+        }
+        self.pairs.clear();
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+fma+popcnt"))]
+fn compare(pairs: &[(usize, usize)], signatures: &[Signature], distances_bits: &mut Vec<[u32; 2]>) {
+    distances_bits.clear();
+    distances_bits.extend(pairs.iter().map(|(one, other)| signatures[*one].distances_bits(&signatures[*other])));
 }
 
 impl Votes {
@@ -333,7 +379,7 @@ impl HashTable {
             return None;
         }
         let mut keys = vec![false; self.keys.len()];
-        for (_, (_, signature)) in all.rows.iter().enumerate().filter(|(index, _)| all.is_new(*index)) {
+        for (_, signature) in all.signatures.iter().enumerate().filter(|(index, _)| all.is_new(*index)) {
             for key in [self.key(signature), self.key(&signature.mirrored())] {
                 if self.keys.contains(&key) {
                     keys[self.place(key)] = true;
@@ -345,14 +391,27 @@ impl HashTable {
 }
 
 /// Keypoints of the set in the order of their images.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Gathered {
-    rows: Vec<(Owner, Signature)>,
+    owners: Vec<Owner>,
+    signatures: Vec<Signature>,
     /// Empty when all are new.
     is_new: Vec<bool>,
 }
 
 impl Gathered {
+    fn append(&mut self, other: Self) {
+        self.owners.extend(other.owners);
+        self.signatures.extend(other.signatures);
+    }
+
+    /// Brings keypoints that were read in another order into that of their images.
+    fn sort(&mut self) {
+        let mut rows: Vec<(Owner, Signature)> = self.owners.drain(..).zip(self.signatures.drain(..)).collect();
+        rows.sort_unstable_by_key(|(owner, _)| *owner);
+        (self.owners, self.signatures) = rows.into_iter().unzip();
+    }
+
     fn is_new(&self, keypoint: usize) -> bool {
         self.is_new.is_empty() || self.is_new[keypoint]
     }

@@ -81,7 +81,7 @@ impl Rarity {
             }
         }
         for block in occurs_in.finish()?.blocks() {
-            for (image, keypoint) in block?.into_iter().map(OccursIn::keypoint) {
+            for (image, keypoint) in block?.iter().copied().map(OccursIn::keypoint) {
                 let count = &mut occurrences[starts[image] as usize + keypoint];
                 *count = count.saturating_add(1);
             }
