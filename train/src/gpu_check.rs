@@ -3,7 +3,7 @@
 
 use crate::backend::{Cpu, DeviceChoice, Program, computes_in, device_name, run_on};
 use crate::model::{host_values, snapshot, stored_as};
-use crate::operators::TrainBackend;
+use crate::operators::{Operators, TrainBackend};
 use crate::optimise::Schedule;
 use crate::{Result, StepReport, Trainer};
 use burn::module::AutodiffModule;
@@ -192,17 +192,21 @@ pub struct Rate {
     pub steps: usize,
     /// Steps before those.
     pub warmup: usize,
+    /// Whether views of all sizes go through a network together; where it is left open, as the device does in a run.
+    pub packed: Option<bool>,
 }
 
 impl Program for Rate {
     type Output = Value;
 
     fn run<B: TrainBackend>(self, device: B::Device) -> Result<Value> {
-        let Self { config, steps, warmup } = self;
+        let Self { config, steps, warmup, packed } = self;
+        let packed = packed.unwrap_or(!B::InnerBackend::ON_HOST);
         let all = steps + warmup;
         let schedule = Schedule::new(&config.pretrain, &config.objective, all, all);
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
         trainer.set_metrics_steps(steps.min(10));
+        trainer.set_packed(packed);
         // The same pixels each step: what is timed is not how fast waves are drawn.
         let batch = batch(&config, 0);
         let mut losses = Vec::new();
@@ -221,6 +225,7 @@ impl Program for Rate {
         Ok(json!({
             "batch": config.pretrain.batch,
             "precision": config.pretrain.precision,
+            "packed": packed,
             "steps": steps,
             "images_per_sec": steps as f64 * config.pretrain.batch as f64 / secs,
             "step_secs": secs / steps as f64,
