@@ -3,8 +3,8 @@
 # only the binaries. Every part prints as it goes and leaves what it found in RESULTS (default gpu-check.jsonl), a JSON object a
 # line; the last line printed is one object. On a GPU in software (DEVICE=wgpu) it is a rehearsal on small sizes.
 #   1. kernels beside their operators in f64, in f32, f16 and bf16; 20 steps of a small hybrid run beside the CPU's
-#   2. steps of coco-vits16 on pixels of waves, f32 (matrix products in TF32) and bf16: images/s, memory; the share of time by kind
-#      of kernel
+#   2. steps of coco-vits16 on pixels of waves, f32 (matrix products in TF32) and bf16: images/s, memory; once with a pass for each
+#      size of views instead of all packed; the share of time by kind of kernel
 #   3. the same step in PyTorch, where it is installed with CUDA: bf16 under autocast, then compiled
 #   4. two epochs on real images: loss, waiting for data, verdicts on collapse
 # LAPIDARY_DATA names the images, PYTHON a Python with torch and timm; SECS (540) is the time it may take.
@@ -66,6 +66,9 @@ for batch in $batches; do
       "${small[@]}" --set "pretrain.batch=$batch" --set "pretrain.precision=$precision" --out "$work/out"
   done
 done
+# The same step with a pass for each size of views, beside the packed one above.
+part "step-unpacked-${precisions##* }-${batches%% *}" "$lapidary" gpu-check --device "$device" --time-steps "$steps" --packed false \
+  --preset "$preset" "${small[@]}" --set "pretrain.batch=${batches%% *}" --set "pretrain.precision=${precisions##* }" --out "$work/out"
 # What kernels take, as CubeCL measures each: three steps whose kernels were compiled and tuned above.
 profile() {
   local log=$work/kernels.log
@@ -116,12 +119,14 @@ checks = [json.loads(line) for line in open(sys.argv[1])]
 kernels = [said for said in checks if said.get("check") == "kernel"]
 steps = [said["holds"] for said in checks if said.get("check") == "steps"]
 ours = {name: found[name] for name in found if name.startswith("step-")}
-best = max((said.get("images_per_sec", 0) for name, said in ours.items() if name.endswith("-64")), default=None)
+best = max((said.get("images_per_sec", 0) for name, said in ours.items() if name.endswith("-64") and said.get("packed")), default=None)
+apart = next((name for name in ours if name.startswith("step-unpacked-")), "step-unpacked-")
 images = found.get("images", {}).get("facts", {})
 said = {
     "kernels": len(kernels), "kernels_wrong": sum(not said["holds"] for said in kernels),
     "steps_hold": bool(steps) and all(steps),
     "images_per_sec": {name: round(said["images_per_sec"], 1) for name, said in ours.items() if "images_per_sec" in said},
+    "packed_vs_unpacked": ratio(rate(apart.replace("unpacked-", "")), rate(apart)),
     "vs_torch_bf16": ratio(best, rate("torch-bf16-64")), "vs_torch_compiled": ratio(best, rate("torch-compiled-64")),
     "memory_vs_torch": ratio(found.get("step-bf16-64", {}).get("memory_mib"), found.get("torch-bf16-64", {}).get("peak_mib")),
     "data_wait": images.get("data_wait_share"), "kernel_shares": found.get("kernels", {}).get("kernel_shares"),

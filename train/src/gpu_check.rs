@@ -3,7 +3,7 @@
 
 use crate::backend::{Cpu, DeviceChoice, Program, computes_in, device_name, run_on};
 use crate::model::{host_values, snapshot, stored_as};
-use crate::operators::TrainBackend;
+use crate::operators::{Operators, TrainBackend};
 use crate::optimise::Schedule;
 use crate::{Result, StepReport, Trainer};
 use burn::module::AutodiffModule;
@@ -138,12 +138,17 @@ pub struct Compared {
 impl Compared {
     /// Whether the device trains as the CPU does. Rounding grows from step to step.
     pub fn holds(&self) -> bool {
-        // Where there are kinks the first step tells most: in half the bits the rest is a matter of luck.
+        // Where there are kinks the first step tells: from there on rounding decides on which side of 0 a value falls, and
+        // which order of adding up is the luckier one.
         match (self.kind == ObjectiveKind::Dino, self.precision == Precision::F32) {
             (true, true) => self.losses[1] < 1e-4 && self.gradients < 0.01 && self.weights < 0.01,
             (true, false) => self.losses[1] < 1e-2 && self.gradients_apart < 1e-3,
             (false, true) => {
-                self.losses[0] < 2e-3 && self.losses[1] < 2e-2 && self.gradients < 0.01 && self.weights < 0.05
+                self.gradients < 0.01
+                    && self.gradients_apart < 1e-5
+                    && self.losses[0] < 1e-2
+                    && self.losses[1] < 0.1
+                    && self.weights < 0.3
             }
             (false, false) => self.losses[1] < 0.2 && self.gradients_apart < 1e-3,
         }
@@ -192,17 +197,21 @@ pub struct Rate {
     pub steps: usize,
     /// Steps before those.
     pub warmup: usize,
+    /// Whether views of all sizes go through a network together; where it is left open, as the device does in a run.
+    pub packed: Option<bool>,
 }
 
 impl Program for Rate {
     type Output = Value;
 
     fn run<B: TrainBackend>(self, device: B::Device) -> Result<Value> {
-        let Self { config, steps, warmup } = self;
+        let Self { config, steps, warmup, packed } = self;
+        let packed = packed.unwrap_or(!B::InnerBackend::ON_HOST);
         let all = steps + warmup;
         let schedule = Schedule::new(&config.pretrain, &config.objective, all, all);
         let mut trainer = Trainer::<B>::new(&config, schedule, &device);
         trainer.set_metrics_steps(steps.min(10));
+        trainer.set_packed(packed);
         // The same pixels each step: what is timed is not how fast waves are drawn.
         let batch = batch(&config, 0);
         let mut losses = Vec::new();
@@ -221,6 +230,7 @@ impl Program for Rate {
         Ok(json!({
             "batch": config.pretrain.batch,
             "precision": config.pretrain.precision,
+            "packed": packed,
             "steps": steps,
             "images_per_sec": steps as f64 * config.pretrain.batch as f64 / secs,
             "step_secs": secs / steps as f64,

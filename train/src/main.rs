@@ -54,6 +54,10 @@ enum Verb {
         /// Time so many steps of the configuration instead (--preset, --set pretrain.batch=64)
         #[arg(long, value_name = "STEPS")]
         time_steps: Option<usize>,
+        /// With --time-steps: show a network the views of all sizes at once, or those of each size by themselves [default: at
+        /// once on a GPU]
+        #[arg(long, value_name = "true|false", requires = "time_steps")]
+        packed: Option<bool>,
     },
     /// Embed all images of the source with a run's checkpoint or a file of weights
     Embed {
@@ -129,14 +133,14 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
             }
         }
         Verb::Doctor => say_machine(common)?,
-        Verb::GpuCheck { device, time_steps: None } => {
+        Verb::GpuCheck { device, time_steps: None, .. } => {
             if !gpu_check::check(device, |line| println!("{line}"))? {
                 let told = format!("device `{}` does not compute what the CPU does", device_name(device)?);
                 return Err(PipelineError::Internal(told).into());
             }
         }
-        Verb::GpuCheck { device, time_steps: Some(steps) } => {
-            let rate = gpu_check::Rate { config: common.resolve()?, steps, warmup: steps.div_ceil(4) };
+        Verb::GpuCheck { device, time_steps: Some(steps), packed } => {
+            let rate = gpu_check::Rate { config: common.resolve()?, steps, warmup: steps.div_ceil(4), packed };
             println!("{}", run_on(device, rate)?);
         }
         Verb::Embed { encoder, device, shard } => {

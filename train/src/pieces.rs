@@ -10,6 +10,7 @@
 
 mod backward;
 mod forward;
+mod pass;
 
 pub(crate) use backward::{FeatureGradients, add_to};
 pub(crate) use forward::{Inputs, Piece, Remembered, Teachers, join};

@@ -1,7 +1,7 @@
 //! The trainer: one step after another, generic over the backend.
 //!
 //! A step: teacher forward on the globals, and whatever other network stands beside the student ([`fixed`]); student forward
-//! once for each resolution; each loss on the whole batch, and its backward pass to the features; backward through the
+//! once for each resolution, on a GPU on all of them together; each loss on the whole batch, and its backward pass to the features; backward through the
 //! backbone; a look at loss and gradient norm; clip; optimiser; EMA. The backbone works on pieces of the batch (see
 //! [`crate::pieces`]), the heads on all of it. All state that makes a run is in a checkpoint ([`state`]); the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
 //! whose loss or gradient norm is not finite is skipped: it changes nothing but the counts. On a device that is waited for,
@@ -32,6 +32,8 @@ use std::time::Instant;
 mod ahead;
 mod fixed;
 #[cfg(test)]
+mod packed;
+#[cfg(test)]
 mod resume;
 mod scalars;
 mod state;
@@ -59,6 +61,8 @@ pub struct Trainer<B: TrainBackend> {
     skipped: Skipped,
     /// Steps whose scalars are read at once.
     metrics_steps: usize,
+    /// Whether views of all sizes go through a network together.
+    packed: bool,
     ahead: Option<Ahead<B>>,
 }
 
@@ -149,6 +153,7 @@ impl<B: TrainBackend> Trainer<B> {
             step: 0,
             skipped: Skipped::default(),
             metrics_steps: config.pretrain.metrics_steps.max(1),
+            packed: !B::InnerBackend::ON_HOST,
             ahead: None,
         }
     }
@@ -165,6 +170,12 @@ impl<B: TrainBackend> Trainer<B> {
     /// Reads the scalars of so many steps at once, whatever is configured.
     pub fn set_metrics_steps(&mut self, steps: usize) {
         self.metrics_steps = steps;
+    }
+
+    /// Sends views of all sizes through a network together, packed, or those of each size by themselves. A GPU does the first
+    /// unasked, with half the launches of two sizes, the CPU the second. Losses and gradients are the same but for rounding.
+    pub fn set_packed(&mut self, packed: bool) {
+        self.packed = packed;
     }
 
     /// The same run with its backbone's weights replaced before its first step, the student's and the teacher's.
@@ -297,7 +308,7 @@ impl<B: TrainBackend> Trainer<B> {
         if let Some(amount) = self.needs.masks {
             self.mask(amount, batch, &mut draws);
         }
-        let inputs = Inputs { loaded: &loaded, draws: &draws, needs: &self.needs };
+        let inputs = Inputs { loaded: &loaded, draws: &draws, needs: &self.needs, packed: self.packed };
         let pretrain = &self.config.pretrain;
         let parts = self.uploader.cut(batch.ids.len());
         let kept = if pretrain.recompute_blocks { Remembered::BlockInputs } else { Remembered::Graph };

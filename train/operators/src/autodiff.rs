@@ -1,7 +1,7 @@
 //! The operators with gradients: forward and backward are those of the backend below. The optimiser's have none, and are called
 //! below alone.
 
-use super::{Float, Operators};
+use super::{Float, Operators, Packing};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -102,13 +102,13 @@ impl<B: Operators> Backward<B, 1> for Standardise {
 struct Attention;
 
 impl<B: Operators> Backward<B, 1> for Attention {
-    /// Queries, keys and values; what came out; the logs of the softmaxes' sums; and the heads.
-    type State = ([Float<B>; 3], usize);
+    /// Queries, keys and values; what came out; the logs of the softmaxes' sums; the packing and the heads.
+    type State = ([Float<B>; 3], Packing, usize);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let ([qkv, output, log_sums], heads) = ops.state;
+        let ([qkv, output, log_sums], packing, heads) = ops.state;
         unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
-            B::self_attention_backward(qkv, heads, output, log_sums, gradient)
+            B::self_attention_backward(qkv, (&packing, heads), output, log_sums, gradient)
         });
     }
 }
@@ -208,11 +208,13 @@ impl<B: Operators, C: CheckpointStrategy> Operators for Autodiff<B, C> {
         [standardised, constant]
     }
 
-    fn self_attention(qkv: Float<Self>, heads: usize) -> [Float<Self>; 2] {
-        let [mixed, log_sums] = B::self_attention(qkv.primitive.clone(), heads);
+    fn self_attention(qkv: Float<Self>, packing: &Packing, heads: usize) -> [Float<Self>; 2] {
+        let [mixed, log_sums] = B::self_attention(qkv.primitive.clone(), packing, heads);
         let constant = <Self as AutodiffBackend>::from_inner(log_sums.clone());
         let mixed = match Attention.prepare::<C>([qkv.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(([qkv.primitive, mixed.clone(), log_sums], heads), mixed),
+            OpsKind::Tracked(prep) => {
+                prep.finish(([qkv.primitive, mixed.clone(), log_sums], packing.clone(), heads), mixed)
+            }
             OpsKind::UnTracked(prep) => prep.finish(mixed),
         };
         [mixed, constant]

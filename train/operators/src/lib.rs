@@ -14,6 +14,7 @@ mod cube;
 mod flex;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
+mod packing;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod threads;
 pub use flex::exp;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use gpu::{Gpu, GpuDevice, GpuTensor};
+pub use packing::{Group, Packing};
 pub use threads::on_one_thread;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -86,21 +88,21 @@ pub trait Operators: Backend {
         reference::standardise_backward::<Self>(x, statistics, gradient)
     }
 
-    /// What each token attends to, `[batch, tokens, dim]`, and the log of each softmax's sum, `[batch, heads, tokens]`; see
-    /// [`attention`].
-    fn self_attention(qkv: Float<Self>, heads: usize) -> [Float<Self>; 2] {
-        reference::attention::<Self>(qkv, heads)
+    /// What each token attends to, `[rows, dim]`, and the logs of the softmaxes' sums, `[heads * rows]`, sequence by sequence
+    /// and in each head by head; see [`packed_attention`].
+    fn self_attention(qkv: Float<Self>, packing: &Packing, heads: usize) -> [Float<Self>; 2] {
+        reference::attention::<Self>(qkv, packing, heads)
     }
 
     /// The gradient of queries, keys and values.
     fn self_attention_backward(
         qkv: Float<Self>,
-        heads: usize,
+        packing_and_heads: (&Packing, usize),
         output: Float<Self>,
         log_sums: Float<Self>,
         gradient: Float<Self>,
     ) -> Float<Self> {
-        reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient)
+        reference::attention_backward::<Self>(qkv, packing_and_heads, output, log_sums, gradient)
     }
 
     /// `tokens + branch * scale * keep`; see `residual`.
@@ -276,7 +278,22 @@ pub fn standardise<B: Operators>(x: Tensor<B, 2>, epsilon: f64) -> Tensor<B, 2> 
 /// - qkv: `[batch, tokens, 3 * dim]`, queries, keys and values side by side, each head by head
 /// - returns: `[batch, tokens, dim]`, head by head
 pub fn attention<B: Operators>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
-    let [mixed, _] = B::self_attention(float(qkv), heads);
+    let [batch, tokens, all] = qkv.dims();
+    let rows = qkv.reshape([batch * tokens, all]);
+    packed_attention(rows, &Packing::batch(batch, tokens), heads).reshape([batch, tokens, all / 3])
+}
+
+/// The same of sequences of several lengths, each by itself, in one call.
+///
+/// # Shapes
+/// - qkv: `[rows, 3 * dim]`, a row a token, as the packing has them
+/// - returns: `[rows, dim]`
+///
+/// # Panics
+/// When the packing is not of so many rows.
+pub fn packed_attention<B: Operators>(qkv: Tensor<B, 2>, packing: &Packing, heads: usize) -> Tensor<B, 2> {
+    assert_eq!(qkv.dims()[0], packing.rows(), "a packing is of all rows");
+    let [mixed, _] = B::self_attention(float(qkv), packing, heads);
     tensor(mixed)
 }
 

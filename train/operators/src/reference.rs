@@ -1,11 +1,12 @@
 //! Each operator in burn's own operations: what backends without one of their own use, and what tests compare with.
 
-use super::{AdamwState, AdamwStep, AdamwValues, Float, float, tensor};
+use super::{AdamwState, AdamwStep, AdamwValues, Float, Group, Packing, float, tensor};
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::IntTensor;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use std::f64::consts::{SQRT_2, TAU};
+use std::ops::Range;
 
 pub(crate) fn linear<B: Backend>(x: Float<B>, weight: Float<B>, bias: Option<Float<B>>) -> Float<B> {
     let mapped = tensor::<B, 2>(x).matmul(tensor(weight));
@@ -130,34 +131,56 @@ pub(crate) fn heads_of<B: Backend>(values: Tensor<B, 3>, heads: usize) -> Tensor
     values.reshape([batch, tokens, heads, dim / heads]).swap_dims(1, 2)
 }
 
-pub(crate) fn attention<B: Backend>(qkv: Float<B>, heads: usize) -> [Float<B>; 2] {
-    let [q, k, v] = split::<B>(qkv, heads);
-    let scores = q.matmul(k.swap_dims(2, 3));
-    let [batch, _, tokens, _] = scores.dims();
-    let most = scores.clone().max_dim(3);
-    let log_sums = (scores.clone() - most.clone()).exp().sum_dim(3).log() + most;
-    let mixed = joined(softmax(scores, 3).matmul(v));
-    [float(mixed), float(log_sums.reshape([batch, heads, tokens]))]
+/// Some rows as sequences, `[sequences, tokens, width]`.
+fn sequences<B: Backend>(values: &Tensor<B, 2>, rows: Range<usize>, group: Group) -> Tensor<B, 3> {
+    let width = values.dims()[1];
+    values.clone().slice([rows]).reshape([group.sequences, group.tokens, width])
+}
+
+pub(crate) fn attention<B: Backend>(qkv: Float<B>, packing: &Packing, heads: usize) -> [Float<B>; 2] {
+    let qkv = tensor::<B, 2>(qkv);
+    let [rows, all] = qkv.dims();
+    let (mut mixed, mut log_sums) = (Vec::new(), Vec::new());
+    for (rows, group) in packing.ranges() {
+        let [q, k, v] = split::<B>(float(sequences(&qkv, rows, group)), heads);
+        let scores = q.matmul(k.swap_dims(2, 3));
+        let most = scores.clone().max_dim(3);
+        log_sums.push(((scores.clone() - most.clone()).exp().sum_dim(3).log() + most).flatten::<1>(0, 3));
+        mixed.push(joined(softmax(scores, 3).matmul(v)).flatten::<2>(0, 1));
+    }
+    if mixed.is_empty() {
+        let dtype = qkv.dtype();
+        let of_sums = Tensor::<B, 1>::empty([heads * rows], (&qkv.device(), dtype));
+        return [float(Tensor::<B, 2>::empty([rows, all / 3], (&qkv.device(), dtype))), float(of_sums)];
+    }
+    [float(Tensor::cat(mixed, 0)), float(Tensor::cat(log_sums, 0))]
 }
 
 pub(crate) fn attention_backward<B: Backend>(
     qkv: Float<B>,
-    heads: usize,
+    (packing, heads): (&Packing, usize),
     output: Float<B>,
     log_sums: Float<B>,
     gradient: Float<B>,
 ) -> Float<B> {
-    let [q, k, v] = split::<B>(qkv, heads);
-    let [batch, _, tokens, width] = q.dims();
-    let (output, gradient) = (heads_of::<B>(tensor(output), heads), heads_of::<B>(tensor(gradient), heads));
-    let log_sums = tensor::<B, 3>(log_sums).reshape([batch, heads, tokens, 1]);
-    let weights = (q.clone().matmul(k.clone().swap_dims(2, 3)) - log_sums).exp();
-    let of_v = weights.clone().swap_dims(2, 3).matmul(gradient.clone());
-    let own = (gradient.clone() * output).sum_dim(3);
-    let of_scores = weights * (gradient.matmul(v.swap_dims(2, 3)) - own);
-    let of_q = of_scores.clone().matmul(k) * (width as f64).powf(-0.5);
-    let of_k = of_scores.swap_dims(2, 3).matmul(q);
-    float(Tensor::cat(vec![joined(of_q), joined(of_k), joined(of_v)], 2))
+    let [qkv, output, gradient] = [qkv, output, gradient].map(tensor::<B, 2>);
+    let log_sums = tensor::<B, 1>(log_sums);
+    let mut of_qkv = Vec::new();
+    for (rows, group) in packing.ranges() {
+        let [q, k, v] = split::<B>(float(sequences(&qkv, rows.clone(), group)), heads);
+        let width = q.dims()[3];
+        let [output, gradient] = [&output, &gradient].map(|of| heads_of(sequences(of, rows.clone(), group), heads));
+        let of_rows = log_sums.clone().slice(heads * rows.start..heads * rows.end);
+        let log_sums = of_rows.reshape([group.sequences, heads, group.tokens, 1]);
+        let weights = (q.clone().matmul(k.clone().swap_dims(2, 3)) - log_sums).exp();
+        let of_v = weights.clone().swap_dims(2, 3).matmul(gradient.clone());
+        let own = (gradient.clone() * output).sum_dim(3);
+        let of_scores = weights * (gradient.matmul(v.swap_dims(2, 3)) - own);
+        let of_q = of_scores.clone().matmul(k) * (width as f64).powf(-0.5);
+        let of_k = of_scores.swap_dims(2, 3).matmul(q);
+        of_qkv.push(Tensor::cat(vec![joined(of_q), joined(of_k), joined(of_v)], 2).flatten::<2>(0, 1));
+    }
+    if of_qkv.is_empty() { float(qkv) } else { float(Tensor::cat(of_qkv, 0)) }
 }
 
 /// What a branch is multiplied by, `[batch or 1, 1, dim or 1]`.

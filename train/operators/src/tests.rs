@@ -2,14 +2,17 @@
 //! they lie, of none; and the same bits on any number of threads.
 
 use super::{
-    AdamwState, AdamwStep, AdamwValues, Moving, TrainBackend, adamw, attention, gelu, layer_norm, linear,
-    moving_average, packed_bytes, reference, residual, soft_cross_entropy, standardise, sum_of_squares, unpack_bytes,
+    AdamwState, AdamwStep, AdamwValues, Moving, Packing, TrainBackend, adamw, attention, gelu, layer_norm, linear,
+    moving_average, packed_attention, packed_bytes, reference, residual, soft_cross_entropy, standardise,
+    sum_of_squares, unpack_bytes,
 };
 use super::{float, tensor};
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_flex::Flex;
+
+mod attention;
 
 type Cpu = burn::backend::Autodiff<Flex>;
 
@@ -131,12 +134,6 @@ fn matrices_that_lie_transposed_or_cut_out_are_multiplied_as_they_are() {
         |x| layer_norm(x[0].clone().reshape([5, 4, 6]).swap_dims(0, 2), x[1].clone(), x[2].clone(), 1e-6),
         |x| plain_layer_norm(x[0].clone().reshape([5, 4, 6]).swap_dims(0, 2), x[1].clone(), x[2].clone(), 1e-6),
     );
-    holds(
-        "attention of an image among others",
-        &[&[3, 5, 24]],
-        |x| attention(x[0].clone().reshape([3, 5, 24]).slice([1..2, 0..5, 0..24]), 2),
-        |x| plain_attention(x[0].clone().reshape([3, 5, 24]).slice([1..2, 0..5, 0..24]), 2),
-    );
 }
 
 fn plain_layer_norm<B: Backend, const D: usize>(
@@ -177,37 +174,6 @@ fn columns_are_standardised_over_the_batch() {
             |x| standardise(x[0].clone().reshape([rows, width]), 1e-2),
             |x| plain(x[0].clone().reshape([rows, width])),
         );
-    }
-}
-
-/// Softmax of scores times values, head by head.
-fn plain_attention<B: Backend>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
-    let [mixed, _] = reference::attention::<B>(float(qkv), heads);
-    tensor(mixed)
-}
-
-#[test]
-fn attention_is_softmax_of_all_scores_at_any_number_of_tokens() {
-    for (batch, tokens, heads, width) in
-        [(1, 1, 1, 4), (2, 5, 3, 2), (2, 37, 2, 32), (1, 65, 3, 32), (2, 197, 2, 16), (1, 130, 1, 64)]
-    {
-        let shape = [batch, tokens, 3 * heads * width];
-        holds(
-            "attention",
-            &[&shape],
-            |x| attention(x[0].clone().reshape(shape), heads),
-            |x| plain_attention(x[0].clone().reshape(shape), heads),
-        );
-    }
-}
-
-#[test]
-fn attention_of_a_thousand_tokens_agrees() {
-    let shape = [1, 1025, 3 * 32];
-    let found = differentiated(&leaves(&[&shape], DType::F32), |x| attention(x[0].clone().reshape(shape), 2));
-    let expected = differentiated(&leaves(&[&shape], DType::F32), |x| plain_attention(x[0].clone().reshape(shape), 2));
-    for (found, expected) in found.iter().zip(&expected) {
-        close("attention", found, expected, 1e-5);
     }
 }
 
@@ -268,15 +234,6 @@ fn cross_entropy_is_that_of_the_log_softmax_with_targets_for_several_rows_each()
 }
 
 #[test]
-fn large_scores_overflow_nowhere() {
-    let qkv = Tensor::<Cpu, 3>::full([1, 3, 12], 1e4, &Default::default()).require_grad();
-    let mixed = attention(qkv.clone(), 2);
-    let gradients = mixed.clone().sum().backward();
-    assert!(host(mixed).iter().all(|value| (value - 1e4).abs() < 1.0));
-    assert!(host(qkv.grad(&gradients).expect("a leaf")).iter().all(|value| value.is_finite()));
-}
-
-#[test]
 fn nothing_comes_of_nothing() {
     let device = Default::default();
     let empty = |shape: [usize; 2]| Tensor::<Flex, 2>::zeros(shape, &device);
@@ -287,6 +244,7 @@ fn nothing_comes_of_nothing() {
     assert_eq!(gelu(empty([0, 3])).dims(), [0, 3]);
     assert_eq!(layer_norm(empty([0, 3]), ones(3), ones(3), 1e-6).dims(), [0, 3]);
     assert_eq!(attention(Tensor::<Flex, 3>::zeros([0, 5, 12], &device), 2).dims(), [0, 5, 4]);
+    assert_eq!(packed_attention(empty([0, 12]), &Packing::new([]), 2).dims(), [0, 4]);
     assert_eq!(host(sum_of_squares(Tensor::<Flex, 1>::zeros([0], &device))), [0.0]);
 }
 

@@ -47,7 +47,11 @@ fn tokens(network: &Vit<Cpu>, golden: &Tensors, side: usize) -> Tokens<Cpu> {
         on_device(&HostTensor { shape: vec![images, patches, 1], values: mask.values.clone() })
     };
     let mask = golden.get("mask").filter(|_| side == 16).map(of_mask);
-    network.tokens(on_device(&golden[&format!("images.{side}")]), &Draws { mask, ..Draws::default() }, true)
+    network.tokens(
+        on_device(&golden[&format!("images.{side}")]),
+        &Draws { masks: vec![mask], ..Draws::default() },
+        true,
+    )
 }
 
 fn is_the_references(case: &str) {

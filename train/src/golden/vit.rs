@@ -46,7 +46,7 @@ fn branches_that_are_left_out_and_kept_are_the_references() {
     let branch = |block: usize, branch: usize, rate: f64| {
         let kept = &mask[(block * 2 + branch) * batch..][..batch];
         let values = kept.iter().map(|kept| (f64::from(*kept) / (1.0 - rate)) as f32).collect();
-        Some(on_device(&HostTensor { shape: vec![batch, 1, 1], values }))
+        Some(on_device(&HostTensor { shape: vec![batch], values }))
     };
     let rates = drop_rates(&config()).into_iter().enumerate();
     let keep = rates.map(|(block, rate)| [branch(block, 0, rate), branch(block, 1, rate)]).collect();

@@ -5,6 +5,7 @@ use super::lora::Lora;
 use super::norm::LayerNorm;
 use super::precision::{linear, stored_as, to};
 use super::rope::Rotation;
+use super::sequences::Sequences;
 use crate::operators::{self, Operators};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -52,8 +53,9 @@ struct LayerScale<B: Backend> {
 }
 
 /// What a block's two branches are multiplied by for each image: 0 where stochastic depth leaves it out, else 1 over the
-/// probability that it does not. Shape `[batch, 1, 1]` each; none where nothing is left out.
-pub(crate) type Keep<B> = [Option<Tensor<B, 3>>; 2];
+/// probability that it does not. Shape `[batch]` each, or `[rows]`, a factor for each token, where images of several sizes are
+/// packed; none where nothing is left out.
+pub(crate) type Keep<B> = [Option<Tensor<B, 1>>; 2];
 
 pub(super) fn layer_norm<B: Backend>(config: &ModelConfig, device: &B::Device) -> LayerNorm<B> {
     LayerNorm::new(config.dim, config.norm_epsilon, device)
@@ -112,16 +114,16 @@ impl<B: Operators> Block<B> {
     /// The next tokens.
     ///
     /// # Shapes
-    /// - tokens: `[batch, tokens, dim]`
+    /// - tokens: `[batch, tokens, dim]`, or `[1, rows, dim]` where images of several sizes are packed
     /// - returns: the same
     pub(super) fn forward(
         &self,
         tokens: Tensor<B, 3>,
-        rotation: Option<&Rotation<B>>,
+        sequences: &Sequences<B>,
         keep: Option<&Keep<B>>,
     ) -> Tensor<B, 3> {
         let normed = to(self.norm1.forward(tokens.clone()), self.stored);
-        let attended = self.attn.forward(normed, rotation);
+        let attended = self.attn.forward(normed, sequences);
         self.after_attention(tokens, attended, keep)
     }
 
@@ -148,26 +150,29 @@ fn add_branch<B: Operators>(
     tokens: Tensor<B, 3>,
     branch: Tensor<B, 3>,
     scale: Option<&LayerScale<B>>,
-    keep: Option<Tensor<B, 3>>,
+    keep: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 3> {
-    let keep = keep.map(|keep| {
-        let batch = keep.dims()[0];
-        keep.reshape([batch])
-    });
-    operators::residual(tokens, to(branch, DType::F32), scale.map(|scale| scale.gamma.val()), keep)
+    let (branch, scale) = (to(branch, DType::F32), scale.map(|scale| scale.gamma.val()));
+    let [batch, count, dim] = tokens.dims();
+    let has_factors_of_tokens = keep.as_ref().is_some_and(|keep| keep.dims()[0] != batch);
+    if !has_factors_of_tokens {
+        return operators::residual(tokens, branch, scale, keep);
+    }
+    let [tokens, branch] = [tokens, branch].map(|values| values.reshape([batch * count, 1, dim]));
+    operators::residual(tokens, branch, scale, keep).reshape([batch, count, dim])
 }
 
 impl<B: Operators> Attention<B> {
-    fn forward(&self, tokens: Tensor<B, 3>, rotation: Option<&Rotation<B>>) -> Tensor<B, 3> {
+    fn forward(&self, tokens: Tensor<B, 3>, sequences: &Sequences<B>) -> Tensor<B, 3> {
         let stored = tokens.dtype();
-        let mut qkv = self.qkv(tokens);
-        if let Some(rotation) = rotation {
+        let turn = |qkv: Tensor<B, 3>, rotation: &Rotation<B>| {
             let [queries, keys, values] = self.split(&to(qkv, DType::F32));
             let parts = [rotation.apply(queries), rotation.apply(keys), values];
             let joined = parts.map(|part| part.swap_dims(1, 2).flatten::<3>(2, 3));
-            qkv = to(Tensor::cat(joined.to_vec(), 2), stored);
-        }
-        linear(&self.proj, operators::attention(qkv, self.heads))
+            to(Tensor::cat(joined.to_vec(), 2), stored)
+        };
+        let qkv = sequences.rotate(self.qkv(tokens), turn);
+        linear(&self.proj, sequences.attention(qkv, self.heads))
     }
 
     /// Queries, keys and values side by side, `[batch, tokens, 3 * dim]`.

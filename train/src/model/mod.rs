@@ -12,8 +12,10 @@ mod parameters;
 mod position;
 mod precision;
 mod rope;
+mod sequences;
 mod vit;
 
+pub(crate) use block::Keep;
 pub use descriptor::DescriptorHead;
 #[cfg(test)]
 pub(crate) use descriptor::generalised_mean;

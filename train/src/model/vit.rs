@@ -9,6 +9,7 @@ use super::norm::LayerNorm;
 use super::position::resize_matrix;
 use super::precision::{linear, stored_as, to};
 use super::rope::Rotation;
+use super::sequences::Sequences;
 use crate::operators::Operators;
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -51,15 +52,15 @@ struct PatchEmbed<B: Backend> {
 pub struct Draws<B: Backend> {
     /// Stochastic depth of each block; empty for none.
     pub(crate) keep: Vec<Keep<B>>,
-    /// 1 where a patch is masked, shape `[batch, patches, 1]`.
-    pub(crate) mask: Option<Tensor<B, 3>>,
+    /// 1 where a patch is masked, shape `[batch, patches, 1]`, of each size of images; empty where nothing is.
+    pub(crate) masks: Vec<Option<Tensor<B, 3>>>,
     /// What RoPE's coordinates are multiplied by.
     pub(crate) rope_rescale: f64,
 }
 
 impl<B: Operators> Default for Draws<B> {
     fn default() -> Self {
-        Self { keep: Vec::new(), mask: None, rope_rescale: 1.0 }
+        Self { keep: Vec::new(), masks: Vec::new(), rope_rescale: 1.0 }
     }
 }
 
@@ -130,12 +131,7 @@ impl<B: Operators> Vit<B> {
     /// # Shapes
     /// - images: `[batch, 3, side, side]`, normalised
     pub fn tokens(&self, images: Tensor<B, 4>, draws: &Draws<B>, patches: bool) -> Tokens<B> {
-        let rotation = self.rotation(self.side(&images), draws, &images.device());
-        let mut tokens = self.embed(images, draws.mask.as_ref());
-        for index in 0..self.depth() {
-            tokens = self.block(index, tokens, rotation.as_ref(), draws);
-        }
-        self.finish(tokens, patches)
+        self.tokens_of_sizes(vec![images], draws, &[patches]).swap_remove(0)
     }
 
     /// Every block's output, and the tokens before the first, all before the final norm: class, registers, patches.
@@ -145,10 +141,10 @@ impl<B: Operators> Vit<B> {
     /// - output: depth + 1 of `[batch, 1 + registers + patches, dim]`
     pub fn block_outputs(&self, images: Tensor<B, 4>) -> Vec<Tensor<B, 3>> {
         let draws = Draws::default();
-        let rotation = self.rotation(self.side(&images), &draws, &images.device());
+        let sequences = self.sequences(std::slice::from_ref(&images), &draws);
         let mut outputs = vec![self.embed(images, None)];
         for index in 0..self.depth() {
-            outputs.push(self.block(index, outputs[index].clone(), rotation.as_ref(), &draws));
+            outputs.push(self.block(index, outputs[index].clone(), &sequences, &draws));
         }
         outputs
     }
@@ -161,16 +157,16 @@ impl<B: Operators> Vit<B> {
     /// - output: `[batch, (blocks + 1) * dim]`
     pub fn last_blocks(&self, images: Tensor<B, 4>, blocks: usize) -> Tensor<B, 2> {
         let draws = Draws::default();
-        let rotation = self.rotation(self.side(&images), &draws, &images.device());
+        let sequences = self.sequences(std::slice::from_ref(&images), &draws);
         let mut tokens = self.embed(images, None);
         let (last, mut parts) = (self.depth() - 1, Vec::with_capacity(blocks + 1));
         for index in 0..last {
-            tokens = self.block(index, tokens, rotation.as_ref(), &draws);
+            tokens = self.block(index, tokens, &sequences, &draws);
             if index + blocks > last {
                 parts.push(self.finish(tokens.clone(), false).class);
             }
         }
-        tokens = self.block(last, tokens, rotation.as_ref(), &draws);
+        tokens = self.block(last, tokens, &sequences, &draws);
         let Tokens { class, patches } = self.finish(tokens, true);
         let [batch, dim] = class.dims();
         parts.push(class);
@@ -185,11 +181,11 @@ impl<B: Operators> Vit<B> {
     /// - output: `[batch, heads, patches]`
     pub fn class_attention(&self, images: Tensor<B, 4>) -> Tensor<B, 3> {
         let draws = Draws::default();
-        let rotation = self.rotation(self.side(&images), &draws, &images.device());
+        let sequences = self.sequences(std::slice::from_ref(&images), &draws);
         let mut tokens = self.embed(images, None);
         let mut weights = None;
         for block in &self.blocks {
-            let (next, attention) = block.forward_with_weights(tokens, rotation.as_ref());
+            let (next, attention) = block.forward_with_weights(tokens, sequences.rotation());
             tokens = next;
             weights = Some(attention);
         }
@@ -204,6 +200,11 @@ impl<B: Operators> Vit<B> {
         self.blocks.len()
     }
 
+    /// Tokens of an image.
+    pub(crate) fn tokens_of(&self, images: &Tensor<B, 4>) -> usize {
+        self.prefix() + self.side(images).pow(2)
+    }
+
     /// Tokens before the first patch.
     fn prefix(&self) -> usize {
         1 + self.registers
@@ -215,7 +216,7 @@ impl<B: Operators> Vit<B> {
     }
 
     /// The rotation of a grid's patches, in networks that have it.
-    pub(crate) fn rotation(&self, side: usize, draws: &Draws<B>, device: &B::Device) -> Option<Rotation<B>> {
+    pub(super) fn rotation(&self, side: usize, draws: &Draws<B>, device: &B::Device) -> Option<Rotation<B>> {
         let rotation = || Rotation::new(side, self.head_width, self.prefix(), draws.rope_rescale, device);
         self.pos_embed.is_none().then(rotation)
     }
@@ -225,14 +226,14 @@ impl<B: Operators> Vit<B> {
         &self,
         index: usize,
         tokens: Tensor<B, 3>,
-        rotation: Option<&Rotation<B>>,
+        sequences: &Sequences<B>,
         draws: &Draws<B>,
     ) -> Tensor<B, 3> {
-        self.blocks[index].forward(tokens, rotation, draws.keep.get(index))
+        self.blocks[index].forward(tokens, sequences, draws.keep.get(index))
     }
 
     /// The final norm.
-    pub(crate) fn finish(&self, tokens: Tensor<B, 3>, patches: bool) -> Tokens<B> {
+    pub(super) fn finish(&self, tokens: Tensor<B, 3>, patches: bool) -> Tokens<B> {
         let [batch, count, dim] = tokens.dims();
         // LayerNorm acts on each token alone, so only those that are read need it.
         let class = tokens.clone().slice([0..batch, 0..1, 0..dim]).reshape([batch, dim]);
@@ -242,7 +243,7 @@ impl<B: Operators> Vit<B> {
 
     /// Class token, registers, patches: `[batch, 1 + registers + patches, dim]`. Masked patches become the mask token before
     /// positions are added; registers get no position.
-    pub(crate) fn embed(&self, images: Tensor<B, 4>, mask: Option<&Tensor<B, 3>>) -> Tensor<B, 3> {
+    pub(super) fn embed(&self, images: Tensor<B, 4>, mask: Option<&Tensor<B, 3>>) -> Tensor<B, 3> {
         let [batch, channels, height, width] = images.dims();
         let (patch, down, across) = (self.patch_px, height / self.patch_px, width / self.patch_px);
         let patches = images

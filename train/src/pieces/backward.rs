@@ -1,6 +1,7 @@
 //! The backward pass of a piece: from the gradients of the whole batch's features to those of the backbone's parameters.
 
-use super::forward::{Inputs, Piece, Size};
+use super::forward::{Inputs, Piece};
+use super::pass::{Pass, Size, drawn};
 use crate::model::{Tokens, named_gradients};
 use crate::objective::Features;
 use crate::operators::{Operators, TrainBackend, sum_of_squares};
@@ -90,18 +91,18 @@ impl<B: TrainBackend> Piece<B> {
         device: &B::Device,
     ) -> Named<B::InnerBackend> {
         // The order of the features: that of the plan.
-        let mut places: Vec<usize> = self.sizes.iter().flat_map(|size| size.places.iter().copied()).collect();
+        let sizes = self.passes.iter().flat_map(|pass| &pass.sizes);
+        let mut places: Vec<usize> = sizes.flat_map(|size| size.places.iter().copied()).collect();
         places.sort_unstable();
         let mut sums = Named::new();
         let mut total: Option<Tensor<B, 1>> = None;
-        for size in &self.sizes {
-            let gradient = self.of_size(size, &places, of_batch, inputs);
-            if size.block_inputs.is_empty() {
-                if let Some(dot) = dot(size.tokens.clone(), gradient) {
-                    total = Some(total.map_or(dot.clone(), |sum| sum + dot));
-                }
+        for pass in &self.passes {
+            let gradients = pass.sizes.iter().map(|size| self.of_size(size, &places, of_batch, inputs)).collect();
+            if pass.block_inputs.is_empty() {
+                let tokens = pass.sizes.iter().map(|size| size.tokens.clone());
+                total = total.into_iter().chain(dot(tokens, gradients)).reduce(|sum, dot| sum + dot);
             } else {
-                add_to(&mut sums, self.block_by_block(size, gradient, inputs, &self.device));
+                add_to(&mut sums, self.block_by_block(pass, gradients, inputs));
             }
         }
         if let Some(total) = total {
@@ -157,20 +158,20 @@ impl<B: TrainBackend> Piece<B> {
         Gradient { class, patches }
     }
 
-    /// The gradients of a size whose blocks' inputs are remembered: block after block from the last, each computed again.
+    /// The gradients of a pass whose blocks' inputs are remembered: block after block from the last, each computed again.
     fn block_by_block(
         &self,
-        size: &Size<B>,
-        gradient: Gradient<B::InnerBackend>,
+        pass: &Pass<B>,
+        gradients: Vec<Gradient<B::InnerBackend>>,
         inputs: Inputs<'_, B::InnerBackend>,
-        device: &B::Device,
     ) -> Named<B::InnerBackend> {
         let mut sums = Named::new();
-        let pixels = Tensor::<B, 4>::from_inner(inputs.pixels(&size.places, &self.images, device));
-        let side = self.student.side(&pixels);
-        let draws = inputs.draws.of::<B>(&size.places, &self.images, side * side, device);
-        let rotation = self.student.rotation(side, &draws, device);
-        let leaf = |index: usize| Tensor::<B, 3>::from_inner(size.block_inputs[index].clone()).require_grad();
+        let pixels = pass.sizes.iter().map(|size| inputs.pixels(&size.places, &self.images, &self.device));
+        let pixels: Vec<_> = pixels.map(Tensor::<B, 4>::from_inner).collect();
+        let draws = drawn(&self.student, inputs.draws, &pass.sizes, &pixels, &self.images, &self.device);
+        let sequences = self.student.sequences(&pixels, &draws);
+        let reads_patches: Vec<bool> = pass.sizes.iter().map(|size| size.tokens.patches.is_some()).collect();
+        let leaf = |index: usize| Tensor::<B, 3>::from_inner(pass.block_inputs[index].clone()).require_grad();
         let mut collect = |loss: Tensor<B, 1>, leaf: Option<&Tensor<B, 3>>| {
             let mut gradients = loss.backward();
             let of_leaf = leaf.and_then(|leaf| leaf.grad_remove(&mut gradients));
@@ -179,30 +180,34 @@ impl<B: TrainBackend> Piece<B> {
         };
         let depth = self.student.depth();
         let last = leaf(depth);
-        let tokens = self.student.finish(last.clone(), size.tokens.patches.is_some());
-        let Some(loss) = dot(tokens, gradient) else { return sums };
+        let tokens = self.student.finish_sizes(last.clone(), &sequences, &reads_patches);
+        let Some(loss) = dot(tokens.into_iter(), gradients) else { return sums };
         let mut of_tokens = collect(loss, Some(&last));
         for index in (0..depth).rev() {
             let Some(gradient) = of_tokens else { return sums };
             let input = leaf(index);
-            let output = self.student.block(index, input.clone(), rotation.as_ref(), &draws);
+            let output = self.student.block(index, input.clone(), &sequences, &draws);
             of_tokens = collect((output * Tensor::from_inner(gradient)).sum(), Some(&input));
         }
         if let Some(gradient) = of_tokens {
-            let tokens = self.student.embed(pixels, draws.mask.as_ref());
+            let tokens = self.student.embed_sizes(pixels, &draws);
             collect((tokens * Tensor::from_inner(gradient)).sum(), None);
         }
         sums
     }
 }
 
-/// The sum of the products of tokens and their gradient, whose gradient is that of the loss; none when there is none.
-fn dot<B: TrainBackend>(tokens: Tokens<B>, gradient: Gradient<B::InnerBackend>) -> Option<Tensor<B, 1>> {
-    let class = gradient.class.map(|gradient| (tokens.class * Tensor::from_inner(gradient)).sum());
-    let patches = tokens.patches.zip(gradient.patches);
-    let patches = patches.map(|(patches, gradient)| (patches * Tensor::from_inner(gradient)).sum());
-    match (class, patches) {
-        (Some(class), Some(patches)) => Some(class + patches),
-        (class, patches) => class.or(patches),
-    }
+/// The sum of the products of the tokens of some sizes and their gradients, whose gradient is that of the loss; none when there
+/// is none.
+fn dot<B: TrainBackend>(
+    tokens: impl Iterator<Item = Tokens<B>>,
+    gradients: Vec<Gradient<B::InnerBackend>>,
+) -> Option<Tensor<B, 1>> {
+    let of_size = |(tokens, gradient): (Tokens<B>, Gradient<B::InnerBackend>)| {
+        let class = gradient.class.map(|gradient| (tokens.class * Tensor::from_inner(gradient)).sum());
+        let patches = tokens.patches.zip(gradient.patches);
+        let patches = patches.map(|(patches, gradient)| (patches * Tensor::from_inner(gradient)).sum());
+        class.into_iter().chain(patches).reduce(|class, patches| class + patches)
+    };
+    tokens.zip(gradients).filter_map(of_size).reduce(|sum, dot| sum + dot)
 }

@@ -1,11 +1,12 @@
-//! The forward pass of a piece: each network sees each resolution once.
+//! The forward pass of a piece: each network sees each resolution once, by itself or all of them together.
 
+use super::pass::{Pass, Size};
 use crate::draws::StepDraws;
 use crate::model::{Seen, Tokens, Vit, map_named};
 use crate::objective::{Features, Needs, Views};
 use crate::operators::{Operators, TrainBackend};
 use crate::upload::Loaded;
-use burn::module::{AutodiffModule, Module};
+use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use lapidary_pipeline::loader::{Batch, ViewGroup};
@@ -18,6 +19,8 @@ pub(crate) struct Inputs<'a, B: Backend> {
     pub(crate) loaded: &'a Loaded<B>,
     pub(crate) draws: &'a StepDraws,
     pub(crate) needs: &'a Needs,
+    /// Whether the views of all sizes go through a network together.
+    pub(crate) packed: bool,
 }
 
 // Derived, these would ask the same of the backend.
@@ -35,12 +38,18 @@ impl<'a, B: Operators> Inputs<'a, B> {
     }
 
     /// Groups of the kinds that are read, by size, as places in the batch's list.
-    pub(super) fn by_size(&self, kinds: &[ViewKind]) -> Vec<Vec<usize>> {
+    fn by_size(&self, kinds: &[ViewKind]) -> Vec<Vec<usize>> {
         let mut sizes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (place, group) in self.batch().groups.iter().enumerate().filter(|(_, group)| kinds.contains(&group.kind)) {
             sizes.entry(group.size_px).or_default().push(place);
         }
         sizes.into_values().collect()
+    }
+
+    /// The same as passes of a network: one over all sizes, or one over each.
+    fn passes(&self, kinds: &[ViewKind]) -> Vec<Vec<Vec<usize>>> {
+        let sizes = self.by_size(kinds);
+        if self.packed && !sizes.is_empty() { vec![sizes] } else { sizes.into_iter().map(|size| vec![size]).collect() }
     }
 
     fn group(&self, place: usize) -> &'a ViewGroup {
@@ -91,8 +100,8 @@ pub(crate) struct Piece<B: TrainBackend> {
     pub(super) device: B::Device,
     /// The student with leaves of its own, so that pieces share no graph.
     pub(super) student: Vit<B>,
-    /// What the student saw, size by size.
-    pub(super) sizes: Vec<Size<B>>,
+    /// The student's passes over its views.
+    pub(super) passes: Vec<Pass<B>>,
     teacher: Vec<OfGroup<B::InnerBackend>>,
     frozen: Vec<OfGroup<B::InnerBackend>>,
     anchor: Vec<OfGroup<B::InnerBackend>>,
@@ -100,16 +109,6 @@ pub(crate) struct Piece<B: TrainBackend> {
 
 /// A group, as its place in the batch's list, and its tokens.
 type OfGroup<B> = (usize, Tokens<B>);
-
-/// What the student made of the views of one size.
-pub(super) struct Size<B: TrainBackend> {
-    /// Groups, as places in the batch's list.
-    pub(super) places: Vec<usize>,
-    /// Tokens of all their views, in that order.
-    pub(super) tokens: Tokens<B>,
-    /// Each block's input and the last one's output, where they are remembered.
-    pub(super) block_inputs: Vec<Tensor<B::InnerBackend, 3>>,
-}
 
 impl<B: TrainBackend> Piece<B> {
     /// Shows the student, and those of its teachers that are given, their views.
@@ -125,58 +124,22 @@ impl<B: TrainBackend> Piece<B> {
         let of_teacher = |teacher: Option<&Vit<B::InnerBackend>>, kinds: &[ViewKind]| {
             let mut groups = Vec::new();
             let Some(teacher) = teacher.map(|teacher| on_device(teacher, device)) else { return groups };
-            for places in inputs.by_size(kinds) {
-                let pixels = inputs.pixels(&places, &images, device);
-                let tokens = teacher.tokens(pixels, &Default::default(), inputs.reads_patches(&places));
-                groups.extend(split(&tokens, &places, inputs.batch(), images.len()));
+            for sizes in inputs.passes(kinds) {
+                let pixels = sizes.iter().map(|places| inputs.pixels(places, &images, device)).collect();
+                let patches: Vec<bool> = sizes.iter().map(|places| inputs.reads_patches(places)).collect();
+                let tokens = teacher.tokens_of_sizes(pixels, &Default::default(), &patches);
+                for (places, tokens) in sizes.iter().zip(&tokens) {
+                    groups.extend(split(tokens, places, inputs.batch(), images.len()));
+                }
             }
             groups
         };
         let teacher = of_teacher(teachers.teacher, &inputs.needs.teacher);
         let frozen = of_teacher(teachers.frozen, &[ViewKind::Global]);
         let anchor = of_teacher(teachers.anchor, &[ViewKind::Global]);
-        let see = |places: Vec<usize>| Size::see(&student, inputs, places, &images, remembered, device);
-        let sizes = inputs.by_size(&inputs.needs.student).into_iter().map(see).collect();
-        Self { images, device: device.clone(), student, sizes, teacher, frozen, anchor }
-    }
-}
-
-impl<B: TrainBackend> Size<B> {
-    fn see(
-        student: &Vit<B>,
-        inputs: Inputs<'_, B::InnerBackend>,
-        places: Vec<usize>,
-        images: &Range<usize>,
-        remembered: Remembered,
-        device: &B::Device,
-    ) -> Self {
-        let reads_patches = inputs.reads_patches(&places);
-        if remembered == Remembered::Graph {
-            let pixels = Tensor::<B, 4>::from_inner(inputs.pixels(&places, images, device));
-            let patches = student.side(&pixels).pow(2);
-            let draws = inputs.draws.of::<B>(&places, images, patches, device);
-            let tokens = student.tokens(pixels, &draws, reads_patches);
-            return Self { places, tokens, block_inputs: Vec::new() };
-        }
-        let student = student.valid();
-        let pixels = inputs.pixels(&places, images, device);
-        let side = student.side(&pixels);
-        let draws = inputs.draws.of::<B::InnerBackend>(&places, images, side * side, device);
-        let rotation = student.rotation(side, &draws, device);
-        let mut tokens = student.embed(pixels, draws.mask.as_ref());
-        let mut block_inputs = Vec::new();
-        for index in 0..student.depth() {
-            if remembered == Remembered::BlockInputs {
-                block_inputs.push(tokens.clone());
-            }
-            tokens = student.block(index, tokens, rotation.as_ref(), &draws);
-        }
-        if remembered == Remembered::BlockInputs {
-            block_inputs.push(tokens.clone());
-        }
-        let Tokens { class, patches } = student.finish(tokens, reads_patches);
-        let tokens = Tokens { class: Tensor::from_inner(class), patches: patches.map(Tensor::from_inner) };
-        Self { places, tokens, block_inputs }
+        let see = |sizes: Vec<Vec<usize>>| Pass::see(&student, inputs, sizes, &images, remembered, device);
+        let passes = inputs.passes(&inputs.needs.student).into_iter().map(see).collect();
+        Self { images, device: device.clone(), student, passes, teacher, frozen, anchor }
     }
 }
 
@@ -212,7 +175,7 @@ pub(crate) fn join<B: TrainBackend>(
                 let tokens = Tokens { class: class.inner(), patches: patches.map(Tensor::inner) };
                 split(&tokens, &size.places, inputs.batch(), piece.images.len())
             };
-            piece.sizes.iter().flat_map(of_size).collect()
+            piece.passes.iter().flat_map(|pass| &pass.sizes).flat_map(of_size).collect()
         })
         .collect();
     let of_teacher = |groups: fn(&Piece<B>) -> &Vec<OfGroup<B::InnerBackend>>| {

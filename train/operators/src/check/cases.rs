@@ -1,7 +1,10 @@
 //! The operators that are checked, on any backend: shapes of what a gradient is taken of, and the output as one row.
 
 use super::{Case, Constants};
-use crate::{TrainBackend, attention, gelu, layer_norm, linear, residual, soft_cross_entropy, standardise};
+use crate::{
+    Packing, TrainBackend, attention, gelu, layer_norm, linear, packed_attention, residual, soft_cross_entropy,
+    standardise,
+};
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
@@ -66,6 +69,25 @@ impl Case for Attention {
     fn run<B: TrainBackend>(&self, x: &[Tensor<B, 1>], _: &Constants<B>) -> Tensor<B, 1> {
         let qkv = x[0].clone().reshape([self.batch, self.tokens, 3 * self.heads * self.width]);
         attention(qkv, self.heads).reshape([self.batch * self.tokens * self.heads * self.width])
+    }
+}
+
+/// Attention of sequences of several lengths in one call.
+pub(super) struct PackedAttention {
+    pub(super) packing: Packing,
+    pub(super) heads: usize,
+    pub(super) width: usize,
+}
+
+impl Case for PackedAttention {
+    fn shapes(&self) -> Vec<Vec<usize>> {
+        vec![vec![self.packing.rows(), 3 * self.heads * self.width]]
+    }
+
+    fn run<B: TrainBackend>(&self, x: &[Tensor<B, 1>], _: &Constants<B>) -> Tensor<B, 1> {
+        let (rows, dim) = (self.packing.rows(), self.heads * self.width);
+        let qkv = x[0].clone().reshape([rows, 3 * dim]);
+        packed_attention(qkv, &self.packing, self.heads).reshape([rows * dim])
     }
 }
 

@@ -7,8 +7,8 @@ mod tests;
 mod ways;
 
 use crate::{
-    AdamwStep, Gpu, GpuDevice, Moving, Operators, TrainBackend, adamw, moving_average, packed_bytes, sum_of_squares,
-    unpack_bytes,
+    AdamwStep, Gpu, GpuDevice, Group, Moving, Operators, Packing, TrainBackend, adamw, moving_average, packed_bytes,
+    sum_of_squares, unpack_bytes,
 };
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
@@ -16,7 +16,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_flex::Flex;
 pub use ways::{AttentionTimes, attention_times};
 
-use cases::{Attention, CrossEntropy, Gelu, LayerNorm, Linear, Residual, Standardise};
+use cases::{Attention, CrossEntropy, Gelu, LayerNorm, Linear, PackedAttention, Residual, Standardise};
 
 type Cpu = Autodiff<Flex>;
 type OnGpu = Autodiff<Gpu>;
@@ -176,6 +176,11 @@ pub fn kernels(device: &GpuDevice, only: Option<&str>, report: impl FnMut(Check)
             checks.case("attention", &Attention { batch, tokens, heads, width }, width > 128);
         }
     }
+    if is_asked("packed attention") {
+        for (groups, heads, width) in packings() {
+            checks.case("packed attention", &packed(groups, heads, width), width > 128);
+        }
+    }
     if is_asked("residual") {
         for shape in [[1, 1, 1], [3, 5, 7], [2, 37, 96], [1, 1025, 33]] {
             for (scale, keep) in [(true, true), (true, false), (false, true)] {
@@ -209,6 +214,25 @@ pub fn kernels(device: &GpuDevice, only: Option<&str>, report: impl FnMut(Check)
             (checks.report)(Check { operator: "adamw", shapes, dtype: DType::F32, worst, bound });
         }
     }
+}
+
+/// Sequences and tokens of each group, heads and their width. The last head is wider than tiles are made for.
+fn packings() -> [(&'static [[usize; 2]], usize, usize); 7] {
+    [
+        (&[[3, 37], [2, 197]], 2, 32),
+        (&[[3, 37], [2, 197]], 1, 64),
+        (&[[2, 5], [1, 65], [3, 1]], 1, 128),
+        (&[[5, 1], [1, 1025], [2, 37]], 1, 32),
+        (&[[2, 20], [3, 9]], 3, 12),
+        (&[[1, 33], [2, 8], [1, 16], [4, 7]], 2, 7),
+        (&[[2, 9], [1, 12]], 1, 160),
+    ]
+}
+
+/// Attention of groups of so many sequences of so many tokens.
+fn packed(groups: &[[usize; 2]], heads: usize, width: usize) -> PackedAttention {
+    let group = |&[sequences, tokens]: &[usize; 2]| Group { sequences, tokens };
+    PackedAttention { packing: Packing::new(groups.iter().map(group)), heads, width }
 }
 
 /// What a step of AdamW, a moving average and a sum of squares make of drawn values, with or without an average and a divisor;

@@ -2,7 +2,7 @@
 
 use super::ways::Sizes;
 use super::*;
-use crate::{adapters, attention, cube, gelu, layer_norm, tensor};
+use crate::{GpuTensor, adapters, attention, cube, float, gelu, layer_norm, packed_attention, tensor};
 
 /// The first adapter. Where Vulkan has none the tests of this module say so and end.
 fn gpu() -> Option<GpuDevice> {
@@ -92,6 +92,7 @@ fn parts_of_larger_tensors_are_read_where_they_lie() {
     holds("layer norm", LayerNorm { rows: 16, width: 64 });
     holds("standardise", Standardise { rows: 16, width: 64 });
     holds("attention", Attention { batch: 4, tokens: 8, heads: 2, width: 32 });
+    holds("packed attention", packed(&[[2, 12], [1, 8]], 2, 32));
     holds("residual", Residual { shape: [4, 8, 64], scale: true, keep: true });
     holds("cross-entropy", CrossEntropy { rows: 16, of_targets: 8, classes: 64 });
 }
@@ -131,17 +132,33 @@ fn attention_on_a_gpu_at_any_number_of_tokens_and_head_width() {
     slopes_hold("attention", &Attention { batch: 1, tokens: 5, heads: 2, width: 3 });
 }
 
+#[test]
+fn packed_attention_on_a_gpu_at_any_number_of_tokens_and_head_width() {
+    hold("packed attention");
+    slopes_hold("packed attention", &packed(&[[1, 3], [2, 2], [1, 1]], 2, 3));
+}
+
 /// On a GPU without units for matrices products are never chosen, and are tested all the same.
 #[test]
 fn attention_by_products_is_attention_by_tiles() {
     let Some(device) = gpu() else { return };
-    for (images, tokens, heads, width) in
-        // The last in two groups of images.
-        [(1, 1, 1, 32), (2, 5, 3, 2), (3, 37, 2, 32), (1, 197, 2, 64), (1, 65, 1, 128), (9, 1025, 2, 8)]
-    {
-        let sizes = Sizes { images, tokens, heads, width };
+    let batches: [(&[[usize; 2]], usize, usize); 9] = [
+        (&[[1, 1]], 1, 32),
+        (&[[2, 5]], 3, 2),
+        (&[[3, 37]], 2, 32),
+        (&[[1, 197]], 2, 64),
+        (&[[1, 65]], 1, 128),
+        // In two parts of its sequences.
+        (&[[9, 1025]], 2, 8),
+        (&[[3, 37], [2, 197]], 2, 32),
+        (&[[5, 1], [1, 1025], [2, 37]], 1, 8),
+        (&[[2, 20], [3, 9]], 3, 12),
+    ];
+    for (groups, heads, width) in batches {
+        let PackedAttention { packing, heads, width } = packed(groups, heads, width);
+        let sizes = Sizes { packing, heads, width };
         for dtype in [DType::F32, DType::F16] {
-            let of = |how| sizes.run(how, sizes.inputs(&device, dtype)).map(|values| host(tensor::<Gpu, 3>(values)));
+            let of = |how| in_one_call(&sizes, how, &sizes.inputs(&device, dtype));
             let (tiles, products) = (of(cube::Attention::Tiles), of(cube::Attention::Products));
             let worst = worst(&products, &tiles);
             assert!(worst <= rounding(dtype), "{sizes:?} in {dtype:?}: {worst}");
@@ -149,6 +166,45 @@ fn attention_by_products_is_attention_by_tiles() {
     }
     let times = attention_times(&device, DType::F32, 1, 1);
     println!("{times:?}");
+}
+
+/// What comes out, the logs of the softmaxes' sums, and the gradient of queries, keys and values.
+fn in_one_call(sizes: &Sizes, how: cube::Attention, inputs: &[GpuTensor; 2]) -> Vec<Vec<f64>> {
+    let [output, log_sums, of_qkv] = sizes.run(how, inputs.clone());
+    vec![host(tensor::<Gpu, 2>(output)), host(tensor::<Gpu, 1>(log_sums)), host(tensor::<Gpu, 2>(of_qkv))]
+}
+
+/// The same with a call for each group.
+fn in_calls_of_groups(sizes: &Sizes, how: cube::Attention, inputs: &[GpuTensor; 2]) -> Vec<Vec<f64>> {
+    let mut joined = vec![Vec::new(); 3];
+    for (rows, Group { sequences, tokens }) in sizes.packing.ranges() {
+        let of_group = Sizes { packing: Packing::batch(sequences, tokens), ..sizes.clone() };
+        let part = |values: &GpuTensor| float(tensor::<Gpu, 2>(values.clone()).slice([rows.clone()]));
+        let parts = in_one_call(&of_group, how, &[part(&inputs[0]), part(&inputs[1])]);
+        joined.iter_mut().zip(parts).for_each(|(joined, part)| joined.extend(part));
+    }
+    joined
+}
+
+/// By tiles each cube does for a packed sequence what it does for one of a batch, in the same order; by products the calls are
+/// the same.
+#[test]
+fn sequences_packed_on_a_gpu_have_the_bits_of_calls_of_their_own() {
+    let Some(device) = gpu() else { return };
+    for (groups, heads, width) in packings().into_iter().filter(|(_, _, width)| *width <= 128) {
+        let PackedAttention { packing, heads, width } = packed(groups, heads, width);
+        let sizes = Sizes { packing, heads, width };
+        for (how, dtype) in [
+            (cube::Attention::Tiles, DType::F32),
+            (cube::Attention::Tiles, DType::F16),
+            (cube::Attention::Products, DType::F32),
+        ] {
+            let inputs = sizes.inputs(&device, dtype);
+            let (packed, apart) = (in_one_call(&sizes, how, &inputs), in_calls_of_groups(&sizes, how, &inputs));
+            assert_eq!(packed, apart, "{how:?} of {sizes:?} in {dtype:?}");
+            assert_eq!(packed, in_one_call(&sizes, how, &inputs), "{how:?} of {sizes:?} in {dtype:?}, again");
+        }
+    }
 }
 
 #[test]
@@ -186,6 +242,7 @@ fn nothing_comes_of_nothing_on_a_gpu() {
     assert_eq!(gelu(empty([0, 3])).dims(), [0, 3]);
     assert_eq!(layer_norm(empty([0, 3]), ones(3), ones(3), 1e-6).dims(), [0, 3]);
     assert_eq!(attention(Tensor::<Gpu, 3>::zeros([0, 5, 12], &device), 2).dims(), [0, 5, 4]);
+    assert_eq!(packed_attention(empty([0, 12]), &Packing::new([]), 2).dims(), [0, 4]);
 }
 
 #[test]

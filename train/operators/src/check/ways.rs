@@ -2,16 +2,15 @@
 
 use super::{drawn, on};
 use crate::cube::Attention;
-use crate::{Gpu, GpuDevice, GpuTensor, float};
+use crate::{Gpu, GpuDevice, GpuTensor, Packing, float};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
 use std::time::Instant;
 
-/// Sizes of attention.
-#[derive(Debug, Clone, Copy)]
+/// Sequences of attention, its heads and their width.
+#[derive(Debug, Clone)]
 pub(super) struct Sizes {
-    pub(super) images: usize,
-    pub(super) tokens: usize,
+    pub(super) packing: Packing,
     pub(super) heads: usize,
     pub(super) width: usize,
 }
@@ -26,29 +25,30 @@ pub struct AttentionTimes {
 }
 
 impl Sizes {
-    fn values(self, device: &GpuDevice, dtype: DType, parts: usize, seed: usize) -> GpuTensor {
-        let shape = [self.images, self.tokens, parts * self.heads * self.width];
+    fn values(&self, device: &GpuDevice, dtype: DType, parts: usize, seed: usize) -> GpuTensor {
+        let shape = [self.packing.rows(), parts * self.heads * self.width];
         let values: Tensor<Gpu, 1> = on(drawn(shape.iter().product(), seed), device, dtype);
         float(values.reshape(shape))
     }
 
     /// Queries, keys and values, and the gradient of what comes out.
-    pub(super) fn inputs(self, device: &GpuDevice, dtype: DType) -> [GpuTensor; 2] {
+    pub(super) fn inputs(&self, device: &GpuDevice, dtype: DType) -> [GpuTensor; 2] {
         [self.values(device, dtype, 3, 1), self.values(device, dtype, 1, 2)]
     }
 
     /// What comes out, the logs of the softmaxes' sums, and the gradient of queries, keys and values.
-    pub(super) fn run(self, how: Attention, [qkv, gradient]: [GpuTensor; 2]) -> [GpuTensor; 3] {
-        let [output, log_sums] = Gpu::attention_by(how, qkv.clone(), self.heads);
+    pub(super) fn run(&self, how: Attention, [qkv, gradient]: [GpuTensor; 2]) -> [GpuTensor; 3] {
+        let (packing, heads) = (&self.packing, self.heads);
+        let [output, log_sums] = Gpu::attention_by(how, qkv.clone(), packing, heads);
         let inputs = [qkv, output.clone(), log_sums.clone(), gradient];
-        let of_qkv = Gpu::attention_backward_by(how, self.heads, inputs);
+        let of_qkv = Gpu::attention_backward_by(how, (packing, heads), inputs);
         [output, log_sums, of_qkv]
     }
 }
 
 /// What the attention of ViT-S/16 at 224 px takes on a device, forward and backward, in the best of some rounds.
 pub fn attention_times(device: &GpuDevice, dtype: DType, images: usize, rounds: usize) -> AttentionTimes {
-    let sizes = Sizes { images, tokens: 197, heads: 6, width: 64 };
+    let sizes = Sizes { packing: Packing::batch(images, 197), heads: 6, width: 64 };
     let best = |how: Attention| {
         let inputs = sizes.inputs(device, dtype);
         let mut least = f64::INFINITY;

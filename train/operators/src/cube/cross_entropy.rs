@@ -1,34 +1,12 @@
 //! The cross-entropy of rows to their distributions: a cube a row, which reads it once.
 
 use super::launch::{contiguous, count, cubes, empty, empty_of, units_for_row};
-use super::sums::sum_over_cube;
+use super::sums::{LEAST, largest_of_cube, sum_over_cube};
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-
-/// Below every logit.
-pub(super) const LEAST: f32 = -3.0e38;
-
-/// The largest of the units' values, in every unit. `scratch` has room for a value a unit.
-#[cube]
-pub(super) fn largest_of_cube(value: f32, scratch: &mut SharedMemory<f32>, #[comptime] units: usize) -> f32 {
-    let unit = UNIT_POS as usize;
-    scratch[unit] = value;
-    sync_cube();
-    let mut half = comptime![units / 2].runtime();
-    while half > 0 {
-        if unit < half {
-            scratch[unit] = max(scratch[unit], scratch[unit + half]);
-        }
-        sync_cube();
-        half /= 2;
-    }
-    let largest = scratch[0];
-    sync_cube();
-    largest
-}
 
 /// Each unit goes over its part of the row once, with sums relative to the largest logit that it has seen; they are made
 /// relative to the largest of the row before they are added.

@@ -3,7 +3,6 @@
 //! the same input gives the same bits on one device. Matrix products are burn's.
 
 mod attention;
-mod attention_products;
 mod cross_entropy;
 mod elementwise;
 mod launch;
@@ -13,7 +12,9 @@ mod residual;
 mod standardise;
 mod sums;
 
-use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, reference};
+pub(crate) use attention::Attention;
+
+use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, Packing, reference};
 use burn::tensor::ops::IntTensor;
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::tensor::CubeTensor;
@@ -98,23 +99,24 @@ where
         }
     }
 
-    fn self_attention(qkv: Float<Self>, heads: usize) -> [Float<Self>; 2] {
+    fn self_attention(qkv: Float<Self>, packing: &Packing, heads: usize) -> [Float<Self>; 2] {
         match are_served(&[&qkv]) {
-            true => Attention::of(&qkv, heads).forward::<R, F, I, BT>(qkv, heads),
-            false => reference::attention::<Self>(qkv, heads),
+            true => Attention::of(&qkv, packing, heads).forward::<R, F, I, BT>(qkv, packing, heads),
+            false => reference::attention::<Self>(qkv, packing, heads),
         }
     }
 
     fn self_attention_backward(
         qkv: Float<Self>,
-        heads: usize,
+        (packing, heads): (&Packing, usize),
         output: Float<Self>,
         log_sums: Float<Self>,
         gradient: Float<Self>,
     ) -> Float<Self> {
+        let how = Attention::of(&qkv, packing, heads);
         match are_served(&[&qkv, &output, &gradient]) {
-            true => Attention::of(&qkv, heads).backward::<R, F, I, BT>(qkv, heads, output, log_sums, gradient),
-            false => reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient),
+            true => how.backward::<R, F, I, BT>(qkv, (packing, heads), output, log_sums, gradient),
+            false => reference::attention_backward::<Self>(qkv, (packing, heads), output, log_sums, gradient),
         }
     }
 
@@ -205,51 +207,4 @@ fn are_served<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> bool {
 
 fn are_f32<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> bool {
     tensors[0].dtype == DType::F32 && are_served(tensors)
-}
-
-/// How attention is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attention {
-    /// By tiles of scores in shared memory.
-    Tiles,
-    /// By products of whole matrices of scores.
-    Products,
-}
-
-/// Tokens from which on products of matrices are worth their launches.
-const TOKENS_FOR_PRODUCTS: usize = 32;
-
-impl Attention {
-    /// By products where a GPU has units for them and where heads are too wide for tiles.
-    fn of<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize) -> Self {
-        let [_, tokens, all] = qkv.shape().dims();
-        let has_units = !qkv.client.properties().features.matmul.cmma.is_empty();
-        let is_wide = all / 3 / heads > attention::WIDEST;
-        if is_wide || (has_units && tokens >= TOKENS_FOR_PRODUCTS) { Self::Products } else { Self::Tiles }
-    }
-
-    pub(crate) fn forward<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
-        self,
-        qkv: CubeTensor<R>,
-        heads: usize,
-    ) -> [CubeTensor<R>; 2] {
-        match self {
-            Self::Tiles => attention::forward(qkv, heads),
-            Self::Products => attention_products::forward::<R, F, I, B>(qkv, heads),
-        }
-    }
-
-    pub(crate) fn backward<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
-        self,
-        qkv: CubeTensor<R>,
-        heads: usize,
-        output: CubeTensor<R>,
-        log_sums: CubeTensor<R>,
-        gradient: CubeTensor<R>,
-    ) -> CubeTensor<R> {
-        match self {
-            Self::Tiles => attention::backward(qkv, heads, output, log_sums, gradient),
-            Self::Products => attention_products::backward::<R, F, I, B>(qkv, heads, output, log_sums, gradient),
-        }
-    }
 }

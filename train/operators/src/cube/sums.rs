@@ -1,4 +1,4 @@
-//! Sums over a row by the units of a cube, and sums down the columns of a matrix in two launches: no atomics, so that the same
+//! Sums over a row by the units of a cube, the largest of a row, and sums down the columns of a matrix in two launches: no atomics, so that the same
 //! input gives the same bits.
 
 use super::launch::{contiguous, count, empty, empty_of};
@@ -15,6 +15,8 @@ pub(super) const LANES: usize = 8;
 /// Rows that a cube sums, at least; more where there are more than [`MOST_CHUNKS`] times as many.
 const ROWS_OF_A_CHUNK: usize = 64;
 const MOST_CHUNKS: usize = 256;
+/// Below every logit and score, where a search for the largest begins.
+pub(super) const LEAST: f32 = -3.0e38;
 
 /// The sum over the cube of each unit's value, in every unit. `scratch` has room for a value a unit.
 #[cube]
@@ -34,6 +36,25 @@ pub(super) fn sum_over_cube(value: f32, scratch: &mut SharedMemory<f32>, #[compt
     // Nobody writes the next value before all have read this one.
     sync_cube();
     sum
+}
+
+/// The largest of the units' values, in every unit. `scratch` has room for a value a unit.
+#[cube]
+pub(super) fn largest_of_cube(value: f32, scratch: &mut SharedMemory<f32>, #[comptime] units: usize) -> f32 {
+    let unit = UNIT_POS as usize;
+    scratch[unit] = value;
+    sync_cube();
+    let mut half = comptime![units / 2].runtime();
+    while half > 0 {
+        if unit < half {
+            scratch[unit] = max(scratch[unit], scratch[unit + half]);
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let largest = scratch[0];
+    sync_cube();
+    largest
 }
 
 /// The sum over the lanes of a cube of [`COLUMNS`] by [`LANES`] units, in the first lane.

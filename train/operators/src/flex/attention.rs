@@ -1,9 +1,11 @@
 //! Self-attention by tiles of queries: a tile's scores are computed, turned into weights and used while they are in the cache.
-//! The log of each softmax's sum is kept, from which the backward pass has the weights again (Dao et al. 2022).
+//! The log of each softmax's sum is kept, from which the backward pass has the weights again (Dao et al. 2022). Groups of a
+//! packing go one after another, the sequences of a group side by side on the threads.
 
 use super::linear::{Matrix, Target, product};
 use super::numbers::{exp, largest, sum};
 use super::{contiguous, from_values, unwritten, values};
+use crate::Packing;
 use crate::threads::{for_chunks, for_chunks_of_two};
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
@@ -12,20 +14,15 @@ use multiversion::multiversion;
 /// Queries of a tile at most.
 const TILE: usize = 64;
 
-/// How an image's queries, keys and values lie: `[tokens, 3 * dim]`, each head by head.
+/// How a sequence's queries, keys and values lie: `[tokens, 3 * dim]`, each head by head.
 #[derive(Clone, Copy)]
-struct Packed {
+struct Sizes {
     tokens: usize,
     heads: usize,
     dim: usize,
 }
 
-impl Packed {
-    fn of(qkv: &FlexTensor, heads: usize) -> (usize, Self) {
-        let shape = qkv.layout().shape();
-        (shape[0], Self { tokens: shape[1], heads, dim: shape[2] / 3 })
-    }
-
+impl Sizes {
     fn width(self) -> usize {
         self.dim / self.heads
     }
@@ -39,44 +36,55 @@ impl Packed {
         self.tokens.div_ceil(self.tokens.div_ceil(TILE))
     }
 
-    /// Queries (0), keys (1) or values (2) of some tokens of a head, within an image's.
-    fn part(self, image: &[f32], which: usize, head: usize, first: usize, count: usize) -> Matrix<'_> {
+    /// Queries (0), keys (1) or values (2) of some tokens of a head, within a sequence's.
+    fn part(self, sequence: &[f32], which: usize, head: usize, first: usize, count: usize) -> Matrix<'_> {
         let from = first * 3 * self.dim + which * self.dim + head * self.width();
-        Matrix::new(&image[from..], count, self.width(), 3 * self.dim)
+        Matrix::new(&sequence[from..], count, self.width(), 3 * self.dim)
     }
 
-    /// Some tokens of a head of an image's `[tokens, dim]`.
-    fn own(self, image: &[f32], head: usize, first: usize, count: usize) -> Matrix<'_> {
-        Matrix::new(&image[first * self.dim + head * self.width()..], count, self.width(), self.dim)
+    /// Some tokens of a head of a sequence's `[tokens, dim]`.
+    fn own(self, sequence: &[f32], head: usize, first: usize, count: usize) -> Matrix<'_> {
+        Matrix::new(&sequence[first * self.dim + head * self.width()..], count, self.width(), self.dim)
     }
 }
 
-pub(super) fn forward(qkv: FlexTensor, heads: usize) -> [FlexTensor; 2] {
-    let (batch, packed) = Packed::of(&qkv, heads);
-    let Packed { tokens, dim, .. } = packed;
+pub(super) fn forward(qkv: FlexTensor, packing: &Packing, heads: usize) -> [FlexTensor; 2] {
+    let [rows, dim] = rows_and_dim(&qkv);
     let qkv = contiguous(qkv);
     let qkv = values(&qkv);
-    let (mut mixed, mut log_sums) = (unwritten(batch * tokens * dim), unwritten(batch * heads * tokens));
-    if !mixed.is_empty() {
-        for_chunks_of_two((&mut mixed, tokens * dim), (&mut log_sums, heads * tokens), |image, mixed, log_sums| {
-            image_forward(packed, &qkv[image * tokens * 3 * dim..][..tokens * 3 * dim], mixed, log_sums);
-        });
+    let (mut mixed, mut log_sums) = (unwritten(rows * dim), unwritten(heads * rows));
+    if dim > 0 {
+        for (rows, group) in packing.ranges() {
+            let sizes = Sizes { tokens: group.tokens, heads, dim };
+            let of_sequence = group.tokens * dim;
+            let qkv = &qkv[3 * dim * rows.start..];
+            let mixed = &mut mixed[dim * rows.start..dim * rows.end];
+            let log_sums = &mut log_sums[heads * rows.start..heads * rows.end];
+            for_chunks_of_two((mixed, of_sequence), (log_sums, heads * group.tokens), |sequence, mixed, log_sums| {
+                sequence_forward(sizes, &qkv[sequence * 3 * of_sequence..][..3 * of_sequence], mixed, log_sums);
+            });
+        }
     }
-    [from_values(mixed, [batch, tokens, dim]), from_values(log_sums, [batch, heads, tokens])]
+    [from_values(mixed, [rows, dim]), from_values(log_sums, [heads * rows])]
 }
 
-fn image_forward(packed: Packed, qkv: &[f32], mixed: &mut [f32], log_sums: &mut [f32]) {
-    let Packed { tokens, heads, dim } = packed;
-    let (width, tile) = (packed.width(), packed.tile());
+fn rows_and_dim(qkv: &FlexTensor) -> [usize; 2] {
+    let shape = qkv.layout().shape();
+    [shape[0], shape[1] / 3]
+}
+
+fn sequence_forward(sizes: Sizes, qkv: &[f32], mixed: &mut [f32], log_sums: &mut [f32]) {
+    let Sizes { tokens, heads, dim } = sizes;
+    let (width, tile) = (sizes.width(), sizes.tile());
     let mut scores = unwritten(tile * tokens);
     for head in 0..heads {
-        let (keys, of_values) = (packed.part(qkv, 1, head, 0, tokens), packed.part(qkv, 2, head, 0, tokens));
+        let (keys, of_values) = (sizes.part(qkv, 1, head, 0, tokens), sizes.part(qkv, 2, head, 0, tokens));
         for first in (0..tokens).step_by(tile) {
             let count = tile.min(tokens - first);
             let scores = &mut scores[..count * tokens];
-            let queries = packed.part(qkv, 0, head, first, count);
+            let queries = sizes.part(qkv, 0, head, first, count);
             let target = Target { values: scores, row_stride: tokens, added_to: false };
-            product(target, queries, keys.transposed(), packed.scale(), Parallelism::None);
+            product(target, queries, keys.transposed(), sizes.scale(), Parallelism::None);
             softmax(scores, tokens, &mut log_sums[head * tokens + first..][..count]);
             let target = Target { values: &mut mixed[first * dim + head * width..], row_stride: dim, added_to: false };
             product(target, Matrix::new(scores, count, tokens, tokens), of_values, 1.0, Parallelism::None);
@@ -86,45 +94,54 @@ fn image_forward(packed: Packed, qkv: &[f32], mixed: &mut [f32], log_sums: &mut 
 
 pub(super) fn backward(
     qkv: FlexTensor,
-    heads: usize,
+    (packing, heads): (&Packing, usize),
     output: FlexTensor,
     log_sums: FlexTensor,
     gradient: FlexTensor,
 ) -> FlexTensor {
-    let (batch, packed) = Packed::of(&qkv, heads);
-    let Packed { tokens, dim, .. } = packed;
+    let [rows, dim] = rows_and_dim(&qkv);
     let [qkv, output, log_sums, gradient] = [qkv, output, log_sums, gradient].map(contiguous);
     let (qkv, output, log_sums, gradient) = (values(&qkv), values(&output), values(&log_sums), values(&gradient));
-    let mut of_qkv = unwritten(batch * tokens * 3 * dim);
-    if !of_qkv.is_empty() {
-        for_chunks(&mut of_qkv, tokens * 3 * dim, |image, of_qkv| {
-            let own = image * tokens * dim..(image + 1) * tokens * dim;
-            let (output, gradient) = (&output[own.clone()], &gradient[own]);
-            let log_sums = &log_sums[image * heads * tokens..][..heads * tokens];
-            image_backward(
-                packed,
-                &qkv[image * tokens * 3 * dim..][..tokens * 3 * dim],
-                output,
-                log_sums,
-                gradient,
-                of_qkv,
-            );
-        });
+    let mut of_qkv = unwritten(rows * 3 * dim);
+    if dim > 0 {
+        for (rows, group) in packing.ranges() {
+            let sizes = Sizes { tokens: group.tokens, heads, dim };
+            let of_qkv = &mut of_qkv[3 * dim * rows.start..3 * dim * rows.end];
+            for_chunks(of_qkv, group.tokens * 3 * dim, |sequence, of_qkv| {
+                let start = rows.start + sequence * group.tokens;
+                let end = start + group.tokens;
+                sequence_backward(
+                    sizes,
+                    &qkv[3 * dim * start..3 * dim * end],
+                    &output[dim * start..dim * end],
+                    &log_sums[heads * start..heads * end],
+                    &gradient[dim * start..dim * end],
+                    of_qkv,
+                );
+            });
+        }
     }
-    from_values(of_qkv, [batch, tokens, 3 * dim])
+    from_values(of_qkv, [rows, 3 * dim])
 }
 
-fn image_backward(packed: Packed, qkv: &[f32], output: &[f32], log_sums: &[f32], gradient: &[f32], of_qkv: &mut [f32]) {
-    let Packed { tokens, heads, dim } = packed;
-    let (width, tile, scale) = (packed.width(), packed.tile(), packed.scale());
+fn sequence_backward(
+    sizes: Sizes,
+    qkv: &[f32],
+    output: &[f32],
+    log_sums: &[f32],
+    gradient: &[f32],
+    of_qkv: &mut [f32],
+) {
+    let Sizes { tokens, heads, dim } = sizes;
+    let (width, tile, scale) = (sizes.width(), sizes.tile(), sizes.scale());
     let (mut weights, mut of_scores) = (unwritten(tile * tokens), unwritten(tile * tokens));
     for head in 0..heads {
-        let (keys, of_values) = (packed.part(qkv, 1, head, 0, tokens), packed.part(qkv, 2, head, 0, tokens));
+        let (keys, of_values) = (sizes.part(qkv, 1, head, 0, tokens), sizes.part(qkv, 2, head, 0, tokens));
         for first in (0..tokens).step_by(tile) {
             let count = tile.min(tokens - first);
             let (weights, of_scores) = (&mut weights[..count * tokens], &mut of_scores[..count * tokens]);
-            let queries = packed.part(qkv, 0, head, first, count);
-            let of_mixed = packed.own(gradient, head, first, count);
+            let queries = sizes.part(qkv, 0, head, first, count);
+            let of_mixed = sizes.own(gradient, head, first, count);
             let whole = |values| Target { values, row_stride: tokens, added_to: false };
             product(whole(&mut *weights), queries, keys.transposed(), scale, Parallelism::None);
             product(whole(&mut *of_scores), of_mixed, of_values.transposed(), 1.0, Parallelism::None);

@@ -12,7 +12,7 @@ mod residual;
 
 pub use numbers::exp;
 
-use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, reference};
+use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, Packing, reference};
 use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
 
@@ -71,23 +71,23 @@ impl Operators for Flex {
         }
     }
 
-    fn self_attention(qkv: FlexTensor, heads: usize) -> [FlexTensor; 2] {
+    fn self_attention(qkv: FlexTensor, packing: &Packing, heads: usize) -> [FlexTensor; 2] {
         match in_f32(&qkv) {
-            true => attention::forward(qkv, heads),
-            false => reference::attention::<Self>(qkv, heads),
+            true => attention::forward(qkv, packing, heads),
+            false => reference::attention::<Self>(qkv, packing, heads),
         }
     }
 
     fn self_attention_backward(
         qkv: FlexTensor,
-        heads: usize,
+        packing_and_heads: (&Packing, usize),
         output: FlexTensor,
         log_sums: FlexTensor,
         gradient: FlexTensor,
     ) -> FlexTensor {
         match in_f32(&qkv) {
-            true => attention::backward(qkv, heads, output, log_sums, gradient),
-            false => reference::attention_backward::<Self>(qkv, heads, output, log_sums, gradient),
+            true => attention::backward(qkv, packing_and_heads, output, log_sums, gradient),
+            false => reference::attention_backward::<Self>(qkv, packing_and_heads, output, log_sums, gradient),
         }
     }
 

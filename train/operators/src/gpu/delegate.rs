@@ -2,6 +2,7 @@
 //! [`GpuDevice`], what comes back is put in again.
 
 use super::{GpuDevice, GpuTensor};
+use crate::Packing;
 use burn_backend::ops::{
     AttentionModuleOptions, ConvOptions, ConvTransposeOptions, DeformConvOptions, InterpolateOptions,
 };
@@ -93,6 +94,8 @@ as_it_is!(
     &[usize],
     &[Slice],
     &QuantScheme,
+    &Packing,
+    (&Packing, usize),
     ConvOptions<2>,
     ConvOptions<3>,
     ConvTransposeOptions<2>,

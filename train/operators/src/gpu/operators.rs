@@ -3,7 +3,7 @@
 use super::delegate::{Inner, Outer, Which};
 use super::{Gpu, GpuTensor};
 use crate::cube::Attention;
-use crate::{AdamwState, AdamwStep, AdamwValues, Operators};
+use crate::{AdamwState, AdamwStep, AdamwValues, Operators, Packing};
 
 /// Runs `body` with `B` the backend of `by` and `R` its runtime.
 macro_rules! on {
@@ -39,10 +39,10 @@ impl Operators for Gpu {
         ) -> [GpuTensor; 3];
         x => standardise_columns(x: GpuTensor, epsilon: f64) -> [GpuTensor; 2];
         x => standardise_columns_backward(x: GpuTensor, statistics: GpuTensor, gradient: GpuTensor) -> GpuTensor;
-        qkv => self_attention(qkv: GpuTensor, heads: usize) -> [GpuTensor; 2];
+        qkv => self_attention(qkv: GpuTensor, packing: &Packing, heads: usize) -> [GpuTensor; 2];
         qkv => self_attention_backward(
             qkv: GpuTensor,
-            heads: usize,
+            packing_and_heads: (&Packing, usize),
             output: GpuTensor,
             log_sums: GpuTensor,
             gradient: GpuTensor,
@@ -103,18 +103,18 @@ impl Operators for Gpu {
 
 /// Attention in a way that is chosen here, for checks.
 impl Gpu {
-    pub(crate) fn attention_by(how: Attention, qkv: GpuTensor, heads: usize) -> [GpuTensor; 2] {
-        on!(qkv, _B, R => how.forward::<R, f32, i32, u32>(Inner::<R>::inner(qkv), heads).outer())
+    pub(crate) fn attention_by(how: Attention, qkv: GpuTensor, packing: &Packing, heads: usize) -> [GpuTensor; 2] {
+        on!(qkv, _B, R => how.forward::<R, f32, i32, u32>(Inner::<R>::inner(qkv), packing, heads).outer())
     }
 
     pub(crate) fn attention_backward_by(
         how: Attention,
-        heads: usize,
+        packing_and_heads: (&Packing, usize),
         [qkv, output, log_sums, gradient]: [GpuTensor; 4],
     ) -> GpuTensor {
         on!(qkv, _B, R => {
             let [qkv, output, log_sums, gradient] = [qkv, output, log_sums, gradient].map(Inner::<R>::inner);
-            how.backward::<R, f32, i32, u32>(qkv, heads, output, log_sums, gradient).outer()
+            how.backward::<R, f32, i32, u32>(qkv, packing_and_heads, output, log_sums, gradient).outer()
         })
     }
 }

@@ -1,12 +1,14 @@
-//! Self-attention by products of whole matrices of scores, for GPUs with units for such products: an image has a few hundred
+//! Attention by products of whole matrices of scores, for GPUs with units for such products: a sequence has a few hundred
 //! tokens, so that a head's scores are small, and four large products take less time there than tiles on ordinary units. The
-//! scores of some images at a time are in memory; of them nothing is kept but the log of each softmax's sum, and the backward
-//! pass computes them again. Scores are stored in the type of the tokens; softmaxes are f32.
+//! scores of some sequences at a time are in memory; of them nothing is kept but the log of each softmax's sum, and the
+//! backward pass computes them again. Scores are stored in the type of the tokens; softmaxes are f32.
+//!
+//! A product is of matrices of one shape, so groups of a packing go one after another, with launches of their own.
 
-use super::attention::own;
-use super::cross_entropy::{LEAST, largest_of_cube};
-use super::launch::{contiguous, count, cubes, elementwise, empty, empty_of, units_for_row};
-use super::sums::sum_over_cube;
+use super::backward::own;
+use crate::cube::launch::{contiguous, count, cubes, elementwise, empty, empty_of, units_for_row};
+use crate::cube::sums::{LEAST, largest_of_cube, sum_over_cube};
+use crate::packing::{Group, Packing};
 use crate::reference::{heads_of, joined, split};
 use crate::{float, tensor};
 use burn::tensor::{DType, Tensor, TensorMetadata};
@@ -80,80 +82,84 @@ fn slopes_kernel<F: Float>(
     of_weights[at] = F::cast_from(slope);
 }
 
-/// Images whose scores are in memory at once, range by range.
-fn groups(images: usize, of_image: usize) -> impl Iterator<Item = Range<usize>> {
-    let each = (SCORES_BYTES / of_image.max(1)).max(1);
-    (0..images).step_by(each).map(move |first| first..(first + each).min(images))
+/// Sequences whose scores are in memory at once, with their rows: each group cut where it has more.
+fn parts(packing: &Packing, heads: usize, dtype: DType) -> Vec<(Range<usize>, Group)> {
+    let cut = |(rows, group): (Range<usize>, Group)| {
+        let of_sequence = heads * group.tokens * group.tokens * dtype.size();
+        let each = (SCORES_BYTES / of_sequence).max(1);
+        (0..group.sequences).step_by(each).map(move |first| {
+            let sequences = each.min(group.sequences - first);
+            let start = rows.start + first * group.tokens;
+            (start..start + sequences * group.tokens, Group { sequences, ..group })
+        })
+    };
+    packing.ranges().flat_map(cut).collect()
 }
 
-/// What each token attends to, and the log of each softmax's sum, in f32.
+/// What each token attends to, `[rows, dim]`, and the logs of the softmaxes' sums, `[heads * rows]`, in f32.
 pub(super) fn forward<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
     qkv: CubeTensor<R>,
+    packing: &Packing,
     heads: usize,
 ) -> [CubeTensor<R>; 2] {
     type Of<R, F, I, B, const D: usize> = Tensor<CubeBackend<R, F, I, B>, D>;
-    let [images, tokens, all] = qkv.shape().dims();
+    let [_, all] = qkv.shape().dims();
     let (client, dtype) = (qkv.client.clone(), qkv.dtype);
-    if count(&qkv) == 0 {
-        return [empty(&qkv, [images, tokens, all / 3]), empty_of(&qkv, [images, heads, tokens], DType::F32)];
-    }
-    let whole: Of<R, F, I, B, 3> = tensor(qkv);
+    let whole: Of<R, F, I, B, 2> = tensor(qkv);
     let (mut mixed, mut log_sums) = (Vec::new(), Vec::new());
-    for images in groups(images, heads * tokens * tokens * dtype.size()) {
-        let count_of_images = images.len();
-        let [q, k, v] = split(float(whole.clone().slice([images])), heads);
+    for (rows, Group { sequences, tokens }) in parts(packing, heads, dtype) {
+        let of_part = whole.clone().slice([rows.clone()]).reshape([sequences, tokens, all]);
+        let [q, k, v] = split(float(of_part), heads);
         let scores = contiguous(float(q.matmul(k.swap_dims(2, 3))));
-        let rows = count_of_images * heads * tokens;
         let weights = empty(&scores, scores.shape());
-        let of_rows = empty_of(&scores, [count_of_images, heads, tokens], DType::F32);
+        let of_rows = empty_of(&scores, [heads * rows.len()], DType::F32);
         let units = units_for_row(tokens);
         softmax_kernel::launch::<R>(
             &client,
-            cubes(&client, rows),
+            cubes(&client, heads * rows.len()),
             CubeDim::new_1d(units as u32),
             scores.into_array_arg(),
             weights.clone().into_array_arg(),
             of_rows.clone().into_array_arg(),
-            rows,
+            heads * rows.len(),
             tokens,
             units,
             dtype.into(),
         );
         let weights: Of<R, F, I, B, 4> = tensor(weights);
-        mixed.push(joined(weights.matmul(v)));
+        mixed.push(joined(weights.matmul(v)).flatten::<2>(0, 1));
         log_sums.push(tensor(of_rows));
     }
-    let log_sums: Of<R, F, I, B, 3> = Tensor::cat(log_sums, 0);
+    let log_sums: Of<R, F, I, B, 1> = Tensor::cat(log_sums, 0);
     [contiguous(float(Tensor::cat(mixed, 0))), contiguous(float(log_sums))]
 }
 
-/// The gradient of queries, keys and values.
+/// The gradient of queries, keys and values, `[rows, 3 * dim]`.
 pub(super) fn backward<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolElement>(
     qkv: CubeTensor<R>,
-    heads: usize,
+    (packing, heads): (&Packing, usize),
     output: CubeTensor<R>,
     log_sums: CubeTensor<R>,
     gradient: CubeTensor<R>,
 ) -> CubeTensor<R> {
     type Of<R, F, I, B, const D: usize> = Tensor<CubeBackend<R, F, I, B>, D>;
-    let [images, tokens, all] = qkv.shape().dims();
-    let width = all / 3 / heads;
-    if count(&qkv) == 0 {
-        return empty(&qkv, [images, tokens, all]);
-    }
+    let [_, all] = qkv.shape().dims();
+    let (dim, width) = (all / 3, all / 3 / heads);
     let (client, dtype) = (qkv.client.clone(), qkv.dtype);
     let [qkv, gradient] = [qkv, gradient].map(contiguous);
-    let own: Of<R, F, I, B, 3> = tensor(own(contiguous(output), gradient.clone(), heads));
-    let qkv: Of<R, F, I, B, 3> = tensor(qkv);
-    let gradient: Of<R, F, I, B, 3> = tensor(gradient);
-    let log_sums: Of<R, F, I, B, 3> = tensor(log_sums);
+    let own: Of<R, F, I, B, 1> = tensor(own(contiguous(output), gradient.clone(), packing, heads));
+    let [qkv, gradient] = [qkv, gradient].map(|values| -> Of<R, F, I, B, 2> { tensor(values) });
+    let log_sums: Of<R, F, I, B, 1> = tensor(log_sums);
     let mut of_qkv = Vec::new();
-    for images in groups(images, heads * tokens * tokens * dtype.size()) {
-        let [q, k, v] = split(float(qkv.clone().slice([images.clone()])), heads);
-        let gradient = heads_of(gradient.clone().slice([images.clone()]), heads);
+    for (rows, Group { sequences, tokens }) in parts(packing, heads, dtype) {
+        let of_part = qkv.clone().slice([rows.clone()]).reshape([sequences, tokens, all]);
+        let [q, k, v] = split(float(of_part), heads);
+        let of_mixed = gradient.clone().slice([rows.clone()]).reshape([sequences, tokens, dim]);
+        let of_mixed = heads_of(of_mixed, heads);
         let scores = contiguous(float(q.clone().matmul(k.clone().swap_dims(2, 3))));
-        let of_weights = contiguous(float(gradient.clone().matmul(v.swap_dims(2, 3))));
-        let part = |of_rows: &Of<R, F, I, B, 3>| contiguous(float(of_rows.clone().slice([images.clone()])));
+        let of_weights = contiguous(float(of_mixed.clone().matmul(v.swap_dims(2, 3))));
+        let of_rows =
+            |values: &Of<R, F, I, B, 1>| contiguous(float(values.clone().slice(heads * rows.start..heads * rows.end)));
         let (number, units) = elementwise(&client, count(&scores));
         slopes_kernel::launch::<R>(
             &client,
@@ -161,17 +167,17 @@ pub(super) fn backward<R: CubeRuntime, F: FloatElement, I: IntElement, B: BoolEl
             units,
             scores.clone().into_array_arg(),
             of_weights.clone().into_array_arg(),
-            part(&log_sums).into_array_arg(),
-            part(&own).into_array_arg(),
+            of_rows(&log_sums).into_array_arg(),
+            of_rows(&own).into_array_arg(),
             tokens,
             dtype.into(),
         );
         let weights: Of<R, F, I, B, 4> = tensor(scores);
         let slopes: Of<R, F, I, B, 4> = tensor(of_weights);
-        let of_v = weights.swap_dims(2, 3).matmul(gradient);
+        let of_v = weights.swap_dims(2, 3).matmul(of_mixed);
         let of_q = slopes.clone().matmul(k) * (width as f64).powf(-0.5);
         let of_k = slopes.swap_dims(2, 3).matmul(q);
-        of_qkv.push(Tensor::cat(vec![joined(of_q), joined(of_k), joined(of_v)], 2));
+        of_qkv.push(Tensor::cat(vec![joined(of_q), joined(of_k), joined(of_v)], 2).flatten::<2>(0, 1));
     }
     contiguous(float(Tensor::cat(of_qkv, 0)))
 }
