@@ -134,7 +134,7 @@ pub enum StoreError {
     /// The server overwrites where it was told not to.
     #[error(
         "this server ignores conditional puts ({condition}), so that two machines could overwrite each other's results: `{url}`\n\
-         hint: use a server that honours If-None-Match and If-Match"
+         hint: use a server that honours it"
     )]
     Unconditional {
         /// The manifest that it was tried with.

@@ -3,6 +3,7 @@
 //! when it listens; `GOOGLE_SERVICE_ACCOUNT=FOLDER/account.json` is all that a client needs.
 
 mod gcs_server;
+mod test_http;
 
 use gcs_server::GcsServer;
 use std::io::{Error, Write};
@@ -32,6 +33,5 @@ fn run(folder: &Path, port: &str) -> std::io::Result<()> {
     let server = GcsServer::bind(listener, folder)?;
     println!("{port}");
     std::io::stdout().flush()?;
-    server.serve();
-    Ok(())
+    server.serve()
 }

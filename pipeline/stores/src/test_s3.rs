@@ -2,6 +2,7 @@
 //! FOLDER, so that a server that is killed and started again has what it had. Prints its port when it listens.
 
 mod s3_server;
+mod test_http;
 
 use std::io::{Error, Write};
 use std::net::TcpListener;

@@ -1,8 +1,9 @@
 //! What a request asks for, read strictly: what is not understood is refused, never ignored.
 
 use super::reply::{Refusal, Result};
+use hyper::Method;
+use hyper::http::request::Parts;
 use std::collections::BTreeMap;
-use tiny_http::{Method, Request};
 use url::form_urlencoded;
 
 /// Headers of Google's that change what a request means, beside those that the server knows.
@@ -25,12 +26,12 @@ impl Call {
     ///
     /// # Errors
     /// When the path or the query is not well-formed, or a header or parameter stands there twice.
-    pub(super) fn of(request: &Request) -> Result<Self> {
-        let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
+    pub(super) fn of(head: &Parts) -> Result<Self> {
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         let path = path.strip_prefix('/').ok_or_else(|| Refusal::invalid("the path begins with no `/`"))?;
         let (bucket, key) = path.split_once('/').map_or((path, None), |(bucket, key)| (bucket, Some(key)));
         let mut call = Self {
-            method: request.method().clone(),
+            method: head.method.clone(),
             bucket: percent_decoded(bucket)?,
             key: key.filter(|key| !key.is_empty()).map(percent_decoded).transpose()?,
             query: BTreeMap::new(),
@@ -41,9 +42,9 @@ impl Call {
                 return Err(Refusal::invalid(format!("the parameter `{name}` is there twice")));
             }
         }
-        for header in request.headers() {
-            let name = header.field.as_str().as_str().to_ascii_lowercase();
-            if call.headers.insert(name.clone(), header.value.as_str().to_owned()).is_some() {
+        for (name, value) in &head.headers {
+            let value = value.to_str().map_err(|_| Refusal::invalid(format!("the header `{name}` is no text")))?;
+            if call.headers.insert(name.to_string(), value.to_owned()).is_some() {
                 return Err(Refusal::invalid(format!("the header `{name}` is there twice")));
             }
         }

@@ -13,31 +13,37 @@ mod objects;
 mod reply;
 mod uploads;
 
+use super::test_http;
 use account::Account;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
+use bytes::Bytes;
 use call::Call;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
 use objects::{Buckets, Object};
 use reply::{Refusal, Reply, Result, escaped};
+use std::convert::Infallible;
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tiny_http::{Method, Request, Server};
 
 /// The service account's file, below the folder of the buckets; no bucket is called so.
 pub const ACCOUNT_FILE: &str = "account.json";
 /// Where a machine of Google's asks for its token.
 const METADATA: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
-/// Requests that are answered at once.
-const THREADS: usize = 8;
 /// Keys of a page of a listing, at most.
 const PAGE_KEYS: u64 = 1000;
 
 /// The server.
 pub struct GcsServer {
-    http: Server,
+    listener: TcpListener,
     buckets: Buckets,
     account: Account,
 }
@@ -46,61 +52,74 @@ impl GcsServer {
     /// A server of the buckets in a folder. Writes the account's file there.
     ///
     /// # Errors
-    /// When the folder cannot be written, or the socket cannot be used.
+    /// When the folder cannot be written.
     pub fn bind(listener: TcpListener, folder: &Path) -> io::Result<Self> {
         let buckets = Buckets::in_folder(folder)?;
         fs::write(folder.join(ACCOUNT_FILE), Account::json(listener.local_addr()?.port()))?;
-        let http = Server::from_listener(listener, None).map_err(io::Error::other)?;
-        Ok(Self { http, buckets, account: Account::of_tests()? })
+        Ok(Self { listener, buckets, account: Account::of_tests()? })
     }
 
     /// Serves for ever.
-    pub fn serve(self) {
-        std::thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| {
-                    while let Ok(mut request) = self.http.recv() {
-                        let reply = self.answer(&mut request).unwrap_or_else(Reply::from);
-                        reply.send(request);
-                    }
-                });
-            }
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn serve(self) -> io::Result<()> {
+        let listener = self.listener.try_clone()?;
+        let server = Arc::new(self);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let server = Arc::clone(&server);
+            async move { Ok::<_, Infallible>(server.respond(request).await) }
         });
+        test_http::serve(listener, service)
     }
 
-    fn answer(&self, request: &mut Request) -> Result<Reply> {
-        let mut call = Call::of(request)?;
-        if request.url().split('?').next() == Some(METADATA) {
+    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let reply = match body.collect().await {
+            Err(error) => Refusal::new(400, "IncompleteBody", error.to_string()).into(),
+            Ok(body) => {
+                let answer = move || self.answer(&head, &body.to_bytes()).unwrap_or_else(Reply::from);
+                let answer = tokio::task::spawn_blocking(answer).await;
+                answer.unwrap_or_else(|error| Refusal::new(500, "InternalError", error.to_string()).into())
+            }
+        };
+        reply.into_response()
+    }
+
+    fn answer(&self, head: &Parts, body: &[u8]) -> Result<Reply> {
+        let mut call = Call::of(head)?;
+        if head.uri.path() == METADATA {
             let is_flavoured = call.header("metadata-flavor") == Some("Google");
             let refused = Refusal::new(403, "AccessDenied", "a request to the metadata service has a Metadata-Flavor");
-            return if is_flavoured { Ok(Reply::json(Account::token_of_the_machine())) } else { Err(refused) };
+            let token = Reply::of(200, Account::token_of_the_machine().into_bytes());
+            return if is_flavoured { Ok(token.with("Content-Type", "application/json")) } else { Err(refused) };
         }
         if !self.account.admits(call.header("authorization")) {
             return Err(Refusal::new(401, "AuthenticationRequired", ""));
         }
         let method = call.method.clone();
         let Some(key) = call.key.clone() else {
-            return if method == Method::Get { self.list(call) } else { Err(unknown(&method, "a bucket")) };
+            return if method == Method::GET { self.list(call) } else { Err(unknown(&method, "a bucket")) };
         };
         let bucket = call.bucket.clone();
         let object = (bucket.as_str(), key.as_str());
         let upload = call.take("uploadId");
-        match (method, upload) {
-            (Method::Get | Method::Head, None) => self.read(object, call),
-            (Method::Put, None) => {
+        match (&method, upload) {
+            (&Method::GET | &Method::HEAD, None) => self.read(object, call),
+            (&Method::PUT, None) => {
                 let required = call.generation_match()?;
                 call.refuse_the_rest()?;
-                let written = self.buckets.write(&body(request)?)?;
+                let written = self.buckets.write(has_length(&call, body)?)?;
                 let put = self.buckets.install(&bucket, &key, &written, required);
                 let _ = fs::remove_file(written);
-                Ok(described(Reply::empty(200), &put?))
+                Ok(described(Reply::of(200, Vec::new()), &put?))
             }
-            (Method::Delete, None) => {
+            (&Method::DELETE, None) => {
                 let required = call.generation_match()?;
                 call.refuse_the_rest()?;
-                self.buckets.remove(&bucket, &key, required).map(|()| Reply::empty(204))
+                self.buckets.remove(&bucket, &key, required).map(|()| Reply::of(204, Vec::new()))
             }
-            (Method::Post, None) if call.take("uploads").as_deref() == Some("") => {
+            (&Method::POST, None) if call.take("uploads").as_deref() == Some("") => {
                 call.refuse_conditions()?;
                 call.refuse_the_rest()?;
                 let id = self.buckets.begin_upload(&bucket, &key)?;
@@ -108,27 +127,27 @@ impl GcsServer {
                 let names = format!("<Bucket>{bucket}</Bucket><Key>{key}</Key><UploadId>{id}</UploadId>");
                 Ok(Reply::xml(200, &format!("<InitiateMultipartUploadResult>{names}</InitiateMultipartUploadResult>")))
             }
-            (Method::Put, Some(id)) => {
+            (&Method::PUT, Some(id)) => {
                 let number = call.take_number("partNumber")?.ok_or_else(|| Refusal::invalid("a part has no number"))?;
                 call.refuse_conditions()?;
                 call.refuse_the_rest()?;
-                let e_tag = self.buckets.put_part(object, &id, number, &body(request)?)?;
-                Ok(Reply::empty(200).with("ETag", e_tag))
+                let e_tag = self.buckets.put_part(object, &id, number, body)?;
+                Ok(Reply::of(200, Vec::new()).with("ETag", e_tag))
             }
-            (Method::Post, Some(id)) => {
+            (&Method::POST, Some(id)) => {
                 call.refuse_conditions()?;
                 call.refuse_the_rest()?;
-                let made = self.buckets.complete_upload(object, &id, &body(request)?)?;
+                let made = self.buckets.complete_upload(object, &id, body)?;
                 let (bucket, key, e_tag) = (escaped(&bucket), escaped(&key), escaped(&made.e_tag));
                 let names = format!("<Bucket>{bucket}</Bucket><Key>{key}</Key><ETag>{e_tag}</ETag>");
                 let text = format!("<CompleteMultipartUploadResult>{names}</CompleteMultipartUploadResult>");
                 Ok(described(Reply::xml(200, &text), &made))
             }
-            (Method::Delete, Some(id)) => {
+            (&Method::DELETE, Some(id)) => {
                 call.refuse_the_rest()?;
-                self.buckets.abort_upload(&bucket, &key, &id).map(|()| Reply::empty(204))
+                self.buckets.abort_upload(&bucket, &key, &id).map(|()| Reply::of(204, Vec::new()))
             }
-            (method, _) => Err(unknown(&method, "an object")),
+            _ => Err(unknown(&method, "an object")),
         }
     }
 
@@ -147,13 +166,20 @@ impl GcsServer {
             return Err(Refusal::precondition());
         }
         if call.header("if-none-match").is_some_and(has_tag) {
-            return Ok(described(Reply::empty(304), &object));
+            return Ok(described(Reply::of(304, Vec::new()), &object));
         }
         let range = call.header("range").map(|range| range_of(range, object.bytes)).transpose()?;
         let (from, to) = range.unwrap_or((0, object.bytes));
-        let mut file = File::open(&object.path)?;
-        file.seek(SeekFrom::Start(from))?;
-        let reply = Reply::file(if range.is_some() { 206 } else { 200 }, file, to - from);
+        let status = if range.is_some() { 206 } else { 200 };
+        let reply = if call.method == Method::HEAD {
+            Reply::without_body(status, to - from)
+        } else {
+            let mut file = File::open(&object.path)?;
+            file.seek(SeekFrom::Start(from))?;
+            let mut part = Vec::new();
+            file.take(to - from).read_to_end(&mut part)?;
+            Reply::of(status, part)
+        };
         let reply = described(reply, &object).with("Last-Modified", httpdate::fmt_http_date(object.modified()));
         let reply = reply.with("Content-Type", "application/octet-stream").with("Accept-Ranges", "bytes");
         Ok(match range {
@@ -198,12 +224,10 @@ fn unknown(method: &Method, of: &str) -> Refusal {
     Refusal::new(405, "MethodNotAllowed", format!("this server knows no such {method} of {of}"))
 }
 
-/// The body of a request, which must say its length and have it.
-fn body(request: &mut Request) -> Result<Vec<u8>> {
-    let length = request.body_length().ok_or_else(|| Refusal::new(411, "MissingContentLength", ""))?;
-    let mut body = Vec::with_capacity(length);
-    request.as_reader().read_to_end(&mut body)?;
-    if body.len() == length { Ok(body) } else { Err(Refusal::new(400, "IncompleteBody", "")) }
+/// The body of a request that must say how long it is.
+fn has_length<'a>(call: &Call, body: &'a [u8]) -> Result<&'a [u8]> {
+    let refused = || Refusal::new(411, "MissingContentLength", "");
+    call.header("content-length").map(|_| body).ok_or_else(refused)
 }
 
 /// What headers say of an object.

@@ -1,8 +1,9 @@
 //! What the server answers: an answer, or a refusal in the words of the XML API.
 
-use std::fs::File;
-use std::io::{self, Cursor, Read};
-use tiny_http::{Header, Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{HeaderMap, Response, StatusCode, header};
+use std::io;
 
 pub(super) type Result<T> = std::result::Result<T, Refusal>;
 
@@ -59,34 +60,28 @@ impl From<Refusal> for Reply {
 }
 
 /// An answer.
+#[derive(Debug)]
 pub(super) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
-    body: Box<dyn Read + Send>,
-    /// The body's length; of an answer to HEAD, that of the body that GET would have.
-    bytes: u64,
+    body: Vec<u8>,
+    /// Of an answer to HEAD, the length of the body that GET would have.
+    bytes: Option<u64>,
 }
 
 impl Reply {
-    /// An answer without a body.
-    pub(super) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Box::new(io::empty()), bytes: 0 }
+    pub(super) fn of(status: u16, body: Vec<u8>) -> Self {
+        Self { status, headers: Vec::new(), body, bytes: None }
     }
 
     pub(super) fn xml(status: u16, text: &str) -> Self {
-        let text = format!("<?xml version='1.0' encoding='UTF-8'?>{text}").into_bytes();
-        let (bytes, body) = (text.len() as u64, Box::new(Cursor::new(text)));
-        Self { status, headers: Vec::new(), body, bytes }.with("Content-Type", "application/xml; charset=UTF-8")
+        let text = format!("<?xml version='1.0' encoding='UTF-8'?>{text}");
+        Self::of(status, text.into_bytes()).with("Content-Type", "application/xml; charset=UTF-8")
     }
 
-    pub(super) fn json(text: String) -> Self {
-        let (bytes, body) = (text.len() as u64, Box::new(Cursor::new(text.into_bytes())));
-        Self { status: 200, headers: Vec::new(), body, bytes }.with("Content-Type", "application/json")
-    }
-
-    /// The next `bytes` of a file.
-    pub(super) fn file(status: u16, file: File, bytes: u64) -> Self {
-        Self { status, headers: Vec::new(), body: Box::new(file.take(bytes)), bytes }
+    /// An answer to HEAD, with the length that the body would have.
+    pub(super) fn without_body(status: u16, bytes: u64) -> Self {
+        Self { bytes: Some(bytes), ..Self::of(status, Vec::new()) }
     }
 
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -94,15 +89,20 @@ impl Reply {
         self
     }
 
-    /// Sends it; a client that goes away is a client that goes away.
-    pub(super) fn send(self, request: Request) {
-        let header =
-            |(name, value): &(&'static str, String)| Header::from_bytes(name.as_bytes(), value.as_bytes()).ok();
-        let headers = self.headers.iter().filter_map(header).collect();
-        let bytes = usize::try_from(self.bytes).ok();
-        let response = Response::new(StatusCode(self.status), headers, self.body, bytes, None);
-        // A length is always said: chunks would not say it.
-        let _ = request.respond(response.with_chunked_threshold(usize::MAX));
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            if let (Ok(name), Ok(value)) = (header::HeaderName::try_from(*name), value.parse()) {
+                headers.insert(name, value);
+            }
+        }
+        if let Some(bytes) = self.bytes {
+            headers.insert(header::CONTENT_LENGTH, bytes.into());
+        }
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.headers_mut() = headers;
+        response
     }
 }
 

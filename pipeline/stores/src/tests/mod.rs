@@ -24,3 +24,6 @@ mod servers;
 mod sources;
 pub(crate) mod store;
 mod swept;
+#[cfg(feature = "test-server")]
+#[path = "../test_http.rs"]
+mod test_http;
