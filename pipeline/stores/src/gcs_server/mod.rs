@@ -131,7 +131,7 @@ impl GcsServer {
                 let number = call.take_number("partNumber")?.ok_or_else(|| Refusal::invalid("a part has no number"))?;
                 call.refuse_conditions()?;
                 call.refuse_the_rest()?;
-                let e_tag = self.buckets.put_part(object, &id, number, body)?;
+                let e_tag = self.buckets.put_part(object, &id, number, has_length(&call, body)?)?;
                 Ok(Reply::of(200, Vec::new()).with("ETag", e_tag))
             }
             (&Method::POST, Some(id)) => {
@@ -156,6 +156,7 @@ impl GcsServer {
         let generation = call.take_number("generation")?;
         let required = call.generation_match()?;
         call.refuse_the_rest()?;
+        let _unchanged = self.buckets.lock();
         let object = self.buckets.find(bucket, key)?;
         if generation.is_some_and(|generation| generation != object.generation) {
             return Err(Refusal::new(404, "NoSuchKey", format!("No such generation: {bucket}/{key}")));
@@ -198,6 +199,7 @@ impl GcsServer {
         if version.as_deref() != Some("2") || keys_max == 0 {
             return Err(Refusal::invalid("this server lists by `list-type=2`, a key or more a page"));
         }
+        let _unchanged = self.buckets.lock();
         let mut keys = self.buckets.keys(&call.bucket, &prefix, &after)?;
         let is_truncated = keys.len() as u64 > keys_max;
         keys.truncate(keys_max as usize);
@@ -208,12 +210,7 @@ impl GcsServer {
             text.push_str(&format!("<NextContinuationToken>{token}</NextContinuationToken>"));
         }
         for key in keys {
-            match self.buckets.find(&call.bucket, &key) {
-                Ok(object) => text.push_str(&entry_of(&object)),
-                // It was removed meanwhile.
-                Err(refusal) if refusal.status == 404 => {}
-                Err(refusal) => return Err(refusal),
-            }
+            text.push_str(&entry_of(&self.buckets.find(&call.bucket, &key)?));
         }
         let namespace = "http://doc.s3.amazonaws.com/2006-03-01";
         Ok(Reply::xml(200, &format!("<ListBucketResult xmlns='{namespace}'>{text}</ListBucketResult>")))

@@ -19,7 +19,7 @@ const WRITING: &str = ".writing";
 /// All buckets.
 pub(super) struct Buckets {
     folder: PathBuf,
-    /// Held by who changes anything.
+    /// Held by who changes anything, and by who reads what is there as one.
     changes: Mutex<()>,
     /// Tags of files as they were at a generation and length.
     tags: Mutex<HashMap<PathBuf, (u64, u64, String)>>,
@@ -63,7 +63,7 @@ impl Buckets {
         now_micros() + self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Held while something is changed.
+    /// Held while something is changed, or must not be.
     pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
