@@ -57,13 +57,19 @@ pub(crate) fn abandoned_shares(layout: &Layout, stored: &[StoredShares]) -> Vec<
         let can_be_finished = |shares: &Begun| !is_whole(shares) && !is_of_changed_inputs(layout, &shares.folder);
         let last = begun.iter().filter(|shares| can_be_finished(shares)).map(|shares| shares.written).max();
         for shares in begun {
-            let why = match () {
-                () if !is_idle(shares.written) => continue,
-                () if is_whole(&shares) => "shares of a stage that is whole",
-                () if is_of_changed_inputs(layout, &shares.folder) => "shares of inputs that have changed since",
-                () if is_current => "shares of other settings than the stage was made with",
-                () if last > Some(shares.written) => "shares of other settings than those made last",
-                () => continue,
+            if !is_idle(shares.written) {
+                continue;
+            }
+            let why = if is_whole(&shares) {
+                "shares of a stage that is whole"
+            } else if is_of_changed_inputs(layout, &shares.folder) {
+                "shares of inputs that have changed since"
+            } else if is_current {
+                "shares of other settings than the stage was made with"
+            } else if last > Some(shares.written) {
+                "shares of other settings than those made last"
+            } else {
+                continue;
             };
             abandoned.push(AbandonedShares { folder: shares.folder, bytes_in_store: shares.bytes_in_store, why });
         }
@@ -93,7 +99,7 @@ pub(crate) fn remove_abandoned(folder: &Path) -> Result<bool> {
 }
 
 impl Begun {
-    /// Whether they are what a manifest was made of, or of.
+    /// Whether their key is the one that a manifest was made with.
     fn is_of(&self, manifest: &Manifest) -> bool {
         let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
         !name.is_empty() && manifest.key.0.starts_with(&*name)
