@@ -3,6 +3,8 @@
 //! They run the `lapidary` that lies beside them in the target folder, which `make test` builds first.
 
 mod adapted;
+#[path = "../../pipeline/stores/src/tests/azurite.rs"]
+mod azurite;
 mod browser;
 mod cards;
 mod chain;
@@ -31,13 +33,14 @@ mod own_embeddings;
 mod plans;
 mod refusals;
 mod run;
-mod s3_server;
 mod seeing;
 mod serving;
 mod shared_data;
 mod shares;
 mod sources;
+mod store_google;
 mod store_guards;
+mod store_server;
 mod stores;
 mod training;
 mod uniform;

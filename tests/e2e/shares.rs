@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 fn started(out: &Path, arguments: &[&str]) -> Child {
     let mut command = Command::new(binary());
@@ -221,6 +222,56 @@ fn shares_of_other_settings_are_not_mixed() {
     assert!(code == 2 && error.contains("are not there"), "{error}");
     assert_eq!(digest(&facts(&out, &["fingerprint"])), digest(&facts(&alone, &["fingerprint"])));
     assert!(!out.join("pile/.fingerprints.shares").exists(), "nothing is left of any share");
+}
+
+/// Everything in a folder counts as written two days ago.
+pub(crate) fn age(folder: &Path) {
+    for path in std::fs::read_dir(folder).expect("lists").map(|entry| entry.expect("reads").path()) {
+        if path.is_dir() {
+            age(&path);
+        } else {
+            set_back(&path);
+        }
+    }
+    set_back(folder);
+}
+
+fn set_back(path: &Path) {
+    let before = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    std::fs::File::open(path).expect("opens").set_modified(before).expect("sets");
+}
+
+#[test]
+fn shares_that_nobody_finishes_are_garbage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [alone, out] = ["alone", "shared"].map(|name| ingested(&folder.path().join(name)));
+    let share = |more: &[&str]| {
+        let made = facts(&out, &[&["fingerprint", "--shard"], more].concat()).remove(0);
+        out.join(made["shares"].as_str().expect("a path"))
+    };
+    let few = share(&["1/2", "--set", "fingerprint.keypoints=8"]);
+    let many = share(&["1/2"]);
+    let garbage = |more: &[&str]| facts(&out, &[&["gc"], more].concat()).remove(0);
+    assert_eq!(garbage(&[]), Value::Array(Vec::new()), "both may be at work");
+    age(&few);
+    let would = garbage(&["--dry-run"]);
+    assert_eq!(would.as_array().map(Vec::len), Some(1), "{would}");
+    assert_eq!((&would[0]["path"], few.is_dir()), (&text(&few).into(), true), "{would}");
+    assert!(would[0]["why"].as_str().is_some_and(|why| why.contains("other settings")), "{would}");
+    assert!(would[0]["bytes"].as_u64() > Some(1000), "{would}");
+    // Those that were made last stay however old they are, and are finished.
+    age(&many);
+    assert_eq!(garbage(&[]), would);
+    assert!(!few.exists() && many.is_dir());
+    assert_eq!(share(&["2/2"]), many);
+    assert_eq!(digest(&facts(&out, &["finish", "fingerprint"])), digest(&facts(&alone, &["fingerprint"])));
+    // What was begun with other settings beside a stage that is whole.
+    let few = share(&["1/2", "--set", "fingerprint.keypoints=8"]);
+    assert_eq!(garbage(&[]), Value::Array(Vec::new()));
+    age(&few);
+    assert_eq!(garbage(&[]).as_array().map(Vec::len), Some(1));
+    assert!(!out.join("pile/.fingerprints.shares").exists());
+    assert_eq!(facts(&out, &["fingerprint"]).remove(0)["outcome"], "up_to_date");
 }
 
 #[test]

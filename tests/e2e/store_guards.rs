@@ -1,13 +1,14 @@
 //! What guards results in a store, over the binaries: the environment's options hold, a server that hangs is given up, another
-//! endpoint's tree is another tree, commands share a cache, machines keep their choices, names are any texts, and the same on
-//! Azure's emulator.
+//! endpoint's tree is another tree, commands share a cache, machines keep their choices, names are any texts, and a chain on Azure's
+//! emulator.
 
+use crate::azurite::Azurite;
 use crate::run::{DRAWN, binary, facts, text};
-use crate::s3_server::{S3Server, copy, serve_folder};
+use crate::store_server::{StoreServer, copy, serve_folder};
 use serde_json::Value;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 const OUT: &str = "s3://bucket/out";
@@ -16,13 +17,13 @@ fn ended(output: Output) -> (i32, String) {
     (output.status.code().expect("no signal"), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-fn status(server: &S3Server, cache: &Path) -> Command {
+fn status(server: &StoreServer, cache: &Path) -> Command {
     server.command(&["status", "--out", OUT, "--cache", text(cache)])
 }
 
 #[test]
 fn options_of_the_environment_hold() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let with = |name: &str, value: &str| {
         let begun = Instant::now();
@@ -41,7 +42,7 @@ fn options_of_the_environment_hold() {
 
 #[test]
 fn without_credentials_a_command_ends_at_once() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let cache = folder.path().join("cache");
     for source in [false, true] {
@@ -63,7 +64,7 @@ fn without_credentials_a_command_ends_at_once() {
 /// Half a key, and no account.
 #[test]
 fn an_environment_that_does_not_fit_is_named() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let cache = folder.path().join("cache");
     let mut half = status(&server, &cache);
@@ -77,7 +78,7 @@ fn an_environment_that_does_not_fit_is_named() {
 /// It takes connections and never says a word.
 #[test]
 fn a_server_that_hangs_is_said_and_given_up() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let endpoint = format!("http://{}", listener.local_addr().expect("has one"));
@@ -93,7 +94,7 @@ fn a_server_that_hangs_is_said_and_given_up() {
 
 #[test]
 fn nothing_of_a_url_is_dropped_in_silence() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let cache = folder.path().join("cache");
     for (out, hint) in [("s3://bucket/run#2", "%23"), ("s3://bucket/run?sig=hunter2", "%3F")] {
@@ -109,7 +110,17 @@ fn nothing_of_a_url_is_dropped_in_silence() {
 /// One URL on two servers is two trees: a cache of one is refused by the other, and each has a cache of its own by default.
 #[test]
 fn another_endpoint_is_another_store() {
-    let (Some(server), Some(other)) = (S3Server::start(), S3Server::start()) else { return };
+    of_two_servers(StoreServer::s3(), StoreServer::s3());
+}
+
+/// The endpoint stands in the account's file.
+#[test]
+fn another_endpoint_at_google_is_another_store() {
+    of_two_servers(StoreServer::google(), StoreServer::google());
+}
+
+fn of_two_servers(server: Option<StoreServer>, other: Option<StoreServer>) {
+    let (Some(server), Some(other)) = (server, other) else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let cache = folder.path().join("cache");
     server.facts(&cache, &["ingest", "--data", text(&DRAWN.pile()), "--name", "pile"]);
@@ -124,8 +135,8 @@ fn another_endpoint_is_another_store() {
     assert!(cache.join("pile/images/manifest.json").is_file(), "nothing was taken away");
     std::fs::rename(server.bucket().join("away"), &out).expect("renames");
     server.facts(&cache, &["status"]);
-    let stages = |server: &S3Server| {
-        let mut command = server.command(&["status", "--json", "--out", OUT]);
+    let stages = |server: &StoreServer| {
+        let mut command = server.command(&["status", "--json", "--out", &server.url("out")]);
         let output = command.env("XDG_CACHE_HOME", folder.path()).output().expect("it starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let states: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -137,7 +148,7 @@ fn another_endpoint_is_another_store() {
 
 #[test]
 fn commands_share_a_cache_and_machines_keep_their_choices() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
     server.facts(&a, &["ingest", "--data", text(&DRAWN.pile()), "--name", "one"]);
@@ -164,7 +175,16 @@ fn commands_share_a_cache_and_machines_keep_their_choices() {
 /// Spaces, `#`, `%`, `+` and letters of every kind, in the names of sources and of files.
 #[test]
 fn names_are_any_texts() {
-    let Some(server) = S3Server::start() else { return };
+    of_any_texts(StoreServer::s3());
+}
+
+#[test]
+fn names_at_google_are_any_texts() {
+    of_any_texts(StoreServer::google());
+}
+
+fn of_any_texts(server: Option<StoreServer>) {
+    let Some(server) = server else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let [here, in_bucket] = [folder.path().join("here"), server.bucket().join("Größe #1/日本 100%")];
     let pictures: Vec<PathBuf> = pictures().into_iter().take(5).collect();
@@ -177,9 +197,9 @@ fn names_are_any_texts() {
     }
     let disk = facts(&folder.path().join("disk"), &["ingest", "--data", text(&here), "--name", "größe 1"]).remove(0);
     assert_eq!(disk["rows"]["output"], 5, "{disk}");
-    let data = "s3://bucket/Gr%C3%B6%C3%9Fe%20%231/日本%20100%25";
+    let data = server.url("Gr%C3%B6%C3%9Fe%20%231/日本%20100%25");
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
-    let stored = server.facts(&a, &["ingest", "--data", data, "--name", "größe 1"]).remove(0);
+    let stored = server.facts(&a, &["ingest", "--data", &data, "--name", "größe 1"]).remove(0);
     assert_eq!((&stored["digest"], &stored["rows"]), (&disk["digest"], &disk["rows"]));
     let prints = server.facts(&b, &["fingerprint"]).remove(0);
     assert_eq!(prints["rows"]["input"], 5, "{prints}");
@@ -188,7 +208,7 @@ fn names_are_any_texts() {
 /// A list that names what is not there, or is no path: the rest is ingested, and those are counted.
 #[test]
 fn a_list_on_the_web_may_name_what_is_not_there() {
-    if S3Server::start().is_none() {
+    if StoreServer::s3().is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -224,99 +244,66 @@ fn pictures() -> Vec<PathBuf> {
     found
 }
 
-/// Azurite, Azure's emulator, with a container `container`.
-struct Azurite {
-    child: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
+/// `lapidary` with Azurite in its environment.
+fn command_on(azurite: &Azurite, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).env("AZURE_STORAGE_USE_EMULATOR", "true").env("LAPIDARY_STORE_RETRY_SECS", "5");
+    command.env("AZURITE_BLOB_STORAGE_URL", azurite.url());
+    command
 }
 
-impl Azurite {
-    /// A running one; none, saying so, where it is not installed.
-    fn start() -> Option<Self> {
-        let in_path = || {
-            std::env::split_paths(&std::env::var_os("PATH")?)
-                .map(|at| at.join("azurite-blob"))
-                .find(|path| path.is_file())
-        };
-        let Some(program) = std::env::var_os("AZURITE").map(PathBuf::from).or_else(in_path) else {
-            println!("skipped: there is no azurite-blob (npm install azurite; AZURITE=.../azurite-blob)");
-            return None;
-        };
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("has one").port();
-        let mut command = Command::new(&program);
-        command.args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--blobPort", &port.to_string()]);
-        command.arg("--location").arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let azurite = Self { child, port, _folder: folder };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{} does not listen", program.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-        let put = include_str!("../../pipeline/stores/src/tests/azure_put.js");
-        let made = Command::new("node").args(["-e", put, &port.to_string(), "container", key]).status();
-        assert!(made.expect("node starts").success(), "the container is not made");
-        Some(azurite)
-    }
-
-    fn facts(&self, cache: &Path, arguments: &[&str]) -> Vec<Value> {
-        let mut command = Command::new(binary());
-        command.args(arguments).args(["--out", "az://container/out", "--cache", text(cache), "--json"]);
-        command.env("AZURE_STORAGE_USE_EMULATOR", "true").env("LAPIDARY_STORE_RETRY_SECS", "5");
-        command.env("AZURITE_BLOB_STORAGE_URL", format!("http://127.0.0.1:{}", self.port));
-        let output = command.output().expect("it starts");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        let said = String::from_utf8(output.stdout).expect("UTF-8");
-        said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-    }
-}
-
-impl Drop for Azurite {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The facts of a command that must succeed.
+fn facts_of(mut command: Command) -> Vec<Value> {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 #[test]
 fn a_chain_on_azures_emulator_has_the_digests_of_one_on_a_disk() {
-    let Some(azurite) = S3Server::start().and_then(|_| Azurite::start()) else { return };
+    let Some(azurite) = StoreServer::s3().and_then(|_| Azurite::start()) else { return };
+    let on_azure = |cache: &Path, arguments: &[&str]| {
+        let common = ["--out", "az://container/out", "--cache", text(cache), "--json"];
+        facts_of(command_on(&azurite, &[arguments, &common].concat()))
+    };
     let folder = tempfile::tempdir().expect("a folder");
     let (disk, pile) = (folder.path().join("disk"), DRAWN.pile());
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
     let ingest = ["ingest", "--data", text(&pile), "--name", "pile", "--set", "ingest.shard_mib=1"];
     let chain: [&[&str]; 5] = [&ingest, &["fingerprint"], &["embed"], &["curate"], &["cut", "--size", "120"]];
     let expected: Vec<Value> = chain.iter().flat_map(|arguments| facts(&disk, arguments)).collect();
-    let mut made = azurite.facts(&a, chain[0]);
+    let mut made = on_azure(&a, chain[0]);
     for share in ["1/2", "2/2"] {
-        azurite.facts(if share == "1/2" { &a } else { &b }, &["fingerprint", "--shard", share]);
+        on_azure(if share == "1/2" { &a } else { &b }, &["fingerprint", "--shard", share]);
     }
-    made.extend(azurite.facts(&a, &["finish", "fingerprint"]));
-    made.extend(azurite.facts(&b, &["embed"]));
-    made.extend(azurite.facts(&a, &["curate"]));
-    made.extend(azurite.facts(&b, &["cut", "--size", "120"]));
+    made.extend(on_azure(&a, &["finish", "fingerprint"]));
+    made.extend(on_azure(&b, &["embed"]));
+    made.extend(on_azure(&a, &["curate"]));
+    made.extend(on_azure(&b, &["cut", "--size", "120"]));
     for (made, expected) in made.iter().zip(&expected) {
         assert_eq!(made["digest"], expected["digest"], "{made}");
     }
     assert!(a.join(".store/conditional").is_file(), "the emulator honours conditions");
     // And as a source, from a tree that was copied there by the tree of a stage: its shards are tables of images.
-    let mut command = Command::new(binary());
-    let data = "az://container/out/pile/images";
-    command.args(["ingest", "--data", data, "--name", "again", "--out", text(&folder.path().join("again")), "--json"]);
-    command.env("AZURE_STORAGE_USE_EMULATOR", "true");
-    command.env("AZURITE_BLOB_STORAGE_URL", format!("http://127.0.0.1:{}", azurite.port));
-    let output = command.output().expect("it starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let again: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let (data, out) = ("az://container/out/pile/images", folder.path().join("again"));
+    let ingest = ["ingest", "--data", data, "--name", "again", "--out", text(&out), "--json"];
+    let again = facts_of(command_on(&azurite, &ingest)).remove(0);
     assert_eq!(again["rows"]["output"], expected[0]["rows"]["output"], "{again}");
 }
 
 #[test]
 fn a_long_listing_has_every_picture() {
-    let Some(server) = S3Server::start() else { return };
+    of_a_long_listing(StoreServer::s3());
+}
+
+#[test]
+fn a_long_listing_at_google_has_every_picture() {
+    of_a_long_listing(StoreServer::google());
+}
+
+fn of_a_long_listing(server: Option<StoreServer>) {
+    let Some(server) = server else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let picture = pictures().remove(0);
     let data = server.bucket().join("many");
@@ -326,6 +313,6 @@ fn a_long_listing_has_every_picture() {
             .or_else(|_| std::fs::copy(&picture, data.join(format!("{number:04}.jpg"))).map(|_| ()))
             .expect("copies");
     }
-    let many = server.facts(&folder.path().join("a"), &["ingest", "--data", "s3://bucket/many"]).remove(0);
+    let many = server.facts(&folder.path().join("a"), &["ingest", "--data", &server.url("many")]).remove(0);
     assert!(many["rows"]["output"].as_u64().is_some_and(|rows| rows > 1_100), "{many}");
 }

@@ -1,8 +1,9 @@
-//! Images and results in a store, on a real S3 server: the digests are those of a disk, several caches share nothing but the
-//! store, and a store that goes away, refuses or is somebody else's is named and loses nothing.
+//! Images and results in a store, on an S3 server and on ours of Google's API: the digests are those of a disk, several caches share
+//! nothing but the store, and a store that goes away, refuses or is somebody else's is named and loses nothing.
 
 use crate::run::{DRAWN, binary, facts, text};
-use crate::s3_server::{ACCESS_KEY, S3Server, SECRET_KEY, copy, serve_folder};
+use crate::shares::age;
+use crate::store_server::{ACCESS_KEY, PRIVATE_KEY, SECRET_KEY, StoreServer, copy, serve_folder};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,25 +47,35 @@ fn on_a_disk(out: &Path) -> Vec<Value> {
     all
 }
 
-fn ingest_of_bucket() -> Vec<&'static str> {
-    [&["ingest", "--data", "s3://bucket/data/pile", "--name", "pile"], &SMALL[..]].concat()
+fn ingest_from(data: &str) -> Vec<&str> {
+    [&["ingest", "--data", data, "--name", "pile"], &SMALL[..]].concat()
 }
 
 #[test]
 fn a_chain_in_a_store_has_the_digests_of_one_on_a_disk() {
-    let Some(server) = S3Server::start() else { return };
+    chain_in(StoreServer::s3());
+}
+
+#[test]
+fn a_chain_at_google_has_the_digests_of_one_on_a_disk() {
+    chain_in(StoreServer::google());
+}
+
+fn chain_in(server: Option<StoreServer>) {
+    let Some(server) = server else { return };
+    let data = server.url("data/pile");
     let folder = tempfile::tempdir().expect("a folder");
     let expected = on_a_disk(&folder.path().join("disk"));
     copy(&DRAWN.pile(), &server.bucket().join("data/pile"));
     let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| folder.path().join(name));
 
-    let ingested = server.facts(&a, &ingest_of_bucket()).remove(0);
+    let ingested = server.facts(&a, &ingest_from(&data)).remove(0);
     assert_eq!((&ingested["digest"], &ingested["rows"]), (&expected[0]["digest"], &expected[0]["rows"]));
     assert!(
         !a.join(".sources").read_dir().expect("lists").any(|e| e.expect("reads").path().is_dir()),
         "no source is left"
     );
-    assert_eq!(server.facts(&a, &ingest_of_bucket()).remove(0)["outcome"], "up_to_date");
+    assert_eq!(server.facts(&a, &ingest_from(&data)).remove(0)["outcome"], "up_to_date");
 
     // Two machines that share only the store make shares, one of them twice; a third finishes.
     let share = |cache: &Path, share: &str| server.facts(cache, &["fingerprint", "--shard", share]).remove(0);
@@ -102,7 +113,7 @@ fn a_chain_in_a_store_has_the_digests_of_one_on_a_disk() {
     assert!(!a.join("pile/subsets/60/manifest.json").exists() || server.facts(&a, &["status"]).len() == 1);
     assert!(!a.join("pile/subsets/60").exists(), "what another removes goes here too");
 
-    let secrets = [ACCESS_KEY, SECRET_KEY].map(str::as_bytes);
+    let secrets = [ACCESS_KEY, SECRET_KEY, PRIVATE_KEY].map(str::as_bytes);
     let written = [folder.path(), &server.bucket()].map(content).into_iter().flatten();
     for (path, bytes) in written {
         let holds = |secret: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
@@ -112,7 +123,7 @@ fn a_chain_in_a_store_has_the_digests_of_one_on_a_disk() {
 
 #[test]
 fn the_report_goes_into_the_store_and_the_doctor_names_it() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
     server.facts(&a, &["ingest", "--data", text(&DRAWN.pile())]);
@@ -124,7 +135,7 @@ fn the_report_goes_into_the_store_and_the_doctor_names_it() {
 
 #[test]
 fn what_is_added_in_the_bucket_is_merged_by_another_machine() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let (disk, here) = (folder.path().join("disk"), folder.path().join("pictures"));
     let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
@@ -155,9 +166,51 @@ fn what_is_added_in_the_bucket_is_merged_by_another_machine() {
     assert_eq!(server.facts(&a, &["gc"]), [Value::Array(Vec::new())]);
 }
 
+#[test]
+fn shares_in_a_store_that_nobody_finishes_are_garbage() {
+    let_go(StoreServer::s3());
+}
+
+#[test]
+fn shares_at_google_that_nobody_finishes_are_garbage() {
+    let_go(StoreServer::google());
+}
+
+/// One machine lets go of shares of other settings, another goes on with its own, a third collects and finishes.
+fn let_go(server: Option<StoreServer>) {
+    let Some(server) = server else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let [a, b, c] = ["a", "b", "c"].map(|name| folder.path().join(name));
+    server.facts(&a, &[&["ingest", "--data", text(&DRAWN.pile())], &SMALL[..]].concat());
+    server.facts(&a, &["fingerprint", "--shard", "1/2", "--set", "fingerprint.keypoints=8"]);
+    server.facts(&b, &["fingerprint", "--shard", "1/2"]);
+    let garbage = |more: &[&str]| server.facts(&c, &[&["gc"], more].concat()).remove(0);
+    assert_eq!(garbage(&[]), Value::Array(Vec::new()), "both may be at work");
+    age(&server.bucket());
+    server.facts(&b, &["fingerprint", "--shard", "2/2"]);
+    let before = content(&server.bucket());
+    let would = garbage(&["--dry-run"]);
+    let entries = would.as_array().expect("a list");
+    let of = |word: &str| -> Vec<&str> {
+        let is_of = |entry: &&Value| entry["why"].as_str().is_some_and(|why| why.contains(word));
+        entries.iter().filter(is_of).filter_map(|entry| entry["path"].as_str()).collect()
+    };
+    let (markers, data) = (of("other settings"), of("no manifest"));
+    assert!(markers.len() == 1 && markers[0].starts_with(&server.url("out/pile/.fingerprints.shares/")), "{would}");
+    assert!(!data.is_empty() && data.len() + 1 == entries.len(), "{would}");
+    assert!(data.iter().all(|url| url.starts_with(&server.url("out/pile/fingerprints/part-"))), "{would}");
+    assert_eq!(content(&server.bucket()), before, "a dry run removes nothing");
+    assert_eq!(garbage(&[]), would);
+    assert_eq!(content(&server.bucket()).len(), before.len() - 2 * data.len(), "each shard and its marker");
+    let finished = server.facts(&c, &["finish", "fingerprint"]).remove(0);
+    assert_eq!(finished["outcome"], "ran", "{finished}");
+    let verified = server.facts(&c, &["verify", "fingerprint"]).remove(0);
+    assert_eq!(verified[0]["faults"], serde_json::json!([]), "{verified}");
+}
+
 /// Runs a verb and kills the server as soon as `reached` holds; the exit code and what was said.
-fn cut_off(server: &mut S3Server, cache: &Path, arguments: &[&str], reached: &dyn Fn() -> bool) -> (i32, String) {
-    let common = ["--out", OUT, "--cache", text(cache)];
+fn cut_off(server: &mut StoreServer, cache: &Path, arguments: &[&str], reached: &dyn Fn() -> bool) -> (i32, String) {
+    let common = ["--out", &server.url("out"), "--cache", text(cache)];
     let mut command = server.command(&[arguments, &common].concat());
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
     let begun = Instant::now();
@@ -172,7 +225,17 @@ fn cut_off(server: &mut S3Server, cache: &Path, arguments: &[&str], reached: &dy
 
 #[test]
 fn a_store_that_goes_away_is_named_and_the_next_call_goes_on() {
-    let Some(mut server) = S3Server::start() else { return };
+    goes_away(StoreServer::s3());
+}
+
+#[test]
+fn googles_that_goes_away_is_named_and_the_next_call_goes_on() {
+    goes_away(StoreServer::google());
+}
+
+fn goes_away(server: Option<StoreServer>) {
+    let Some(mut server) = server else { return };
+    let (out, data) = (server.url("out"), server.url("data/pile"));
     let folder = tempfile::tempdir().expect("a folder");
     let expected = on_a_disk(&folder.path().join("disk"));
     copy(&DRAWN.pile(), &server.bucket().join("data/pile"));
@@ -180,13 +243,14 @@ fn a_store_that_goes_away_is_named_and_the_next_call_goes_on() {
 
     // While the source is read: what was written stays, nothing is rejected for it.
     let begun = || shards(&cache.join("pile/.images.partial")) > 0;
-    let (code, error) = cut_off(&mut server, &cache, &ingest_of_bucket(), &begun);
-    assert!(code == 1 && error.contains("does not answer") && error.contains("s3://bucket/"), "{code}: {error}");
-    assert!(error.contains("goes on where it stopped") && !error.contains(SECRET_KEY), "{error}");
+    let (code, error) = cut_off(&mut server, &cache, &ingest_from(&data), &begun);
+    assert!(code == 1 && error.contains("does not answer") && error.contains(&server.url("")), "{code}: {error}");
+    let has_secret = [SECRET_KEY, PRIVATE_KEY].iter().any(|secret| error.contains(secret));
+    assert!(error.contains("goes on where it stopped") && !has_secret, "{error}");
     let (code, error) = server.refusal(&cache, &["status"]);
-    assert!(code == 1 && error.contains("does not answer") && error.contains(OUT), "{error}");
+    assert!(code == 1 && error.contains("does not answer") && error.contains(&out), "{error}");
     server.start_again();
-    let ingested = server.facts(&cache, &ingest_of_bucket()).remove(0);
+    let ingested = server.facts(&cache, &ingest_from(&data)).remove(0);
     assert_eq!((&ingested["digest"], &ingested["rows"]), (&expected[0]["digest"], &expected[0]["rows"]));
 
     // While a stage is made: it is made, and published when the store is back.
@@ -211,7 +275,16 @@ fn a_store_that_goes_away_is_named_and_the_next_call_goes_on() {
 
 #[test]
 fn a_manifest_that_somebody_else_wrote_first_is_not_overwritten() {
-    let Some(mut server) = S3Server::start() else { return };
+    somebody_was_first(StoreServer::s3());
+}
+
+#[test]
+fn a_manifest_at_google_that_somebody_else_wrote_first_is_not_overwritten() {
+    somebody_was_first(StoreServer::google());
+}
+
+fn somebody_was_first(server: Option<StoreServer>) {
+    let Some(mut server) = server else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let [a, b, c] = ["a", "b", "c"].map(|name| folder.path().join(name));
     let pile = DRAWN.pile();
@@ -229,7 +302,7 @@ fn a_manifest_that_somebody_else_wrote_first_is_not_overwritten() {
     let before = content(&server.bucket().join("out/pile"));
     let (code, error) = server.refusal(&b, &other);
     assert!(code == 1 && error.contains("nothing was overwritten"), "{code}: {error}");
-    assert!(error.contains("s3://bucket/out/pile/images/manifest.json"), "{error}");
+    assert!(error.contains(&server.url("out/pile/images/manifest.json")), "{error}");
     assert_eq!(content(&server.bucket().join("out/pile")), before);
     // The same digest counts as done.
     assert_eq!(server.facts(&c, &ingest).remove(0)["outcome"], "up_to_date");
@@ -238,7 +311,7 @@ fn a_manifest_that_somebody_else_wrote_first_is_not_overwritten() {
 
 #[test]
 fn what_cannot_be_reached_is_refused_by_its_name() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let cache = folder.path().join("cache");
     let said = |mut command: Command| {
@@ -282,7 +355,7 @@ fn what_cannot_be_reached_is_refused_by_its_name() {
 
 #[test]
 fn files_on_the_web_and_file_urls_are_sources() {
-    if S3Server::start().is_none() {
+    if StoreServer::s3().is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -329,7 +402,7 @@ fn files_on_the_web_and_file_urls_are_sources() {
 
 #[test]
 fn readmes_commands_run() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("reads");
     let section = readme.split("## Images and results in a store").nth(1).expect("has the section");
     let block = section.split("```").nth(1).expect("has a block");

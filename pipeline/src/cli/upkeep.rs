@@ -1,7 +1,6 @@
 //! The verbs `runs`, `rm`, `gc` and `verify`.
 
 use super::{CommonArgs, Failure, say};
-use crate::remote;
 use crate::upkeep::{Garbage, RunState, RunSummary, Verified, collect, remove, runs, verify};
 use serde_json::json;
 
@@ -59,13 +58,7 @@ pub fn run_rm(common: &CommonArgs, names: &[String], force: bool) -> Result<(), 
 /// # Errors
 /// When something cannot be removed.
 pub fn run_gc(common: &CommonArgs) -> Result<(), Failure> {
-    let mut garbage = collect(&common.layout(), common.dry_run)?;
-    let swept = remote::sweep(common.dry_run)?.into_iter();
-    garbage.extend(swept.map(|(url, bytes)| Garbage {
-        path: url.into(),
-        bytes,
-        why: "no manifest in the store names it",
-    }));
+    let garbage = collect(&common.layout(), common.dry_run)?;
     say(common, &json!(garbage), || {
         let verb = if common.dry_run { "would go" } else { "removed" };
         let line = |g: &Garbage| format!("{:>8}  {verb}: {} ({}): {}", "gc", g.path.display(), size(g.bytes), g.why);

@@ -72,8 +72,22 @@ fn endpoint(url: &str) -> String {
         _ => &[],
     };
     let value = |name: &&str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let values = names.iter().filter_map(|names| names.iter().find_map(value));
-    values.map(|value| format!("\n{}", without_credentials(&value))).collect()
+    let mut values: Vec<String> = names.iter().filter_map(|names| names.iter().find_map(value)).collect();
+    if values.is_empty() && url.starts_with("gs://") {
+        values.extend(base_url_of_account(|name| std::env::var(name).ok()));
+    }
+    values.iter().map(|value| format!("\n{}", without_credentials(value))).collect()
+}
+
+/// The address that a service account's JSON names instead of Google's own, as those of other servers do.
+fn base_url_of_account(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let files = ["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "SERVICE_ACCOUNT"];
+    let json = match files.into_iter().find_map(&variable) {
+        Some(path) => std::fs::read(path).ok()?,
+        None => variable("GOOGLE_SERVICE_ACCOUNT_KEY")?.into_bytes(),
+    };
+    let account: serde_json::Value = serde_json::from_slice(&json).ok()?;
+    account["gcs_base_url"].as_str().map(str::to_owned)
 }
 
 /// The folder that stands for a URL here, unless the user names one: one for each URL and endpoint.
@@ -118,6 +132,21 @@ mod tests {
         assert_eq!(without_credentials("a/b@c"), "a/b@c");
         assert_eq!(name_of_url("https://h/dir/x.parquet?sig=1"), "x.parquet");
         assert_eq!(name_of_url("s3://bucket/"), "bucket");
+    }
+
+    #[test]
+    fn an_account_may_name_its_server() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("account.json");
+        std::fs::write(&file, r#"{"gcs_base_url": "http://127.0.0.1:1"}"#).expect("writes");
+        let file = file.to_str().expect("UTF-8");
+        let found = |name: &str, value: &str| base_url_of_account(|asked| (asked == name).then(|| value.to_owned()));
+        assert_eq!(found("GOOGLE_SERVICE_ACCOUNT", file).as_deref(), Some("http://127.0.0.1:1"));
+        assert_eq!(found("GOOGLE_SERVICE_ACCOUNT_KEY", r#"{"gcs_base_url": "http://h"}"#).as_deref(), Some("http://h"));
+        for (name, value) in [("GOOGLE_SERVICE_ACCOUNT_KEY", "{}"), ("GOOGLE_SERVICE_ACCOUNT", "nowhere"), ("X", file)]
+        {
+            assert_eq!(found(name, value), None, "{name}");
+        }
     }
 
     #[test]

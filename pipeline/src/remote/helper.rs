@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const BINARY: &str = "lapidary-stores";
 /// The version of the requests; the other side says its own.
-const PROTOCOL: u64 = 2;
+const PROTOCOL: u64 = 3;
 /// How often an interrupt is looked for while an answer is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 

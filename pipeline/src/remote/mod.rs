@@ -9,9 +9,9 @@ mod out;
 mod source;
 
 pub use address::{cache_folder, is_url, local_path, name_of_url, without_credentials};
-pub use out::{attach, explained, facts, in_words, put_file, sweep};
 pub(crate) use out::{
-    bring, check_removal, clear_shares, fetch_all, fetch_markers, fetch_shard, fetch_shards, fetch_side_files,
-    is_attached, is_published, publish, publish_shard, removed,
+    StoredShares, bring, check_removal, clear_shares, fetch_all, fetch_markers, fetch_shard, fetch_shards,
+    fetch_side_files, is_attached, is_published, list_shares, publish, publish_shard, remove_shares, removed, sweep,
 };
+pub use out::{attach, explained, facts, in_words, put_file};
 pub use source::{Held, StoredSource};

@@ -8,6 +8,7 @@ use lapidary_schemas::Manifest;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 /// The output tree of this process, if it lies in a store.
 #[derive(Debug)]
@@ -241,13 +242,59 @@ pub(crate) fn removed(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The URLs of objects in the store that nothing names any more, and their bytes; they are removed unless it is a dry run.
+/// The markers that a store has of one key of a stage.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredShares {
+    /// The folder that stands for theirs.
+    pub(crate) folder: PathBuf,
+    /// When the last of them was written.
+    pub(crate) written: SystemTime,
+    /// What they take up, without the shards that they name.
+    pub(crate) bytes: u64,
+}
+
+/// The shares that the store has, of every stage and key.
 ///
 /// # Errors
 /// When the store refuses or goes away.
-pub fn sweep(dry_run: bool) -> Result<Vec<(String, u64)>> {
+pub(crate) fn list_shares() -> Result<Vec<StoredShares>> {
     let Some(out) = OUT.get() else { return Ok(Vec::new()) };
-    let swept = out.helper.ask("sweep", json!({"dry_run": dry_run}))?;
+    let listed = out.helper.ask("list_shares", json!({}))?;
+    let entry = |entry: &Value| {
+        let idle = Duration::from_secs(entry["idle_secs"].as_u64()?);
+        let written = SystemTime::now().checked_sub(idle)?;
+        Some(StoredShares {
+            folder: out.cache.join(entry["folder"].as_str()?),
+            written,
+            bytes: entry["bytes"].as_u64()?,
+        })
+    };
+    Ok(listed.as_array().into_iter().flatten().filter_map(entry).collect())
+}
+
+/// Removes the markers in these folders from the store, unless somebody has written to them meanwhile; the folders whose markers
+/// went.
+///
+/// # Errors
+/// When the store refuses or goes away.
+pub(crate) fn remove_shares(folders: &[&Path]) -> Result<Vec<PathBuf>> {
+    let Some(out) = OUT.get() else { return Ok(Vec::new()) };
+    let removed = out.helper.ask("remove_shares", json!({"folders": names_below(folders)}))?;
+    Ok(removed.as_array().into_iter().flatten().filter_map(|name| Some(out.cache.join(name.as_str()?))).collect())
+}
+
+fn names_below(folders: &[&Path]) -> Vec<String> {
+    folders.iter().filter_map(|folder| Some(below(folder)?.1)).collect()
+}
+
+/// The URLs of objects in the store that nothing names any more, and their bytes; they are removed unless it is a dry run, which
+/// takes the markers in the folders `abandoned` for gone.
+///
+/// # Errors
+/// When the store refuses or goes away.
+pub(crate) fn sweep(abandoned: &[&Path], dry_run: bool) -> Result<Vec<(String, u64)>> {
+    let Some(out) = OUT.get() else { return Ok(Vec::new()) };
+    let swept = out.helper.ask("sweep", json!({"abandoned": names_below(abandoned), "dry_run": dry_run}))?;
     let entry = |entry: &Value| Some((entry["url"].as_str()?.to_owned(), entry["bytes"].as_u64()?));
     Ok(swept.as_array().into_iter().flatten().filter_map(entry).collect())
 }

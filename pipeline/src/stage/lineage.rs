@@ -69,7 +69,7 @@ fn status_of(layout: &Layout, stage: &StageFolder) -> StageStatus {
 }
 
 /// Whether what has an input's name is no longer what it was. What is kept aside may be of inputs that are kept aside too.
-fn has_changed(layout: &Layout, name: &str, digest: &Digest, is_aside: bool) -> bool {
+pub(super) fn has_changed(layout: &Layout, name: &str, digest: &Digest, is_aside: bool) -> bool {
     // What lies in a store is not asked for: looking costs no network.
     if is_url(name) {
         return false;

@@ -5,6 +5,7 @@
 //! is asked for is up to date and skipped; one of another key is replaced or kept beside it ([`Previous`]). A stage whose
 //! inputs have grown or shrunk may take over what its folder holds: see [`StageRun::previous`].
 
+mod abandoned;
 mod addresses;
 mod curation;
 mod differences;
@@ -28,6 +29,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use abandoned::{AbandonedShares, abandoned_shares, remove_abandoned};
 pub use addresses::is_outside;
 pub use curation::{CuratedManifests, read_curated};
 pub use differences::flat;

@@ -1,12 +1,16 @@
 //! Garbage: what nothing refers to any more, or nothing can go on from.
 //!
 //! Never garbage: the folder of a name as it stands, runs, unfinished work that can be resumed, and what any of these was
-//! made of. Garbage: folders of other settings that none of those was made of, unfinished work that would start afresh, and
-//! what a process left that was killed while it put a folder into its place.
+//! made of. Garbage: folders of other settings that none of those was made of, unfinished work that would start afresh, what a
+//! process left that was killed while it put a folder into its place, shares that nobody finishes, and in a store what no
+//! manifest names. The last two are left alone until nobody has written to them for a day.
 
 use crate::Result;
 use crate::remote;
-use crate::stage::{FolderState, Layout, MAX_DEPTH, StageFolder, remove_stage, remove_tree};
+use crate::stage::{
+    AbandonedShares, FolderState, Layout, MAX_DEPTH, StageFolder, abandoned_shares, remove_abandoned, remove_stage,
+    remove_tree,
+};
 use lapidary_schemas::Digest;
 use lapidary_schemas::tables::MANIFEST_FILE;
 use serde::Serialize;
@@ -16,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Something that can go.
 #[derive(Debug, Clone, Serialize)]
 pub struct Garbage {
-    /// Its path.
+    /// Its path, or its URL.
     pub path: PathBuf,
     /// What it takes up.
     pub bytes: u64,
@@ -27,7 +31,7 @@ pub struct Garbage {
 /// Finds what can go and, unless it is a `dry_run`, removes it.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// When something cannot be removed, or a store goes away.
 pub fn collect(layout: &Layout, dry_run: bool) -> Result<Vec<Garbage>> {
     let stages = layout.stages();
     let used = in_use(&stages);
@@ -59,7 +63,34 @@ pub fn collect(layout: &Layout, dry_run: bool) -> Result<Vec<Garbage>> {
             remove_tree(&path)?;
         }
     }
+    let shares = abandoned_shares(layout, &remote::list_shares()?);
+    for shares in shares.iter().filter(|shares| shares.folder.is_dir()) {
+        let bytes = bytes_below(&shares.folder);
+        if dry_run || remove_abandoned(&shares.folder)? {
+            garbage.push(Garbage { path: shares.folder.clone(), bytes, why: shares.why });
+        }
+    }
+    garbage.extend(collect_in_store(&shares, dry_run)?);
     Ok(garbage)
+}
+
+/// The same of what lies in a store: markers of shares, and objects that nothing names.
+fn collect_in_store(shares: &[AbandonedShares], dry_run: bool) -> Result<Vec<Garbage>> {
+    // Those that somebody has come to here meanwhile are still there.
+    let is_left = |shares: &&AbandonedShares| dry_run || !shares.folder.is_dir();
+    let in_store = || shares.iter().filter(is_left).filter_map(|shares| Some((shares, shares.bytes_in_store?)));
+    let folders: Vec<&Path> = in_store().map(|(shares, _)| shares.folder.as_path()).collect();
+    let removed = if dry_run { Vec::new() } else { remote::remove_shares(&folders)? };
+    let has_gone = |folder: &PathBuf| dry_run || removed.contains(folder);
+    let markers = in_store().filter(|(shares, _)| has_gone(&shares.folder)).map(|(shares, bytes)| {
+        let path = PathBuf::from(remote::in_words(&shares.folder));
+        Garbage { path, bytes, why: shares.why }
+    });
+    let swept = remote::sweep(&folders, dry_run)?.into_iter().map(|(url, bytes)| {
+        let why = "no manifest in the store names it";
+        Garbage { path: url.into(), bytes, why }
+    });
+    Ok(markers.chain(swept).collect())
 }
 
 /// The indices of what stays and of all that it was made of.

@@ -12,12 +12,15 @@ const OF_STATUS: &str = "Server returned non-2xx status code: ";
 const OF_BODY: &str = "Server returned error response: ";
 /// How an HTTP client begins what it says of a request that cannot be made, such as `http://` where it is not allowed.
 const OF_BUILDER: &str = "builder error";
+/// How `object_store` begins what it says when a cloud's machine is refused the token that it asks its metadata service for.
+const OF_TOKEN: &str = "Error performing token request: ";
 /// How `object_store` says that a server sent all where a part was asked for.
 const OF_RANGES: &str = "Received non-partial response when range requested";
 
 const CODES_OF_NO_BUCKET: &[&str] = &["NoSuchBucket", "ContainerNotFound"];
 const CODES_OF_DENIAL: &[&str] = &[
     "AccessDenied",
+    "AuthenticationRequired",
     "AuthenticationFailed",
     "AuthorizationFailure",
     "ExpiredToken",
@@ -51,10 +54,12 @@ pub(crate) fn network_error(source: impl StdError + Send + Sync + 'static) -> Er
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     status: Option<u16>,
-    /// The `Code` in a body of XML, and its message.
+    /// The `Code` in a body of XML, its message, and what Google adds: which right is missing.
     code: Option<String>,
     message: Option<String>,
+    details: Option<String>,
     is_refused_credential: bool,
+    is_of_token: bool,
     is_lost: bool,
     is_whole_for_a_range: bool,
     text: String,
@@ -83,6 +88,7 @@ impl Answer {
             self.is_lost = true;
         }
         let text = error.to_string();
+        self.is_of_token |= text.starts_with(OF_TOKEN);
         if let Some(said) = text.strip_prefix(OF_STATUS) {
             self.status = said.get(..3).and_then(|status| status.parse().ok());
             self.read_body(&text);
@@ -105,6 +111,7 @@ impl Answer {
         };
         self.code = between("Code");
         self.message = between("Message");
+        self.details = between("Details");
     }
 
     /// Whether there is no such bucket.
@@ -114,7 +121,11 @@ impl Answer {
 
     /// Whether the credentials are refused.
     pub(crate) fn is_denial(&self) -> bool {
-        self.is_refused_credential || matches!(self.status, Some(401 | 403)) || self.has_code(CODES_OF_DENIAL)
+        let is_refused_token = self.is_of_token && matches!(self.status, Some(400..=499));
+        self.is_refused_credential
+            || is_refused_token
+            || matches!(self.status, Some(401 | 403))
+            || self.has_code(CODES_OF_DENIAL)
     }
 
     /// Whether trying again may help: the network, or a server that is busy.
@@ -139,7 +150,10 @@ impl Answer {
     /// The code and message of a server, or the beginning of what is said.
     pub(crate) fn in_words(&self) -> String {
         match (&self.code, &self.message) {
-            (Some(code), Some(message)) => format!("{code}, {message}"),
+            (Some(code), Some(message)) => {
+                let details = self.details.as_ref().map(|details| format!(" {details}")).unwrap_or_default();
+                format!("{code}, {message}{details}")
+            }
             (Some(code), None) => code.clone(),
             _ => {
                 let text = without_queries(&self.text);
@@ -189,6 +203,10 @@ mod tests {
         );
         let said = of("Server returned non-2xx status code: 403 Forbidden: <Code>C</Code><Message>m</Message>");
         assert!(said.is_denial() && said.in_words() == "C, m", "{said:?}");
+        let said = of(
+            "Server returned non-2xx status code: 403 Forbidden: <Code>C</Code><Message>m.</Message><Details>d</Details>",
+        );
+        assert_eq!(said.in_words(), "C, m. d");
         assert!(of("Server returned error response: <Code>SlowDown</Code>").is_passing());
         let lost = HttpError::new(HttpErrorKind::Connect, std::io::Error::other("refused"));
         assert!(Answer::of(&network_error(lost)).is_passing());

@@ -55,7 +55,9 @@ impl Kind {
     /// The variables of the environment that hold its credentials.
     pub(crate) fn variables(self) -> &'static str {
         match self {
-            Self::Google => "GOOGLE_SERVICE_ACCOUNT (a file) or GOOGLE_SERVICE_ACCOUNT_KEY",
+            Self::Google => {
+                "GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS (a file), or GOOGLE_SERVICE_ACCOUNT_KEY"
+            }
             Self::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
             _ => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (files of `aws configure` are not read)",
         }
@@ -137,9 +139,13 @@ impl Client {
         Ok(Self::of(Kind::S3, store, endpoint, (!is_given).then_some(metadata)))
     }
 
-    fn of_google(builder: GoogleCloudStorageBuilder, retry: Retry) -> object_store::Result<Self> {
+    pub(crate) fn of_google(builder: GoogleCloudStorageBuilder, retry: Retry) -> object_store::Result<Self> {
         let value = |key: GoogleKey| builder.get_config_value(&key);
-        let endpoint = value(GoogleKey::BaseUrl);
+        let account = || match value(GoogleKey::ServiceAccount) {
+            Some(path) => std::fs::read(path).ok(),
+            None => value(GoogleKey::ServiceAccountKey).map(String::into_bytes),
+        };
+        let endpoint = value(GoogleKey::BaseUrl).or_else(|| base_url_of_account(&account()?));
         let sources = [GoogleKey::ServiceAccount, GoogleKey::ServiceAccountKey, GoogleKey::ApplicationCredentials];
         let of_gcloud = std::env::var_os("HOME").is_some_and(|home| {
             PathBuf::from(home).join(".config/gcloud/application_default_credentials.json").is_file()
@@ -246,6 +252,12 @@ impl Client {
             metadata: None,
         }
     }
+}
+
+/// The address that a service account's JSON names instead of Google's own.
+fn base_url_of_account(json: &[u8]) -> Option<String> {
+    let account: serde_json::Value = serde_json::from_slice(json).ok()?;
+    account["gcs_base_url"].as_str().map(str::to_owned)
 }
 
 /// What the client is told where the environment says nothing, by `PREFIX_CONNECT_TIMEOUT` and its like.

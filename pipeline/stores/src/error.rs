@@ -26,7 +26,7 @@ pub enum StoreError {
     /// The credentials are not those of somebody who may.
     #[error(
         "the store refuses the credentials of the environment: `{url}`: {detail}\n\
-         hint: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, GOOGLE_SERVICE_ACCOUNT for gs, \
+         hint: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, GOOGLE_SERVICE_ACCOUNT (a file) for gs, \
          AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY for az"
     )]
     Denied {
@@ -69,7 +69,10 @@ pub enum StoreError {
         detail: String,
     },
     /// There is no such bucket.
-    #[error("there is no such bucket: `{url}`\nhint: make it first, or look at the URL and at AWS_ENDPOINT_URL")]
+    #[error(
+        "there is no such bucket: `{url}`\n\
+         hint: make it first, or look at the URL and at the endpoint (AWS_ENDPOINT_URL, GOOGLE_BASE_URL)"
+    )]
     NoBucket {
         /// What was asked for.
         url: String,
@@ -131,7 +134,7 @@ pub enum StoreError {
     /// The server overwrites where it was told not to.
     #[error(
         "this server ignores conditional puts ({condition}), so that two machines could overwrite each other's results: `{url}`\n\
-         hint: use a server that honours If-None-Match and If-Match"
+         hint: use a server that honours it"
     )]
     Unconditional {
         /// The manifest that it was tried with.

@@ -1,6 +1,7 @@
 //! What a cache knows of its store, beside the folders that it holds: so renaming a folder moves nothing of this, it is of the
 //! name.
 
+use crate::clients::Kind;
 use crate::files::{remove_file, write_whole};
 use crate::manifest::KnownVersion;
 use crate::mirror::Mirror;
@@ -66,7 +67,11 @@ impl Mirror {
             return Ok(());
         }
         let no_version = UpdateVersion { e_tag: Some("\"0\"".to_owned()), version: Some("1".to_owned()) };
-        let conditions = [("If-None-Match", PutMode::Create), ("If-Match", PutMode::Update(no_version))];
+        let [if_none, if_same] = match self.address.client.kind {
+            Kind::Google => ["x-goog-if-generation-match"; 2],
+            _ => ["If-None-Match", "If-Match"],
+        };
+        let conditions = [(if_none, PutMode::Create), (if_same, PutMode::Update(no_version))];
         let (object, url) = (self.address.at(name)?, self.address.url(name));
         for (condition, mode) in conditions {
             let payload = bytes::Bytes::copy_from_slice(text);

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// The version of these requests: both sides must speak the same.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// What tells an answer whose it is.
 #[derive(Debug, Deserialize)]
@@ -61,6 +61,10 @@ enum Request {
     ClearShares {
         folder: String,
     },
+    ListShares,
+    RemoveShares {
+        folders: Vec<String>,
+    },
     CheckRemoval {
         folder: String,
     },
@@ -68,6 +72,8 @@ enum Request {
         folder: String,
     },
     Sweep {
+        /// Folders of shares whose markers a dry run takes for gone.
+        abandoned: Vec<String>,
         dry_run: bool,
     },
     /// Lays a source out; the others are about one that is.
@@ -181,9 +187,13 @@ impl State {
             Request::PublishShard { folder, shard } => json!(self.mirror()?.publish_shard(&folder, &shard).await?),
             Request::FetchShard { folder, shard } => json!(self.mirror()?.fetch_shard(&folder, &shard).await?),
             Request::ClearShares { folder } => json!(self.mirror()?.clear_shares(&folder).await?),
+            Request::ListShares => json!(self.mirror()?.list_shares().await?),
+            Request::RemoveShares { folders } => json!(self.mirror()?.remove_shares(&folders, SWEPT_AFTER).await?),
             Request::CheckRemoval { folder } => json!(self.mirror()?.check_removal(&folder).await?),
             Request::Remove { folder } => json!(self.mirror()?.remove(&folder).await?),
-            Request::Sweep { dry_run } => json!(self.mirror()?.sweep(SWEPT_AFTER, dry_run).await?),
+            Request::Sweep { abandoned, dry_run } => {
+                json!(self.mirror()?.sweep(SWEPT_AFTER, &abandoned, dry_run).await?)
+            }
             Request::LayOut { url, files, scratch } => {
                 let (source, layout) = Source::lay_out(&url, &files, &scratch, retry).await?;
                 self.sources.borrow_mut().insert(url, Rc::new(source));

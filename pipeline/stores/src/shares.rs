@@ -1,21 +1,36 @@
 //! Shares of a stage in the store: a shard is sent to where the whole stage will have it, and then its marker. The process that
-//! finishes the stage, here or elsewhere, finds the markers and fetches what they name.
+//! finishes the stage, here or elsewhere, finds the markers and fetches what they name. Shares of a key that nobody has written to
+//! for a day may be removed; who goes on with them writes to them first.
 
 use crate::manifest::{Marker, object_name, stage_of_shares};
 use crate::mirror::Mirror;
 use crate::receive::fetch_object;
 use crate::send::{AT_ONCE, Sender};
-use crate::sweep::is_fresh;
+use crate::sweep::{is_fresh, is_older};
 use crate::{Result, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectStoreExt;
-use std::collections::HashSet;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 const MARKER: &str = ".json";
 
+/// The markers that the store has of one key of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct StoredShares {
+    /// Their folder, below the tree.
+    pub(crate) folder: String,
+    /// How long ago the last of them was written; 0 when its clock is ahead of ours.
+    pub(crate) idle_secs: u64,
+    /// What they take up, without the shards that they name.
+    pub(crate) bytes: u64,
+}
+
 impl Mirror {
-    /// Fetches the markers of these shards of a folder, or of all; the names of all shards that the store has there.
+    /// Fetches the markers of these shards of a folder, or of all; the names of all shards that the store has there. One of old
+    /// markers is put again, since who fetches them is about to go on with them: then they are not idle.
     ///
     /// # Errors
     /// When the store refuses or goes away.
@@ -34,6 +49,15 @@ impl Mirror {
             .buffer_unordered(AT_ONCE)
             .try_collect::<Vec<u64>>()
             .await?;
+        if let Some((name, _)) = there.first()
+            && !objects.iter().any(|(_, meta)| is_fresh(meta))
+        {
+            let path = self.cache.join(name);
+            if !path.is_file() {
+                fetch_object(&self.address, self.retry, &self.address.at(name)?, &path, None).await?;
+            }
+            self.put_file(name).await?;
+        }
         Ok(there.into_iter().map(|(_, shard)| shard).collect())
     }
 
@@ -89,6 +113,49 @@ impl Mirror {
             self.delete(&name, &meta.location).await?;
         }
         Ok(())
+    }
+
+    /// The shares that the store has, of every stage and key.
+    ///
+    /// # Errors
+    /// When the store refuses or goes away.
+    pub(crate) async fn list_shares(&self) -> Result<Vec<StoredShares>> {
+        let objects = self.list("").await?;
+        let mut by_folder: BTreeMap<&str, Vec<&ObjectMeta>> = BTreeMap::new();
+        for (name, meta) in &objects {
+            if let Some((folder, _)) = name.rsplit_once('/').filter(|(folder, _)| stage_of_shares(folder).is_some()) {
+                by_folder.entry(folder).or_default().push(meta);
+            }
+        }
+        let shares = by_folder.into_iter().map(|(folder, metas)| {
+            let written = metas.iter().map(|meta| SystemTime::from(meta.last_modified)).max();
+            let idle = written.and_then(|written| SystemTime::now().duration_since(written).ok());
+            let idle_secs = idle.map_or(0, |idle| idle.as_secs());
+            StoredShares { folder: folder.to_owned(), idle_secs, bytes: metas.iter().map(|meta| meta.size).sum() }
+        });
+        Ok(shares.collect())
+    }
+
+    /// Removes the markers in these folders, unless somebody has written to them less than `age` ago; the folders whose markers
+    /// went. What the markers named goes with a sweep.
+    ///
+    /// # Errors
+    /// When a folder is none of shares; when the store refuses or goes away.
+    pub(crate) async fn remove_shares(&self, folders: &[String], age: Duration) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for folder in folders {
+            if stage_of_shares(folder).is_none() {
+                return Err(StoreError::Usage(format!("`{folder}` is no folder of shares")));
+            }
+            let markers = self.list(folder).await?;
+            if markers.iter().all(|(_, meta)| is_older(meta, age)) {
+                for (name, meta) in &markers {
+                    self.delete_old(name, &meta.location, age).await?;
+                }
+                removed.push(folder.clone());
+            }
+        }
+        Ok(removed)
     }
 
     fn marker(&self, folder: &str, shard: &str) -> Result<(Marker, Vec<u8>)> {

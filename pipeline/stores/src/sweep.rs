@@ -61,14 +61,16 @@ impl Mirror {
     }
 
     /// Finds objects that no manifest and no marker names and that are older than `age`: what a replaced or removed result left, and
-    /// what was sent by somebody who never came to the manifest. Removes them unless it is a dry run.
+    /// what was sent by somebody who never came to the manifest. Removes them unless it is a dry run; that takes the markers in
+    /// the folders `abandoned` for gone.
     ///
     /// # Errors
     /// When the store refuses or goes away.
-    pub(crate) async fn sweep(&self, age: Duration, dry_run: bool) -> Result<Vec<Swept>> {
+    pub(crate) async fn sweep(&self, age: Duration, abandoned: &[String], dry_run: bool) -> Result<Vec<Swept>> {
+        let abandoned = if dry_run { abandoned } else { &[] };
         let objects = self.list("").await?;
         // Manifests are read after the objects were listed: what is named since then is young.
-        let named = self.named_in_store().await?;
+        let named = self.named_in_store(abandoned).await?;
         let bases: BTreeSet<&str> =
             objects.iter().filter_map(|(name, _)| folder_of_manifest(name).map(base_of)).collect();
         let is_below =
@@ -76,13 +78,13 @@ impl Mirror {
         let is_data = |name: &str| !name.ends_with(MANIFEST) && (is_below(name) || is_of_a_stage(name));
         let candidates: Vec<&(String, ObjectMeta)> = objects
             .iter()
-            .filter(|(name, meta)| is_data(name) && !named.contains(name) && age_of(meta) >= Some(age))
+            .filter(|(name, meta)| is_data(name) && !named.contains(name) && is_older(meta, age))
             .collect();
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
         // A folder that was renamed while manifests were read may have hidden its name from the first look.
-        let named = self.named_in_store().await?;
+        let named = self.named_in_store(abandoned).await?;
         let mut swept = Vec::new();
         for (name, meta) in candidates.into_iter().filter(|(name, _)| !named.contains(name)) {
             if !dry_run && !self.delete_old(name, &meta.location, age).await? {
@@ -94,9 +96,14 @@ impl Mirror {
     }
 
     /// Deletes an object if it is still old: a publisher may have sent it again. Whether it was.
-    async fn delete_old(&self, name: &str, location: &object_store::path::Path, age: Duration) -> Result<bool> {
+    pub(crate) async fn delete_old(
+        &self,
+        name: &str,
+        location: &object_store::path::Path,
+        age: Duration,
+    ) -> Result<bool> {
         match self.retry.run(&self.address.url(name), || self.address.client.store.head(location)).await {
-            Ok(meta) if age_of(&meta) >= Some(age) => self.delete(name, location).await.map(|()| true),
+            Ok(meta) if is_older(&meta, age) => self.delete(name, location).await.map(|()| true),
             Ok(_) | Err(StoreError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -110,10 +117,13 @@ impl Mirror {
         }
     }
 
-    /// The objects that the store's manifests and markers name.
-    async fn named_in_store(&self) -> Result<BTreeSet<String>> {
+    /// The objects that the store's manifests and markers name, those of `abandoned` folders of shares left out.
+    async fn named_in_store(&self, abandoned: &[String]) -> Result<BTreeSet<String>> {
         let objects = self.list("").await?;
-        let named: Vec<Vec<String>> = stream::iter(&objects)
+        let counts = |name: &str| {
+            name.rsplit_once('/').is_none_or(|(folder, _)| !abandoned.iter().any(|abandoned| abandoned == folder))
+        };
+        let named: Vec<Vec<String>> = stream::iter(objects.iter().filter(|(name, _)| counts(name)))
             .map(|(name, meta)| self.named_by(name, meta))
             .buffer_unordered(READ_AT_ONCE)
             .try_collect()
@@ -144,6 +154,11 @@ impl Mirror {
 /// How long ago an object was sent; none when its clock is ahead of ours.
 fn age_of(meta: &ObjectMeta) -> Option<Duration> {
     SystemTime::now().duration_since(meta.last_modified.into()).ok()
+}
+
+/// Whether an object was sent so long ago, or longer.
+pub(crate) fn is_older(meta: &ObjectMeta, age: Duration) -> bool {
+    age_of(meta).is_some_and(|since| since >= age)
 }
 
 /// Whether an object is so young that no sweep takes it before a manifest can name it.

@@ -1,7 +1,8 @@
 //! `lapidary-test-s3 FOLDER PORT ACCESS_KEY SECRET_KEY`: an S3 server for tests, on 127.0.0.1. Buckets are the folders in
 //! FOLDER, so that a server that is killed and started again has what it had. Prints its port when it listens.
 
-mod test_server;
+mod s3_server;
+mod test_http;
 
 use std::io::{Error, Write};
 use std::net::TcpListener;
@@ -27,5 +28,5 @@ fn run(folder: &str, port: &str, access_key: &str, secret_key: &str) -> std::io:
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     println!("{}", listener.local_addr()?.port());
     std::io::stdout().flush()?;
-    test_server::serve(listener, folder, access_key, secret_key)
+    s3_server::serve(listener, folder, access_key, secret_key)
 }

@@ -4,7 +4,7 @@ use crate::commands::{
     CLIENT_WITHIN, STAGES, binary, copy_images, curate_alone, digests_of, ingest, run, shard_settings, text,
 };
 use crate::fleet::{Fleet, finished, wait_for_shard};
-use crate::s3_server::{S3Server, SECRET_KEY};
+use crate::store_server::{SECRET_KEY, StoreServer};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -124,7 +124,7 @@ impl Set {
     }
 
     fn made_on_a_store(&self, work: &Path, scope: Scope) -> Option<PathBuf> {
-        let server = S3Server::start()?;
+        let server = StoreServer::s3()?;
         let (writer, client) = (emptied(work, "writer"), emptied(work, "client"));
         let set = shard_settings(self.shard_mib);
         let settings = set.iter().flat_map(|set| ["--set", set.as_str()]);

@@ -21,10 +21,10 @@ mod fleet;
 mod paper;
 #[path = "../../tests/cluster/run.rs"]
 mod run;
-#[path = "../../../../tests/e2e/s3_server.rs"]
-#[expect(dead_code, reason = "tests of the main workspace use the rest of it")]
-mod s3_server;
 mod speed;
+#[path = "../../../../tests/e2e/store_server.rs"]
+#[expect(dead_code, reason = "tests of the main workspace use the rest of it")]
+mod store_server;
 
 use cases::{Case, Scope, Set};
 use commands::{lapidary, text};

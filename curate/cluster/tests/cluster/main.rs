@@ -11,6 +11,6 @@ mod readme;
 mod refusals;
 mod run;
 #[expect(dead_code, reason = "tests of the main workspace use the rest of it")]
-#[path = "../../../../tests/e2e/s3_server.rs"]
-mod s3_server;
+#[path = "../../../../tests/e2e/store_server.rs"]
+mod store_server;
 mod stores;

@@ -1,4 +1,4 @@
-//! What `tests/e2e/s3_server.rs` takes from the tests that it was written for.
+//! What `tests/e2e/store_server.rs` takes from the tests that it was written for.
 
 pub use crate::commands::text;
 

@@ -3,14 +3,14 @@
 use crate::commands::{binary, digests, text};
 use crate::fleet::{Fleet, wait_until};
 use crate::loopback::{ALONE, ALONE_ON_A_SAMPLE, ON_A_SAMPLE, made_by_executors};
-use crate::s3_server::{ACCESS_KEY, S3Server, SECRET_KEY};
+use crate::store_server::{ACCESS_KEY, SECRET_KEY, StoreServer};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const SMALL: [&str; 4] = ["--set", "ingest.shard_mib=1", "--set", "ingest.row_group_mib=1"];
 
 /// A fleet whose executors know the server, with a secret.
-fn fleet(server: &S3Server, secret: &str) -> Fleet {
+fn fleet(server: &StoreServer, secret: &str) -> Fleet {
     let endpoint = endpoint_of(server);
     let environment = [
         ("AWS_ENDPOINT_URL", endpoint.as_str()),
@@ -23,7 +23,7 @@ fn fleet(server: &S3Server, secret: &str) -> Fleet {
 }
 
 /// The server's address, as it gives it to its own commands.
-fn endpoint_of(server: &S3Server) -> String {
+fn endpoint_of(server: &StoreServer) -> String {
     let command = server.command(&[]);
     let variable = command.get_envs().find(|(name, _)| *name == "AWS_ENDPOINT_URL").and_then(|(_, value)| value);
     variable.and_then(|value| value.to_str()).expect("it has one").to_owned()
@@ -46,7 +46,7 @@ fn error_of(output: &Output) -> String {
 
 #[test]
 fn executors_that_share_a_store_make_what_one_machine_makes() {
-    let Some(server) = S3Server::start() else { return };
+    let Some(server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let [writer, client] = ["writer", "client"].map(|name| folder.path().join(name));
     server.facts(&writer, &[&["ingest", "--data", text(&ALONE.pile()), "--name", "pile"], &SMALL[..]].concat());
@@ -84,7 +84,7 @@ fn executors_that_share_a_store_make_what_one_machine_makes() {
 
 #[test]
 fn a_store_that_goes_away_or_refuses_executors_is_named_and_the_same_command_goes_on() {
-    let Some(mut server) = S3Server::start() else { return };
+    let Some(mut server) = StoreServer::s3() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let client = folder.path().join("client");
     server.facts(&client, &[&["ingest", "--data", text(&ALONE.pile()), "--name", "pile"], &SMALL[..]].concat());

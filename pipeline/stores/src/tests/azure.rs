@@ -1,5 +1,6 @@
-//! The same on Azurite, the emulator of Azure's blob store, where it is installed (`AZURITE`, or `azurite-blob` in PATH, and node).
+//! The same on Azurite, the emulator of Azure's blob store, where it is installed.
 
+use super::azurite::{Azurite, KEY};
 use super::mirrored::{FILES, OTHERS, cache, text};
 use super::store::{made, run};
 use crate::StoreError;
@@ -13,77 +14,24 @@ use object_store::azure::MicrosoftAzureBuilder;
 use object_store::path::Path as Location;
 use object_store::{Error, ObjectStore, PutMode, PutOptions};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 const SHORT: Retry = Retry::lasting(Duration::from_secs(2));
-/// Azurite's own, which its documentation names.
 const ACCOUNT: &str = "devstoreaccount1";
-const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-/// A signed request that makes a container, or an empty blob of any name.
-const PUT: &str = include_str!("azure_put.js");
 
-struct Azurite {
-    child: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
+fn address(azurite: &Azurite, prefix: &str) -> Address {
+    let builder = MicrosoftAzureBuilder::new()
+        .with_account(ACCOUNT)
+        .with_access_key(KEY)
+        .with_container_name("container")
+        .with_endpoint(format!("{}/{ACCOUNT}", azurite.url()));
+    let client = Client::of_azure(builder, SHORT).expect("builds");
+    Address { client, prefix: Location::from(prefix), shown: format!("az://container/{prefix}") }
 }
 
-impl Azurite {
-    /// A running one with a container `container`; none, saying so, where it is not installed.
-    fn start() -> Option<Self> {
-        let in_path = || {
-            std::env::split_paths(&std::env::var_os("PATH")?)
-                .map(|at| at.join("azurite-blob"))
-                .find(|path| path.is_file())
-        };
-        let Some(binary) = std::env::var_os("AZURITE").map(PathBuf::from).or_else(in_path) else {
-            println!("skipped: there is no azurite-blob (npm install azurite; AZURITE=.../azurite-blob)");
-            return None;
-        };
-        let folder = cache();
-        let free = TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("has one").port();
-        let mut command = Command::new(&binary);
-        command.args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--blobPort", &free.to_string()]);
-        command.arg("--location").arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
-        let azurite = Self { child, port: free, _folder: folder };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", free)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{} does not listen", binary.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        azurite.put("container");
-        Some(azurite)
-    }
-
-    fn put(&self, path: &str) {
-        let status = Command::new("node").args(["-e", PUT, &self.port.to_string(), path, KEY]).status();
-        assert!(status.expect("node starts").success(), "{path}");
-    }
-
-    fn address(&self, prefix: &str) -> Address {
-        let builder = MicrosoftAzureBuilder::new()
-            .with_account(ACCOUNT)
-            .with_access_key(KEY)
-            .with_container_name("container")
-            .with_endpoint(format!("http://127.0.0.1:{}/{ACCOUNT}", self.port));
-        let client = Client::of_azure(builder, SHORT).expect("builds");
-        Address { client, prefix: Location::from(prefix), shown: format!("az://container/{prefix}") }
-    }
-
-    fn mirror(&self, cache: &Path) -> Mirror {
-        Mirror::of(self.address("out"), cache, SHORT).expect("opens")
-    }
-}
-
-impl Drop for Azurite {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn mirror(azurite: &Azurite, cache: &Path) -> Mirror {
+    Mirror::of(address(azurite, "out"), cache, SHORT).expect("opens")
 }
 
 #[test]
@@ -91,7 +39,7 @@ fn a_tree_lives_on_azure() {
     let Some(azurite) = Azurite::start() else { return };
     run(async {
         let [a, b] = [cache(), cache()];
-        let [first, second] = [azurite.mirror(a.path()), azurite.mirror(b.path())];
+        let [first, second] = [mirror(&azurite, a.path()), mirror(&azurite, b.path())];
         let long: Vec<u8> = (0..(34_usize << 20) + 7).map(|at| (at / 1000 % 251) as u8).collect();
         let files: Vec<(&str, &[u8])> = [FILES, &[("long.parquet", &long)]].concat();
         made(a.path(), "größe #1/images", "k", &files);
@@ -116,7 +64,7 @@ fn a_tree_lives_on_azure() {
         let refused = first.address.client.store.put_opts(&object, "x".into(), options).await.expect_err("is there");
         assert!(matches!(refused, Error::AlreadyExists { .. }), "{refused}");
         // What nothing names any more.
-        let swept = first.sweep(Duration::ZERO, false).await.expect("sweeps");
+        let swept = first.sweep(Duration::ZERO, &[], false).await.expect("sweeps");
         assert_eq!(swept.len(), 1, "{swept:?}");
         second.sync().await.expect("syncs");
         fs::remove_dir_all(b.path().join("größe #1")).expect("removes");
@@ -136,12 +84,12 @@ fn two_writers_of_one_long_file_on_azure() {
         for cache in [&a, &b] {
             made(cache.path(), "x", "k", &[("long.parquet", &long)]);
         }
-        let [first, second] = [azurite.mirror(a.path()), azurite.mirror(b.path())];
+        let [first, second] = [mirror(&azurite, a.path()), mirror(&azurite, b.path())];
         let (one, two) = tokio::join!(first.publish("x"), second.publish("x"));
         one.expect("publishes");
         two.expect("publishes the same");
         let c = cache();
-        let other = azurite.mirror(c.path());
+        let other = mirror(&azurite, c.path());
         other.sync().await.expect("syncs");
         other.fetch("x", None).await.expect("brings");
         assert!(fs::read(c.path().join("x/long.parquet")).expect("reads") == long);
@@ -153,7 +101,7 @@ fn objects_of_azure_are_of_the_version_that_was_listed() {
     let Some(azurite) = Azurite::start() else { return };
     run(async {
         let a = cache();
-        let address = azurite.address("in");
+        let address = address(&azurite, "in");
         let put = async |text: &'static str| {
             let object = address.at("a b.json").expect("a path");
             address.client.store.put_opts(&object, text.into(), PutOptions::default()).await.expect("puts");

@@ -323,7 +323,7 @@ fn results_of_other_settings_share_their_files() {
         // Removing one leaves the other whole, now and when what it alone named is swept.
         mirror.remove("x/ranking").await.expect("removes");
         assert_eq!(store.content().await.len(), 1 + 4, "objects go with a sweep");
-        assert_eq!(mirror.sweep(Duration::ZERO, false).await.expect("sweeps").len(), 1);
+        assert_eq!(mirror.sweep(Duration::ZERO, &[], false).await.expect("sweeps").len(), 1);
         let b = cache();
         let other = store.mirror(b.path());
         other.sync().await.expect("syncs");

@@ -41,12 +41,12 @@ fn what_nothing_names_is_swept_when_it_is_old() {
         made(a.path(), "x", "2", OTHERS);
         mirror.publish("x").await.expect("publishes");
         assert_eq!(store.content().await.len(), 5);
-        assert!(mirror.sweep(DAY, false).await.expect("sweeps").is_empty(), "nothing is old");
+        assert!(mirror.sweep(DAY, &[], false).await.expect("sweeps").is_empty(), "nothing is old");
         age_all(&store, DAY + DAY).await;
-        let swept = mirror.sweep(DAY, true).await.expect("looks");
+        let swept = mirror.sweep(DAY, &[], true).await.expect("looks");
         assert_eq!(swept.len(), 2);
         assert_eq!(store.content().await.len(), 5, "a dry run removes nothing");
-        assert_eq!(mirror.sweep(DAY, false).await.expect("sweeps"), swept);
+        assert_eq!(mirror.sweep(DAY, &[], false).await.expect("sweeps"), swept);
         let b = cache();
         let other = store.mirror(b.path());
         other.sync().await.expect("syncs");
@@ -66,7 +66,7 @@ fn what_was_sent_again_since_the_listing_stays() {
         age_all(&store, DAY + DAY).await;
         // A publisher finds it old and sends it again, between the sweep's listing and its deletion.
         store.is_renewed_on_head.store(true, Ordering::SeqCst);
-        assert!(mirror.sweep(DAY, false).await.expect("sweeps").is_empty());
+        assert!(mirror.sweep(DAY, &[], false).await.expect("sweeps").is_empty());
         assert!(store.content().await.contains_key(&orphan));
     });
 }
@@ -93,7 +93,7 @@ fn a_manifest_that_comes_meanwhile_has_its_files() {
             // As a publisher does: the data, and then the manifest.
             store.intervene(number, &object, b"zero");
             store.intervene(number, "out/y/manifest.json", &manifest);
-            mirror.sweep(DAY, false).await.expect("sweeps");
+            mirror.sweep(DAY, &[], false).await.expect("sweeps");
             assert!(store.operations() >= number, "it never came so far");
             assert_whole(&store, &format!("at operation {number}")).await;
             kept += u64::from(store.content().await.contains_key(&object));
@@ -118,10 +118,72 @@ fn files_of_a_stage_that_never_had_a_manifest_are_swept() {
         shard(a.path(), shares, "part-1.parquet", b"ones");
         mirror.publish_shard(shares, "part-1.parquet").await.expect("publishes");
         age_all(&store, DAY + DAY).await;
-        let swept = mirror.sweep(DAY, false).await.expect("sweeps");
+        let swept = mirror.sweep(DAY, &[], false).await.expect("sweeps");
         assert_eq!(swept.len(), 1, "{swept:?}");
         assert!(!store.content().await.contains_key(&orphan) && store.content().await.contains_key(&foreign));
         assert_eq!(store.content().await.len(), 3 + 2);
+    });
+}
+
+/// The folders of shares of two keys of one stage.
+const SHARES: [&str; 2] = ["pile/.images.shares/0123456789abcdef", "pile/.images.shares/fedcba9876543210"];
+
+#[test]
+fn shares_that_nobody_goes_on_with_are_taken_with_their_data() {
+    run(async {
+        let (store, a) = (Faulty::new(), cache());
+        let mirror = store.mirror(a.path());
+        for (folder, name, bytes) in [(SHARES[0], "part-0.parquet", b"zero"), (SHARES[1], "part-1.parquet", b"ones")] {
+            shard(a.path(), folder, name, bytes);
+            mirror.publish_shard(folder, name).await.expect("publishes");
+        }
+        let asked = SHARES.map(str::to_owned);
+        assert!(mirror.remove_shares(&asked, DAY).await.expect("looks").is_empty(), "both are young");
+        age_all(&store, DAY + DAY).await;
+        // Somebody makes one more shard of the second key.
+        shard(a.path(), SHARES[1], "part-2.parquet", b"twos");
+        mirror.publish_shard(SHARES[1], "part-2.parquet").await.expect("publishes");
+        let found = mirror.list_shares().await.expect("lists");
+        assert_eq!(found.iter().map(|shares| shares.folder.as_str()).collect::<Vec<_>>(), SHARES);
+        assert!(found[0].idle_secs >= 2 * DAY.as_secs() && found[1].idle_secs < 60, "{found:?}");
+        assert!(found[0].bytes > 0 && found[1].bytes > found[0].bytes, "{found:?}");
+        // A dry run shows what would go with the markers.
+        assert!(mirror.sweep(DAY, &[], true).await.expect("looks").is_empty(), "markers name it all");
+        let would = mirror.sweep(DAY, &asked[..1], true).await.expect("looks");
+        assert!(would.len() == 1 && would[0].bytes == 4 && would[0].url.contains("part-0."), "{would:?}");
+        assert_eq!(store.content().await.len(), 6, "a dry run removes nothing");
+        assert_eq!(mirror.remove_shares(&asked, DAY).await.expect("removes"), asked[..1]);
+        assert_eq!(mirror.sweep(DAY, &asked[..1], false).await.expect("sweeps"), would);
+        let content = store.content().await;
+        assert!(content.len() == 4 && content.keys().all(|name| !name.contains("part-0.")), "{:?}", content.keys());
+        let error = mirror.remove_shares(&["pile/images".to_owned()], DAY).await.expect_err("are no shares");
+        assert!(error.is_usage(), "{error}");
+    });
+}
+
+/// Whoever resumes shares of long ago has written nothing yet, and is at work all the same.
+#[test]
+fn who_goes_on_with_old_shares_is_not_robbed_of_them() {
+    run(async {
+        let (store, [a, b]) = (Faulty::new(), [cache(), cache()]);
+        let [first, second] = [store.mirror(a.path()), store.mirror(b.path())];
+        for name in ["part-0.parquet", "part-1.parquet"] {
+            shard(a.path(), SHARES[0], name, name.as_bytes());
+            first.publish_shard(SHARES[0], name).await.expect("publishes");
+        }
+        age_all(&store, DAY + DAY).await;
+        let before = store.content().await;
+        let own = ["part-3.parquet".to_owned()];
+        assert_eq!(second.fetch_markers(SHARES[0], Some(&own)).await.expect("looks").len(), 2);
+        let asked = [SHARES[0].to_owned()];
+        assert!(first.remove_shares(&asked, DAY).await.expect("looks").is_empty());
+        assert_eq!(store.content().await, before);
+        // A marker that was put again between the look and its removal stays.
+        age_all(&store, DAY + DAY).await;
+        store.is_renewed_on_head.store(true, Ordering::SeqCst);
+        first.remove_shares(&asked, DAY).await.expect("looks");
+        assert!(first.sweep(DAY, &asked, false).await.expect("sweeps").is_empty());
+        assert_eq!(store.content().await, before);
     });
 }
 
@@ -143,14 +205,14 @@ fn sweeping_and_removing_go_on_wherever_they_were_cut_off() {
                 age_all(&store, DAY + DAY).await;
                 store.fail(fault);
                 let removed = mirror.remove(GONE).await;
-                let swept = mirror.sweep(DAY, false).await;
+                let swept = mirror.sweep(DAY, &[], false).await;
                 let is_cut_off = store.operations() >= number;
                 reached |= is_cut_off;
                 assert_eq!(removed.is_err() || swept.is_err(), is_cut_off, "{fault:?}");
                 assert_whole(&store, &format!("{fault:?}")).await;
                 store.fail(Fault::Never);
                 mirror.remove(GONE).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
-                mirror.sweep(DAY, false).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+                mirror.sweep(DAY, &[], false).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
                 let content = store.content().await;
                 assert_eq!(content.len(), 3, "{fault:?}: {:?}", content.keys());
                 assert_whole(&store, &format!("{fault:?}")).await;

@@ -1,4 +1,4 @@
-//! An S3 server on 127.0.0.1 that tests start, kill and start again, and a web server that serves a folder.
+//! Servers of stores on 127.0.0.1 that tests start, kill and start again, and a web server that serves a folder.
 
 use crate::run::{binary, text};
 use serde_json::Value;
@@ -10,36 +10,58 @@ use tempfile::TempDir;
 
 pub const ACCESS_KEY: &str = "AKIDLAPIDARYTEST";
 pub const SECRET_KEY: &str = "secret-of-the-lapidary-tests";
+/// How the key of the service account begins.
+pub const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----";
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// S3, by s3s.
+    S3,
+    /// Google Cloud Storage's XML API, by a server of ours.
+    Google,
+}
 
 /// A server whose buckets are folders; one of them is `bucket`.
-pub struct S3Server {
+pub struct StoreServer {
+    kind: Kind,
     folder: TempDir,
     port: u16,
     child: Option<Child>,
 }
 
-impl S3Server {
-    /// A running server; none, saying so, where this build has no stores.
-    pub fn start() -> Option<Self> {
-        let missing = ["lapidary-stores", "lapidary-test-s3"].map(beside).into_iter().find(|path| !path.is_file());
+impl StoreServer {
+    /// A running S3 server; none, saying so, where this build has no stores.
+    pub fn s3() -> Option<Self> {
+        Self::start(Kind::S3)
+    }
+
+    /// The same of Google's API.
+    pub fn google() -> Option<Self> {
+        Self::start(Kind::Google)
+    }
+
+    fn start(kind: Kind) -> Option<Self> {
+        let missing = ["lapidary-stores", kind.program()].map(beside).into_iter().find(|path| !path.is_file());
         if let Some(path) = missing {
             println!("skipped: `{}` is not built (make test builds it)", path.display());
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("bucket")).expect("creates");
-        let mut server = Self { folder, port: 0, child: None };
+        let mut server = Self { kind, folder, port: 0, child: None };
         server.start_again();
         Some(server)
     }
 
     /// Starts it, on the port that it had before.
     pub fn start_again(&mut self) {
-        let mut child = Command::new(beside("lapidary-test-s3"))
-            .args([text(self.folder.path()), &self.port.to_string(), ACCESS_KEY, SECRET_KEY])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        let mut command = Command::new(beside(self.kind.program()));
+        command.args([text(self.folder.path()), &self.port.to_string()]);
+        if self.kind == Kind::S3 {
+            command.args([ACCESS_KEY, SECRET_KEY]);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("says its port");
         self.port = line.trim().parse().expect("a port");
@@ -58,18 +80,41 @@ impl S3Server {
         self.folder.path().join("bucket")
     }
 
+    /// The URL of something in the bucket.
+    pub fn url(&self, name: &str) -> String {
+        let scheme = if self.kind == Kind::S3 { "s3" } else { "gs" };
+        format!("{scheme}://bucket/{name}")
+    }
+
+    /// The server's own address, without a scheme.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The file of the service account that Google's is asked with.
+    pub fn account(&self) -> PathBuf {
+        self.folder.path().join("account.json")
+    }
+
     /// `lapidary` with the credentials in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(arguments).env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", self.port));
-        command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
-        command.env("AWS_REGION", "us-east-1").env("LAPIDARY_STORE_RETRY_SECS", "2");
+        command.args(arguments).env("LAPIDARY_STORE_RETRY_SECS", "2");
+        match self.kind {
+            Kind::S3 => {
+                command.env("AWS_ENDPOINT_URL", format!("http://{}", self.host())).env("AWS_REGION", "us-east-1");
+                command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+            }
+            Kind::Google => {
+                command.env("GOOGLE_SERVICE_ACCOUNT", self.account());
+            }
+        }
         command
     }
 
-    /// Runs a verb with `--out s3://bucket/out` and a cache.
+    /// Runs a verb with `out` in the bucket as OUT, and a cache.
     pub fn run(&self, cache: &Path, arguments: &[&str]) -> Output {
-        let common = ["--out", "s3://bucket/out", "--cache", text(cache), "--json"];
+        let common = ["--out", &self.url("out"), "--cache", text(cache), "--json"];
         self.command(&[arguments, &common].concat()).output().expect("it starts")
     }
 
@@ -90,7 +135,17 @@ impl S3Server {
     }
 }
 
-impl Drop for S3Server {
+impl Kind {
+    /// The binary that serves it, beside `lapidary`.
+    fn program(self) -> &'static str {
+        match self {
+            Self::S3 => "lapidary-test-s3",
+            Self::Google => "lapidary-test-gcs",
+        }
+    }
+}
+
+impl Drop for StoreServer {
     fn drop(&mut self) {
         self.kill();
     }
