@@ -7,6 +7,9 @@
 //! The losses see the features of the whole batch; their gradients then go back through each piece (gradient caching, Gao et
 //! al. 2021: the same gradients as in one piece, up to rounding). With several parts the features are first computed without a
 //! graph, and each part is computed again with one when its gradients are asked for.
+//!
+//! On a GPU the views of all sizes go through a network together, packed (see `model/sequences.rs`), with fewer launches; on the
+//! CPU, where a launch costs nothing, each size goes by itself.
 
 mod backward;
 mod forward;

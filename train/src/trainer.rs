@@ -173,7 +173,7 @@ impl<B: TrainBackend> Trainer<B> {
     }
 
     /// Sends views of all sizes through a network together, packed, or those of each size by themselves. A GPU does the first
-    /// unasked, with half the launches of two sizes, the CPU the second. Losses and gradients are the same but for rounding.
+    /// unasked, with fewer launches, the CPU the second. Losses and gradients are the same but for rounding.
     pub fn set_packed(&mut self, packed: bool) {
         self.packed = packed;
     }

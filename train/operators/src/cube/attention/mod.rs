@@ -8,7 +8,7 @@ mod place;
 mod products;
 mod tiles;
 
-use super::launch::count;
+use super::launch::{count, empty, empty_of};
 use crate::packing::Packing;
 use burn::tensor::{DType, TensorMetadata};
 use burn_cubecl::tensor::CubeTensor;
@@ -44,7 +44,6 @@ impl Attention {
     ) -> [CubeTensor<R>; 2] {
         let [rows, all] = qkv.shape().dims();
         if count(&qkv) == 0 {
-            use super::launch::{empty, empty_of};
             return [empty(&qkv, [rows, all / 3]), empty_of(&qkv, [heads * rows], DType::F32)];
         }
         match self {
@@ -63,7 +62,7 @@ impl Attention {
         gradient: CubeTensor<R>,
     ) -> CubeTensor<R> {
         if count(&qkv) == 0 {
-            return super::launch::empty(&qkv, qkv.shape());
+            return empty(&qkv, qkv.shape());
         }
         match self {
             Self::Tiles => backward::backward(qkv, (packing, heads), output, log_sums, gradient),
