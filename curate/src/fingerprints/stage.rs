@@ -5,8 +5,7 @@ use super::{Contents, Fingerprint, Fingerprinters};
 use crate::{CurateError, Result};
 use arrow::array::{BinaryArray, RecordBatch, UInt64Array};
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, TableWriter, column,
-    require_shards,
+    Layout, Previous, Progress, Share, SharedStage, StageRun, StageSpec, TableWriter, column, require_shards,
 };
 use lapidary_pipeline::{DecodeRule, PipelineError, ShardRows, bytes_column, interrupt};
 use lapidary_schemas::{Config, Manifest, Rows, tables};
@@ -42,17 +41,10 @@ pub fn fingerprint(
         resumable: true,
         previous: Previous::Replaced,
     };
-    let shares = spec.shares();
-    let (outcome, manifest) = match spec.open_share(dry_run, share)? {
-        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
-        Opened::DryRun => (Outcome::WouldRun, None),
-        Opened::Run(run) => {
-            let shards = Layout::shards_by_name(&images)?;
-            let manifest = run_fingerprint(layout, &manifest, &shards, config.fingerprint.keypoints, run)?;
-            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
-        }
-    };
-    Ok(SharedStage { outcome, folder, shares, manifest })
+    spec.run_share(share, (dry_run, false), |run| {
+        let shards = Layout::shards_by_name(&images)?;
+        run_fingerprint(layout, &manifest, &shards, config.fingerprint.keypoints, run)
+    })
 }
 
 fn run_fingerprint(

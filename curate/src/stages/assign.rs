@@ -6,9 +6,7 @@ use super::tree::{self, whitening_of};
 use crate::clusters::{Leaves, squared_distance_of};
 use crate::{CurateError, Result};
 use lapidary_pipeline::PipelineError;
-use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, require_shards,
-};
+use lapidary_pipeline::stage::{Layout, Previous, Progress, Share, SharedStage, StageRun, StageSpec, require_shards};
 use lapidary_schemas::{Config, Digest, Manifest, Rows};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -55,16 +53,7 @@ pub(super) fn assigned(inputs: &Inputs<'_>, share: Share) -> Result<SharedStage>
         resumable: true,
         previous: Previous::Replaced,
     };
-    let shares = spec.shares();
-    let (outcome, manifest) = match spec.open_share(inputs.dry_run, share)? {
-        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
-        Opened::DryRun => (Outcome::WouldRun, None),
-        Opened::Run(run) => {
-            let manifest = run_assign(inputs, &manifest, run)?;
-            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
-        }
-    };
-    Ok(SharedStage { outcome, folder, shares, manifest })
+    spec.run_share(share, (inputs.dry_run, false), |run| run_assign(inputs, &manifest, run))
 }
 
 fn run_assign(inputs: &Inputs<'_>, embeddings: &Manifest, mut run: StageRun) -> Result<Option<Manifest>> {

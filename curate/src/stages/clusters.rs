@@ -112,19 +112,12 @@ fn run_clusters(inputs: &Inputs<'_>, previous: Option<&PreviousTree>, mut run: S
         return Err(PipelineError::Empty(format!("of {count} images seeds retrieve none")).into());
     }
     let of_kept: Vec<&Image> = kept.iter().map(|image| &images[*image]).collect();
-    let (levels, drift, added) = tree_levels(&of_kept, &vectors, previous, config)?;
-    write_clusters(&mut run, &images, &kept, &levels)?;
-    write_kept(&mut run, of_kept.iter().copied())?;
-    let facts = facts_of(&levels, previous, drift, added, config);
-    if let Some(previous) = previous {
-        run.extend(&previous.manifest);
-    }
-    let off_topic = count - kept.len() as u64;
-    Ok(run.finish(Rows { input: count, output: count - off_topic, rejected: off_topic }, facts, &[])?)
+    let tree = tree_of(&of_kept, &vectors, previous, config)?;
+    write_tree(run, &images, &kept, tree, (count, previous), config)
 }
 
 /// The same with the tree that was fitted on a sample, and what `assign` found for each image; no embedding is read.
-fn run_assigned(inputs: &Inputs<'_>, previous: Option<&PreviousTree>, mut run: StageRun) -> Result<Manifest> {
+fn run_assigned(inputs: &Inputs<'_>, previous: Option<&PreviousTree>, run: StageRun) -> Result<Manifest> {
     let (layout, source, config) = (inputs.layout, inputs.source, inputs.config);
     let images = read_images(&inputs.pool.images)?;
     let ids = read_kept(&layout.groups(source))?;
@@ -154,14 +147,8 @@ fn run_assigned(inputs: &Inputs<'_>, previous: Option<&PreviousTree>, mut run: S
         finest.assignment = kept.iter().map(|image| leaves[*image].0).collect();
         finest.distances = distances;
     }
-    write_clusters(&mut run, &images, &kept, &levels)?;
-    write_kept(&mut run, of_kept.iter().copied())?;
-    let facts = facts_of(&levels, previous, drift, added, config);
-    if let Some(previous) = previous {
-        run.extend(&previous.manifest);
-    }
-    let count = kept.len() as u64;
-    Ok(run.finish(Rows { input: count, output: count, rejected: 0 }, facts, &[])?)
+    let tree = Tree { levels, drift, added };
+    write_tree(run, &images, &kept, tree, (kept.len() as u64, previous), config)
 }
 
 /// What each level of a tree was fitted on, as its manifest has it.
@@ -169,36 +156,55 @@ fn fitted_of(tree: &Manifest) -> Vec<Fitted> {
     serde_json::from_value(tree.facts["fitted"].clone()).unwrap_or_default()
 }
 
-/// What the manifest says of a tree.
-fn facts_of(levels: &[Level], previous: Option<&PreviousTree>, drift: Drift, added: usize, config: &Config) -> Value {
+/// A tree with the images below it.
+struct Tree {
+    levels: Vec<Level>,
+    /// How well it fits them.
+    drift: Drift,
+    /// How many were added to it now.
+    added: usize,
+}
+
+/// Writes the tables of a tree of the images `kept`, of `count` that stay, and ends the stage.
+fn write_tree(
+    mut run: StageRun,
+    images: &[Image],
+    kept: &[usize],
+    Tree { levels, drift, added }: Tree,
+    (count, previous): (u64, Option<&PreviousTree>),
+    config: &Config,
+) -> Result<Manifest> {
+    write_clusters(&mut run, images, kept, &levels)?;
+    write_kept(&mut run, kept.iter().map(|image| &images[*image]))?;
     let by_level: Vec<usize> = levels.iter().map(|level| level.centroids.len()).collect();
     // Of a tree that is resumed from, its own manifest has it.
     let fit = |level: &Level| json!({"fitted": level.fitted, "mean_squared_distance": level.mean_squared_distance()});
-    json!({
+    let facts = json!({
         "clusters_by_level": by_level,
         "fit_by_level": previous.is_none().then(|| levels.iter().map(fit).collect::<Vec<_>>()),
         "tree": {"drift": drift, "added_share": drift.share(), "distance_ratio": drift.ratio()},
         "rebuild_because": drift.passes(&config.curate),
         "added": added,
-    })
+    });
+    if let Some(previous) = previous {
+        run.extend(&previous.manifest);
+    }
+    let output = kept.len() as u64;
+    Ok(run.finish(Rows { input: count, output, rejected: count - output }, facts, &[])?)
 }
 
-/// The levels of the tree of kept images, how well it fits them, and how many were added to it now.
-fn tree_levels(
-    kept: &[&Image],
-    vectors: &Vectors,
-    previous: Option<&PreviousTree>,
-    config: &Config,
-) -> Result<(Vec<Level>, Drift, usize)> {
+/// The tree of kept images: built of them, or the previous one with those that it did not hold.
+fn tree_of(kept: &[&Image], vectors: &Vectors, previous: Option<&PreviousTree>, config: &Config) -> Result<Tree> {
     let Some(previous) = previous else {
         let levels = cluster(vectors, &config.curate, config.seed)?;
         let built_from = levels.first().map(Spread::left_out).unwrap_or_default();
-        return Ok((levels, Drift { built_from, ..Drift::default() }, kept.len()));
+        return Ok(Tree { levels, drift: Drift { built_from, ..Drift::default() }, added: kept.len() });
     };
     let (levels, is_added) = previous.tree(kept, vectors)?;
     let distances = levels.first().into_iter().flat_map(|finest| finest.distances.iter().copied());
     let drift = merged(previous.drift(), distances.zip(is_added.iter().copied()), config);
-    Ok((levels, drift, is_added.into_iter().filter(|is_added| *is_added).count()))
+    let added = is_added.into_iter().filter(|is_added| *is_added).count();
+    Ok(Tree { levels, drift, added })
 }
 
 /// How well a tree fits, images having been added to it at these distances; says when it should be built anew.

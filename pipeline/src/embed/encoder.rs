@@ -6,8 +6,7 @@ use crate::decode::{DecodeRule, decode};
 use crate::images::ShardRows;
 use crate::images::bytes_column;
 use crate::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, TableWriter, column,
-    require_shards,
+    Layout, Previous, Progress, Share, SharedStage, StageRun, StageSpec, TableWriter, column, require_shards,
 };
 use crate::{PipelineError, Result, interrupt};
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
@@ -59,16 +58,9 @@ pub fn embed(
         resumable: true,
         previous: Previous::Replaced,
     };
-    let shares = spec.shares();
-    let (outcome, manifest) = match spec.open_share(dry_run, share)? {
-        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
-        Opened::DryRun => (Outcome::WouldRun, None),
-        Opened::Run(run) => {
-            let manifest = run_embed(layout, &manifest, &Layout::shards_by_name(&images)?, encoder, batch.max(1), run)?;
-            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
-        }
-    };
-    Ok(SharedStage { outcome, folder, shares, manifest })
+    spec.run_share(share, (dry_run, false), |run| {
+        run_embed(layout, &manifest, &Layout::shards_by_name(&images)?, encoder, batch.max(1), run)
+    })
 }
 
 fn run_embed(

@@ -21,7 +21,7 @@ pub use rejects::{refuse_too_many, write_rejects};
 
 use crate::images::{ImageShards, ShardFacts, shard_number};
 use crate::ingest::sources::{Fetcher, Listing, Reject, Source};
-use crate::stage::{Opened, Outcome, Previous as OtherKey, Share, SharedStage, StageRun, StageSpec, temporary_name};
+use crate::stage::{Previous as OtherKey, Share, SharedStage, StageRun, StageSpec, temporary_name};
 use crate::{Layout, PipelineError, Result};
 use cuts::{Cut, cut};
 use lapidary_schemas::config::{IccProfiles, IngestConfig};
@@ -71,22 +71,13 @@ pub fn ingest(
         resumable: true,
         previous: OtherKey::Replaced,
     };
-    let shares = spec.shares();
-    let opened = match options.share {
-        Share::All => spec.open_or_rebuild(options.dry_run, options.rebuild)?,
-        share => spec.open_share(options.dry_run, share)?,
-    };
-    let (outcome, manifest) = match opened {
-        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
-        Opened::DryRun => (Outcome::WouldRun, None),
-        Opened::Run(run) => {
-            // The source is the same folder; what has become of its inputs is asked one by one.
-            let before = run.previous(|_, _| true)?.filter(|_| !options.rebuild);
-            let manifest = run_ingest(source, name, config, before, run)?;
-            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
-        }
-    };
-    Ok(SharedStage { outcome, folder, shares, manifest })
+    // A share makes what nobody has made, whatever was there before.
+    let rebuild = options.rebuild && options.share == Share::All;
+    spec.run_share(options.share, (options.dry_run, rebuild), |run| {
+        // The source is the same folder; what has become of its inputs is asked one by one.
+        let before = run.previous(|_, _| true)?.filter(|_| !options.rebuild);
+        run_ingest(source, name, config, before, run)
+    })
 }
 
 /// The manifest, unless a share was made.

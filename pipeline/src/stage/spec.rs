@@ -6,7 +6,7 @@ use super::manifest::{is_whole, manifest_in_place};
 use super::places::Places;
 use super::recover::{is_unsettled, recover};
 use super::run::{KEY_FILE, KeyRecord, StageRun};
-use super::share::{self, Share, Shares};
+use super::share::{self, Share, SharedStage, Shares};
 use crate::{PipelineError, Result, remote};
 use lapidary_schemas::tables::MANIFEST_FILE;
 use lapidary_schemas::{Digest, Manifest};
@@ -114,6 +114,29 @@ impl StageSpec {
     /// As [`StageSpec::open`].
     pub fn open_share(self, dry_run: bool, share: Share) -> Result<Opened> {
         self.open_with(dry_run, false, share)
+    }
+
+    /// Does the `work` of a share of the stage, or of all of it, unless it is up to date; with `rebuild`, also when its folder was
+    /// extended. `work` returns the manifest, none when it made a share that another process finishes.
+    ///
+    /// # Errors
+    /// As [`StageSpec::open`], and what `work` says.
+    pub fn run_share<E: From<PipelineError>>(
+        self,
+        share: Share,
+        (dry_run, rebuild): (bool, bool),
+        work: impl FnOnce(StageRun) -> Result<Option<Manifest>, E>,
+    ) -> Result<SharedStage, E> {
+        let (folder, shares) = (self.folder.clone(), self.shares());
+        let (outcome, manifest) = match self.open_with(dry_run, rebuild, share)? {
+            Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
+            Opened::DryRun => (Outcome::WouldRun, None),
+            Opened::Run(run) => {
+                let manifest = work(run)?;
+                (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
+            }
+        };
+        Ok(SharedStage { outcome, folder, shares, manifest })
     }
 
     fn open_with(self, dry_run: bool, rebuild: bool, share: Share) -> Result<Opened> {

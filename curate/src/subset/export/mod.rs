@@ -11,8 +11,7 @@ use coco::CocoFolder;
 use image::{ExportedImage, Files, make_parent};
 use lapidary_pipeline::sources::part_of_name;
 use lapidary_pipeline::stage::{
-    Layout, Opened, Outcome, Previous, Progress, Share, SharedStage, StageRun, StageSpec, column, name_of,
-    read_manifest,
+    Layout, Previous, Progress, Share, SharedStage, StageRun, StageSpec, column, name_of, read_manifest,
 };
 use lapidary_pipeline::{
     ImageShards, PipelineError, ShardRows, bytes_column, interrupt, plan, shard_number, with_all_columns,
@@ -76,16 +75,7 @@ pub fn export(
         resumable: format == Format::Parquet,
         previous: Previous::Kept,
     };
-    let shares = spec.shares();
-    let (outcome, manifest) = match spec.open_share(dry_run, share)? {
-        Opened::UpToDate(manifest) => (Outcome::UpToDate, Some(*manifest)),
-        Opened::DryRun => (Outcome::WouldRun, None),
-        Opened::Run(run) => {
-            let manifest = run_export(&images, &images_manifest, &subset_folder, format, run)?;
-            (if manifest.is_some() { Outcome::Ran } else { Outcome::Shared }, manifest)
-        }
-    };
-    Ok(SharedStage { outcome, folder, shares, manifest })
+    spec.run_share(share, (dry_run, false), |run| run_export(&images, &images_manifest, &subset_folder, format, run))
 }
 
 /// The manifest, unless a share was made.
