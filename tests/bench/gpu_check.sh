@@ -4,7 +4,7 @@
 # line; the last line printed is one object. On a GPU in software (DEVICE=wgpu) it is a rehearsal on small sizes.
 #   1. kernels beside their operators in f64, in f32, f16 and bf16; 20 steps of a small hybrid run beside the CPU's
 #   2. steps of coco-vits16 on pixels of waves, f32 (matrix products in TF32) and bf16: images/s, memory; once with a pass for each
-#      size of views instead of all packed; the share of time by kind of kernel
+#      size of views instead of all packed; on two cards and four where there are such; the share of time by kind of kernel
 #   3. the same step in PyTorch, where it is installed with CUDA: bf16 under autocast, then compiled
 #   4. two epochs on real images: loss, waiting for data, verdicts on collapse
 # LAPIDARY_DATA names the images, PYTHON a Python with torch and timm; SECS (540) is the time it may take.
@@ -69,6 +69,14 @@ done
 # The same step with a pass for each size of views, beside the packed one above.
 part "step-unpacked-${precisions##* }-${batches%% *}" "$lapidary" gpu-check --device "$device" --time-steps "$steps" --packed false \
   --preset "$preset" "${small[@]}" --set "pretrain.batch=${batches%% *}" --set "pretrain.precision=${precisions##* }" --out "$work/out"
+# The same step on two cards and on four, where there are so many.
+cards=$( [ "${device%%:*}" = cuda ] && nvidia-smi --list-gpus 2> /dev/null | wc -l || echo 0)
+for ranks in 2 4; do
+  if [ "$cards" -ge "$ranks" ]; then
+    part "step-$ranks-cards" "$lapidary" gpu-check --devices "$(seq -s, -f 'cuda:%g' 0 $((ranks - 1)))" --time-steps "$steps" --preset "$preset" \
+      --set "pretrain.batch=$((ranks * 64))" --set pretrain.precision=bf16 --out "$work/out"
+  fi
+done
 # What kernels take, as CubeCL measures each: three steps whose kernels were compiled and tuned above.
 profile() {
   local log=$work/kernels.log
@@ -129,6 +137,7 @@ said = {
     "packed_vs_unpacked": ratio(rate(apart.replace("unpacked-", "")), rate(apart)),
     "vs_torch_bf16": ratio(best, rate("torch-bf16-64")), "vs_torch_compiled": ratio(best, rate("torch-compiled-64")),
     "memory_vs_torch": ratio(found.get("step-bf16-64", {}).get("memory_mib"), found.get("torch-bf16-64", {}).get("peak_mib")),
+    "cards": {f"{ranks} of 64 each beside 1 of 64": ratio(rate(f"step-{ranks}-cards"), best) for ranks in (2, 4) if f"step-{ranks}-cards" in found},
     "data_wait": images.get("data_wait_share"), "kernel_shares": found.get("kernels", {}).get("kernel_shares"),
 }
 print(json.dumps(said))

@@ -265,7 +265,8 @@ fn a_batch_is_spread_over_several_devices_of_one_kind() {
     let losses = |run: &str, devices: &[&str]| -> Vec<f64> {
         let found = tiny(&out, &[&["pretrain", "--run", run], devices].concat()).remove(0);
         let named = found["facts"]["device"].as_str().expect("a device").to_owned();
-        assert_eq!(named, devices[1]);
+        let collective = if named.contains(',') { "threads" } else { "alone" };
+        assert_eq!((&*named, found["facts"]["collective"].as_str()), (devices[1], Some(collective)));
         let found = lines(&out.join("pile/runs").join(run));
         found.iter().map(|line| line["loss"].as_f64().expect("a loss")).collect()
     };
@@ -276,4 +277,8 @@ fn a_batch_is_spread_over_several_devices_of_one_kind() {
     }
     let (code, error) = refusal(&["pretrain", "--device", "cpu", "--devices", "cpu,cpu", "--out", text(&out)]);
     assert!(code == 2 && error.contains("cannot be used with"), "{error}");
+    let many = vec!["cpu"; 1000].join(",");
+    let (code, error) = refusal(&["pretrain", "--run", "many", "--devices", &many, "--out", text(&out)]);
+    assert!(code == 2 && error.contains("1000 devices have no images each of pretrain.batch"), "{error}");
+    assert!(!out.join("pile/runs/many").exists(), "nothing is written");
 }

@@ -64,7 +64,7 @@ pub trait Program {
     fn run<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output>;
 }
 
-/// Something to run on several devices of one backend, of which the first holds what is not spread.
+/// Something to run on several devices of one backend.
 pub trait ParallelProgram {
     /// What it returns.
     type Output;
@@ -148,9 +148,10 @@ pub fn device_names(choices: &[DeviceChoice]) -> Result<String> {
     Err(TrainError::Device { device: named, detail })
 }
 
-/// The memory of all devices together, where their drivers say it.
-pub(crate) fn device_memory_mib(choices: &[DeviceChoice]) -> Option<f64> {
-    choices.iter().map(|choice| resolve(*choice).ok()?.memory_mib()).sum()
+/// The least memory that one of the devices has, where their drivers say it.
+pub(crate) fn least_memory_mib(choices: &[DeviceChoice]) -> Option<f64> {
+    let of_each = choices.iter().map(|choice| resolve(*choice).ok()?.memory_mib());
+    of_each.reduce(|least, memory| Some(least?.min(memory?))).flatten()
 }
 
 /// Whether the device computes in a type.

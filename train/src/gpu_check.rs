@@ -1,7 +1,7 @@
 //! What a GPU must show before its runs are trusted: its kernels beside their operators, twenty steps beside the CPU's, and what a
 //! step of a configuration takes. Every line is printed when it is known, so that a check that is cut off leaves what it found.
 
-use crate::backend::{Cpu, DeviceChoice, Program, computes_in, device_name, run_on};
+use crate::backend::{Cpu, DeviceChoice, ParallelProgram, computes_in, device_name, run_on_all};
 use crate::model::{host_values, snapshot, stored_as};
 use crate::operators::{Operators, TrainBackend};
 use crate::optimise::Schedule;
@@ -76,6 +76,7 @@ struct Course {
     gradients: BTreeMap<String, Vec<f32>>,
     weights: Vec<f32>,
     first_weights: Vec<f32>,
+    collective: &'static str,
 }
 
 fn course<B: TrainBackend>(devices: &[B::Device], (kind, precision): (ObjectiveKind, Precision)) -> Course {
@@ -95,7 +96,7 @@ fn course<B: TrainBackend>(devices: &[B::Device], (kind, precision): (ObjectiveK
         |(name, gradient): (&str, &Tensor<B::InnerBackend, 1>)| (name.to_owned(), host_values(gradient.clone()));
     let gradients = gradients.each().filter(|(name, _)| !is_rounding(name)).map(values).collect();
     let losses = (0..COMPARED_STEPS).map(|step| trainer.train(batch(&config, step)).loss).collect();
-    Course { losses, gradients, weights: weights(&trainer), first_weights }
+    Course { losses, gradients, weights: weights(&trainer), first_weights, collective: trainer.collective() }
 }
 
 /// The keys' biases have gradients of rounding alone, which Adam makes steps of.
@@ -119,6 +120,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 /// How twenty steps of a small run on a device differ from the CPU's.
 #[derive(Debug, Clone, Copy)]
 pub struct Compared {
+    /// How many devices shared each batch, and how they reached each other.
+    pub ranks: (usize, &'static str),
     /// What is minimised.
     pub kind: ObjectiveKind,
     /// The largest relative difference of a loss in the first five steps, and in all.
@@ -131,7 +134,7 @@ pub struct Compared {
     pub gradients_apart: f64,
     /// The difference of the weights after the last step, but for the keys' biases, as a part of what the steps changed.
     pub weights: f64,
-    /// The largest relative difference of a loss on the CPU between a batch in one piece and in two: what rounding comes to.
+    /// The largest relative difference of a loss on the CPU between one rank and two: what rounding comes to.
     pub rounding: f64,
 }
 
@@ -156,7 +159,7 @@ impl Compared {
 
     /// As JSON.
     pub fn facts(&self) -> Value {
-        json!({"loss_of_5_steps_off": self.losses[0], "loss_of_20_steps_off": self.losses[1],
+        json!({"ranks": self.ranks.0, "collective": self.ranks.1, "loss_of_5_steps_off": self.losses[0], "loss_of_20_steps_off": self.losses[1],
             "objective": self.kind.name(), "precision": self.precision, "rounding_on_the_cpu": self.rounding, "gradients_off": self.gradients,
             "gradients_apart": self.gradients_apart, "weights_off": self.weights, "holds": self.holds()})
     }
@@ -164,7 +167,7 @@ impl Compared {
 
 /// Trains on devices, of which each takes its share of a batch, and on the CPU.
 pub fn compared<B: TrainBackend>(devices: &[B::Device], (kind, precision): (ObjectiveKind, Precision)) -> Compared {
-    let on_cpu = |pieces: usize| course::<Cpu>(&vec![Default::default(); pieces], (kind, Precision::F32));
+    let on_cpu = |ranks: usize| course::<Cpu>(&vec![Default::default(); ranks], (kind, Precision::F32));
     let (found, expected, otherwise) = (course::<B>(devices, (kind, precision)), on_cpu(1), on_cpu(2));
     let losses_off = |found: &Course, steps: usize| {
         let each = found.losses.iter().zip(&expected.losses).take(steps);
@@ -178,6 +181,7 @@ pub fn compared<B: TrainBackend>(devices: &[B::Device], (kind, precision): (Obje
     };
     let all = |course: &Course| course.gradients.values().flatten().copied().collect::<Vec<f32>>();
     Compared {
+        ranks: (devices.len(), found.collective),
         kind,
         precision,
         gradients_apart: 1.0 - cosine(&all(&found), &all(&expected)),
@@ -201,15 +205,15 @@ pub struct Rate {
     pub packed: Option<bool>,
 }
 
-impl Program for Rate {
+impl ParallelProgram for Rate {
     type Output = Value;
 
-    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Value> {
+    fn run_on_all<B: TrainBackend>(self, devices: Vec<B::Device>) -> Result<Value> {
         let Self { config, steps, warmup, packed } = self;
         let packed = packed.unwrap_or(!B::InnerBackend::ON_HOST);
         let all = steps + warmup;
         let schedule = Schedule::new(&config.pretrain, &config.objective, all, all);
-        let mut trainer = Trainer::<B>::new(&config, schedule, &device);
+        let mut trainer = Trainer::<B>::new(&config, schedule, &devices[0]).spread_over(devices.clone());
         trainer.set_metrics_steps(steps.min(10));
         trainer.set_packed(packed);
         // The same pixels each step: what is timed is not how fast waves are drawn.
@@ -219,7 +223,7 @@ impl Program for Rate {
         for step in 0..warmup {
             note(trainer.advance(batch.clone(), step + 1 == warmup));
         }
-        let wait = || B::InnerBackend::sync(&device).ok();
+        let wait = || devices.iter().for_each(|device| drop(B::InnerBackend::sync(device)));
         wait();
         let begun = Instant::now();
         for step in 0..steps {
@@ -231,6 +235,8 @@ impl Program for Rate {
             "batch": config.pretrain.batch,
             "precision": config.pretrain.precision,
             "packed": packed,
+            "ranks": devices.len(),
+            "collective": trainer.collective(),
             "steps": steps,
             "images_per_sec": steps as f64 * config.pretrain.batch as f64 / secs,
             "step_secs": secs / steps as f64,
@@ -271,8 +277,10 @@ pub fn check(device: DeviceChoice, mut said: impl FnMut(Value)) -> Result<bool> 
         if !computes_in(device, stored_as(precision))? {
             continue;
         }
-        for kind in [ObjectiveKind::Dino, ObjectiveKind::Hybrid] {
-            let compared = run_on(device, CompareSteps(kind, precision))?;
+        let of_one = [ObjectiveKind::Dino, ObjectiveKind::Hybrid].map(|kind| (kind, vec![device]));
+        let several = shared_by(device).into_iter().map(|devices| (ObjectiveKind::Dino, devices));
+        for (kind, devices) in of_one.into_iter().chain(several.filter(|_| precision == Precision::F32)) {
+            let compared = run_on_all(&devices, CompareSteps(kind, precision))?;
             holds &= compared.holds();
             let mut facts = compared.facts();
             facts["check"] = json!("steps");
@@ -283,14 +291,25 @@ pub fn check(device: DeviceChoice, mut said: impl FnMut(Value)) -> Result<bool> 
     Ok(holds)
 }
 
+/// Devices to share a batch: the one that was asked for twice, and each two and four of CUDA's where there are such.
+fn shared_by(device: DeviceChoice) -> Vec<Vec<DeviceChoice>> {
+    let first = |count: usize| (0..count).map(DeviceChoice::Cuda).collect::<Vec<_>>();
+    let is_there = |devices: &Vec<DeviceChoice>| devices.iter().all(|device| device_name(*device).is_ok());
+    let of_cuda = match device_name(device) {
+        Ok(name) if name.starts_with("cuda") => vec![first(2), first(4)],
+        _ => Vec::new(),
+    };
+    std::iter::once(vec![device; 2]).chain(of_cuda.into_iter().filter(is_there)).collect()
+}
+
 /// Of an objective in a precision.
 struct CompareSteps(ObjectiveKind, Precision);
 
-impl Program for CompareSteps {
+impl ParallelProgram for CompareSteps {
     type Output = Compared;
 
-    fn run<B: TrainBackend>(self, device: B::Device) -> Result<Compared> {
-        Ok(compared::<B>(&[device], (self.0, self.1)))
+    fn run_on_all<B: TrainBackend>(self, devices: Vec<B::Device>) -> Result<Compared> {
+        Ok(compared::<B>(&devices, (self.0, self.1)))
     }
 }
 
@@ -321,6 +340,7 @@ mod tests {
             (1, ObjectiveKind::Dino, Precision::F32),
             (2, ObjectiveKind::Dino, Precision::F32),
             (4, ObjectiveKind::Dino, Precision::F32),
+            (2, ObjectiveKind::Hybrid, Precision::F32),
         ] {
             let compared = compared::<Gpu>(&vec![gpu.clone(); devices], (kind, precision));
             println!("{devices}: {compared:?}");

@@ -6,13 +6,13 @@ use lapidary_pipeline::stage::{Outcome, Share, SharedStage};
 use lapidary_pipeline::upkeep::machine;
 use lapidary_pipeline::{PipelineError, embed};
 use lapidary_schemas::{Config, Manifest};
-use lapidary_train::backend::{DeviceChoice, Program, device_name, run_on};
+use lapidary_train::backend::{DeviceChoice, Program, device_name, run_on, run_on_all};
 use lapidary_train::export::{ExportTo, default_folder, export_backbone};
 use lapidary_train::health::OnCollapse;
 use lapidary_train::operators::TrainBackend;
 use lapidary_train::{
     Backbone, Result, RunOptions, VitEncoder, extend, extended_config, gpu_check, gpu_facts, parameter_groups,
-    pretrain, replay, said_of_groups, said_of_replay, with_teacher,
+    pretrain, refuse_devices, replay, said_of_groups, said_of_replay, with_teacher,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ enum Verb {
         /// cpu, cuda, cuda:N, wgpu, wgpu:N or auto
         #[arg(long, default_value = "auto")]
         device: DeviceChoice,
-        /// Several devices of one kind, for now cpu,cpu alone: each takes its share of every batch through the backbone
+        /// Several devices of one kind (cuda:0,cuda:1): each trains a copy of the run on its share of every batch
         #[arg(long, value_name = "DEVICE,...", value_delimiter = ',', conflicts_with_all = ["device", "replay"])]
         devices: Vec<DeviceChoice>,
     },
@@ -58,6 +58,15 @@ enum Verb {
         /// once on a GPU]
         #[arg(long, value_name = "true|false", requires = "time_steps")]
         packed: Option<bool>,
+        /// With --time-steps: several devices of one kind, which share each batch
+        #[arg(
+            long,
+            value_name = "DEVICE,...",
+            value_delimiter = ',',
+            requires = "time_steps",
+            conflicts_with = "device"
+        )]
+        devices: Vec<DeviceChoice>,
     },
     /// Embed all images of the source with a run's checkpoint or a file of weights
     Embed {
@@ -139,9 +148,11 @@ fn run(common: &CommonArgs, verb: Verb) -> std::result::Result<(), Failure> {
                 return Err(PipelineError::Internal(told).into());
             }
         }
-        Verb::GpuCheck { device, time_steps: Some(steps), packed } => {
+        Verb::GpuCheck { device, time_steps: Some(steps), packed, devices } => {
             let rate = gpu_check::Rate { config: common.resolve()?, steps, warmup: steps.div_ceil(4), packed };
-            println!("{}", run_on(device, rate)?);
+            let devices = if devices.is_empty() { vec![device] } else { devices };
+            refuse_devices(devices.len(), &rate.config)?;
+            println!("{}", run_on_all(&devices, rate)?);
         }
         Verb::Embed { encoder, device, shard } => {
             let (source, config) = (common.source()?, common.resolve()?);

@@ -35,17 +35,19 @@ impl Needed {
         Self { fixed_mib: fixed * FLOAT_BYTES / MIB, mib_an_image: an_image * FLOAT_BYTES / MIB }
     }
 
-    /// In words, with the batch that would fit into a device's memory where that is known.
-    pub(crate) fn said(self, batch: usize, memory_mib: Option<f64>) -> String {
-        let all = self.fixed_mib + self.mib_an_image * batch as f64;
+    /// In words, for so many devices that share a batch, with the batch that would fit into their memory: the least that one of
+    /// them has, where that is known.
+    pub(crate) fn said(self, batch: usize, devices: usize, memory_mib: Option<f64>) -> String {
+        let all = self.fixed_mib + self.mib_an_image * batch.div_ceil(devices) as f64;
+        let whose = if devices > 1 { "each device" } else { "the run" };
         let said = format!(
-            "by estimate the run needs {all:.0} MiB: {:.0} whatever the batch and {:.1} an image of it",
+            "by estimate {whose} needs {all:.0} MiB: {:.0} whatever the batch and {:.1} an image of its share",
             self.fixed_mib, self.mib_an_image
         );
         match memory_mib {
             Some(memory) => {
-                let fits = ((memory - self.fixed_mib) / self.mib_an_image).floor().max(0.0);
-                format!("{said}; the device has {memory:.0} MiB, into which pretrain.batch={fits:.0} would fit")
+                let fits = ((memory - self.fixed_mib) / self.mib_an_image).floor().max(0.0) * devices as f64;
+                format!("{said}; a device has {memory:.0} MiB, into which pretrain.batch={fits:.0} would fit")
             }
             None => said,
         }
@@ -107,8 +109,10 @@ mod tests {
         config.pretrain.accumulate = 4;
         assert!((Needed::of(&config).mib_an_image - whole.mib_an_image / 4.0).abs() < 1e-9);
         let needed = Needed { fixed_mib: 1000.0, mib_an_image: 50.0 };
-        let said = needed.said(64, Some(3025.0));
+        let said = needed.said(64, 1, Some(3025.0));
         assert!(said.contains("4200 MiB") && said.contains("pretrain.batch=40"), "{said}");
-        assert!(!needed.said(64, None).contains("pretrain.batch"));
+        assert!(!needed.said(64, 1, None).contains("pretrain.batch"));
+        let said = needed.said(64, 2, Some(3025.0));
+        assert!(said.contains("each device needs 2600 MiB") && said.contains("pretrain.batch=80"), "{said}");
     }
 }

@@ -1,7 +1,7 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
 use crate::backend::{
-    CPU, DeviceChoice, ParallelProgram, computes_in, device_memory_mib, device_name, device_names, run_on_all,
+    CPU, DeviceChoice, ParallelProgram, computes_in, device_name, device_names, least_memory_mib, run_on_all,
 };
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
@@ -136,6 +136,26 @@ fn refuse_precision(devices: &[DeviceChoice], named: &str, precision: Precision)
     Err(PipelineError::Usage(refused).into())
 }
 
+/// Refuses more devices than can share a batch, and what several of them cannot compute.
+///
+/// # Errors
+/// A usage error that names the key.
+pub fn refuse_devices(devices: usize, config: &Config) -> Result<()> {
+    let (batch, objective) = (config.pretrain.batch, &config.objective);
+    let refused = if devices > batch {
+        format!(
+            "{devices} devices have no images each of pretrain.batch = {batch}\nhint: name fewer, or raise that key"
+        )
+    } else if devices > 1 && objective.ibot_weight > 0.0 && objective.head_batch_norm {
+        "objective.head_batch_norm with objective.ibot_weight needs one device: a share of the batch may have no masked \
+         patches, of which there is no mean\nhint: name one, or set objective.head_batch_norm=false"
+            .to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(PipelineError::Usage(refused).into())
+}
+
 /// Which run, on which plan.
 struct Asked<'a> {
     layout: &'a Layout,
@@ -164,6 +184,7 @@ fn train(
     limits::check(&config, Planned { name: plan, images: fact("images"), epochs: fact("epochs") })?;
     let device = device_names(&options.devices)?;
     refuse_precision(&options.devices, &device, config.pretrain.precision)?;
+    refuse_devices(options.devices.len(), &config)?;
     let watch = KnnWatch::open(layout, &config)?;
     let start = Start::of(layout, source, &config.pretrain.init_from, &config.model)?;
     let teacher = FrozenTeacher::of(layout, source, &config)?;
@@ -220,7 +241,7 @@ fn train(
         Run { config, reader, store, inputs, start, watch, teacher, steps, extension, device, on_collapse, stage };
     let manifest = run_on_all(&options.devices, program).map_err(|error| match error {
         TrainError::DeviceLost { device, detail, .. } => {
-            let said = needed.said(batch, device_memory_mib(&options.devices));
+            let said = needed.said(batch, options.devices.len(), least_memory_mib(&options.devices));
             let advice =
                 format!("; {said}\nhint: pretrain.accumulate and pretrain.recompute_blocks need less, for more time");
             TrainError::DeviceLost { device, detail, advice }
@@ -261,6 +282,11 @@ impl ParallelProgram for Run {
         let checkpoints = stage.path(CHECKPOINTS);
         remove_halves(&checkpoints)?;
         let mut trainer = Trainer::<B>::new(&config, schedule, &device).spread_over(devices);
+        if trainer.collective() == "threads" && device_name.starts_with("cuda") {
+            tracing::warn!(
+                "the devices reach each other by way of the host: one is named twice, or libnccl.so does not load"
+            );
+        }
         if let Some(teacher) = &teacher {
             trainer = trainer.distil_from(teacher.vit(&device)?, teacher.digest());
         }
@@ -378,6 +404,7 @@ impl ParallelProgram for Run {
             "steps": steps,
             "epochs": steps as f64 / per_epoch as f64,
             "device": device_name,
+            "collective": trainer.collective(),
             "init_from": started_from,
             "distill_from": distilled_from,
             "last": metrics.last,

@@ -3,7 +3,8 @@
 //! A step: teacher forward on the globals, and whatever other network stands beside the student ([`fixed`]); student forward
 //! once for each resolution, on a GPU on all of them together; each loss on the whole batch, and its backward pass to the features; backward through the
 //! backbone; a look at loss and gradient norm; clip; optimiser; EMA. The backbone works on pieces of the batch (see
-//! [`crate::pieces`]), the heads on all of it. All state that makes a run is in a checkpoint ([`state`]); the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
+//! [`crate::pieces`]), the heads on all of it. Of several devices each is a rank with its share of the batch and a copy of the
+//! run ([`ranks`]). All state that makes a run is in a checkpoint ([`state`]); the plan's position is the step itself, and what is drawn is a function of seed, step and image. A step
 //! whose loss or gradient norm is not finite is skipped: it changes nothing but the counts. On a device that is waited for,
 //! steps are taken [`ahead`] and read several at once.
 
@@ -33,6 +34,7 @@ mod ahead;
 mod fixed;
 #[cfg(test)]
 mod packed;
+mod ranks;
 #[cfg(test)]
 mod resume;
 mod scalars;
@@ -41,6 +43,7 @@ mod state;
 use ahead::Ahead;
 pub(crate) use ahead::SKIPPED_STOP;
 use fixed::FixedNetworks;
+use ranks::{Order, Rank, value_counts};
 pub(crate) use scalars::Readings;
 use scalars::{FEATURE_GRADIENT, LOSS, Scalars};
 
@@ -55,8 +58,9 @@ pub struct Trainer<B: TrainBackend> {
     config: Config,
     needs: Needs,
     device: B::Device,
-    /// Pieces of a batch, and where they go through the backbone: on `device`, and others beside it.
+    /// How a batch is cut, and the ranks' devices.
     uploader: Uploader<B::InnerBackend>,
+    rank: Rank<B>,
     step: usize,
     skipped: Skipped,
     /// Steps whose scalars are read at once.
@@ -111,18 +115,16 @@ impl Clock {
     }
 }
 
-/// Pieces that a part of a batch is cut into: those of one device are for the cores of a processor, a GPU is full with one.
-fn pieces_on<B: TrainBackend>(devices: usize, config: &Config) -> usize {
-    devices * if B::InnerBackend::ON_HOST { config.pretrain.pieces } else { 1 }
-}
-
 const GRADIENT_NORM: &str = "gradient_norm";
 /// No gradient at the features is divided by less.
 const LEAST_LENGTH: f64 = 1e-20;
 /// Held while a step is computed: burn-autodiff 0.21 keeps one table of graphs for the whole process, and with a backward pass
 /// beside another thread's forward pass gradients were seen that are off by a tenth of their norm. Forward passes beside each
 /// other, and backward passes beside each other, were right in every run.
+/// The ranks of a run are in it together: barriers keep their forward passes from their backward passes.
 pub(crate) static GRAPHS: Mutex<()> = Mutex::new(());
+/// Held by a rank while it computes blocks again.
+static TURNS: Mutex<()> = Mutex::new(());
 
 impl<B: TrainBackend> Trainer<B> {
     /// A run at its first step.
@@ -135,7 +137,8 @@ impl<B: TrainBackend> Trainer<B> {
         let all = [ViewKind::Global, ViewKind::Local, ViewKind::Barlow];
         let uploader = Uploader {
             parts: config.pretrain.accumulate,
-            pieces: pieces_on::<B>(1, config),
+            // They are for the cores of a processor; a GPU is full with one.
+            pieces: if B::InnerBackend::ON_HOST { config.pretrain.pieces } else { 1 },
             devices: vec![device.clone()],
             kinds: all.into_iter().filter(|kind| needs.reads(*kind)).collect(),
         };
@@ -150,6 +153,7 @@ impl<B: TrainBackend> Trainer<B> {
             config: Config { model: network.model, ..config.clone() },
             device: device.clone(),
             uploader,
+            rank: Rank::default(),
             step: 0,
             skipped: Skipped::default(),
             metrics_steps: config.pretrain.metrics_steps.max(1),
@@ -158,23 +162,16 @@ impl<B: TrainBackend> Trainer<B> {
         }
     }
 
-    /// The same run with its batches spread over devices, of which the first is the run's own: each takes its share through the
-    /// backbone, and heads and losses see the whole batch on the first. Gradients and features are added in the order of the
-    /// images, so that the same devices give the same bits.
-    pub fn spread_over(mut self, devices: Vec<B::Device>) -> Self {
-        self.uploader.pieces = pieces_on::<B>(devices.len(), &self.config);
-        self.uploader.devices = devices;
-        self
-    }
-
     /// Reads the scalars of so many steps at once, whatever is configured.
     pub fn set_metrics_steps(&mut self, steps: usize) {
+        self.rank.end_others();
         self.metrics_steps = steps;
     }
 
     /// Sends views of all sizes through a network together, packed, or those of each size by themselves. A GPU does the first
     /// unasked, with fewer launches, the CPU the second. Losses and gradients are the same but for rounding.
     pub fn set_packed(&mut self, packed: bool) {
+        self.rank.end_others();
         self.packed = packed;
     }
 
@@ -183,6 +180,7 @@ impl<B: TrainBackend> Trainer<B> {
     /// # Errors
     /// When a tensor is not of the backbone's shape.
     pub fn start_from(mut self, backbone: &BTreeMap<String, HostTensor>) -> Result<Self> {
+        self.rank.end_others();
         // What weights may lack, a mask token, stays as it was drawn; what the network has no use for is left.
         let mut tensors = snapshot(&self.student.backbone);
         for (name, tensor) in backbone {
@@ -195,6 +193,7 @@ impl<B: TrainBackend> Trainer<B> {
 
     /// The same run beside the frozen teacher that its objective needs, which is known by the digest of its weights.
     pub fn distil_from(mut self, teacher: Vit<B::InnerBackend>, digest: &Digest) -> Self {
+        self.rank.end_others();
         self.fixed.set_frozen(teacher.with_precision(self.config.pretrain.precision), digest);
         self
     }
@@ -233,12 +232,17 @@ impl<B: TrainBackend> Trainer<B> {
     /// Trains on a batch, unless its loss or its gradients are not finite.
     pub fn train(&mut self, batch: impl Into<Loaded<B::InnerBackend>>) -> StepReport {
         let batch = batch.into();
+        let _failing = self.tell(|| Order::Train(batch.clone()));
+        self.train_share(batch)
+    }
+
+    fn train_share(&mut self, batch: Loaded<B::InnerBackend>) -> StepReport {
         let images = batch.batch().ids.len();
         self.before_step();
-        let Computed { schedule, scalars, gradients, outputs, pending, mut clock } = self.compute(batch);
+        let Computed { schedule, scalars, gradients, outputs, pending, mut clock } = self.compute_share(batch);
         let readings = scalars.read();
         let skipped = !readings.is_finite();
-        let is_look = self.is_look() && !skipped;
+        let is_look = self.is_look() && !skipped && self.rank.is_first();
         self.step += 1;
         self.skipped = self.skipped.and(skipped);
         let Readings { loss, mut metrics, feature_norms } = readings;
@@ -297,20 +301,30 @@ impl<B: TrainBackend> Trainer<B> {
         }
     }
 
-    /// The loss and the gradients of a batch at the step at hand.
+    /// The loss and the gradients of a batch at the step at hand, which [`Trainer::train`] prepares by taking the anchor.
     pub(crate) fn compute(&self, batch: impl Into<Loaded<B::InnerBackend>>) -> Computed<B> {
-        let loaded = self.uploader.upload(batch);
+        let batch = batch.into();
+        let _failing = self.tell(|| Order::Compute(batch.clone()));
+        self.compute_share(batch)
+    }
+
+    /// The same by this rank's share of the batch: the loss and the gradients are of all of it, on every rank.
+    fn compute_share(&self, batch: Loaded<B::InnerBackend>) -> Computed<B> {
+        let share = self.rank.share_of(batch.batch().ids.len());
+        let loaded = self.uploader.upload(batch, self.rank.number()..self.rank.number() + 1);
         let batch = loaded.batch();
-        let _alone = GRAPHS.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.rank.is_first().then(|| GRAPHS.lock().unwrap_or_else(PoisonError::into_inner));
+        share.barrier();
         let mut clock = Clock::start();
         let schedule = self.schedule.at(self.step);
         let mut draws = StepDraws::draw(&self.config.model, self.config.seed, self.step, batch);
         if let Some(amount) = self.needs.masks {
             self.mask(amount, batch, &mut draws);
         }
-        let inputs = Inputs { loaded: &loaded, draws: &draws, needs: &self.needs, packed: self.packed };
+        let (device, packed) = (&self.device, self.packed);
+        let inputs = Inputs { loaded: &loaded, share: &share, draws: &draws, needs: &self.needs, device, packed };
         let pretrain = &self.config.pretrain;
-        let parts = self.uploader.cut(batch.ids.len());
+        let parts = self.uploader.cut(batch.ids.len(), self.rank.number());
         let kept = if pretrain.recompute_blocks { Remembered::BlockInputs } else { Remembered::Graph };
         let several = parts.len() > 1;
         let teachers = Teachers {
@@ -318,16 +332,15 @@ impl<B: TrainBackend> Trainer<B> {
             frozen: self.fixed.frozen().filter(|_| self.needs.frozen),
             anchor: self.fixed.anchor().filter(|_| schedule.gram_share > 0.0),
         };
-        let forward = |part: &[(Range<usize>, &B::Device)], teachers: &Teachers<'_, B::InnerBackend>, remembered| {
-            each::<B::InnerBackend, _, _>(part, |(images, device)| {
-                let student = &self.student.backbone;
-                Piece::forward(student, teachers, inputs, images.clone(), remembered, device)
+        let forward = |part: &[Range<usize>], teachers: &Teachers<'_, B::InnerBackend>, remembered| {
+            each::<B::InnerBackend, _, _>(part, |images| {
+                Piece::forward(&self.student.backbone, teachers, inputs, images.clone(), remembered)
             })
         };
         // Of several parts none keeps a graph: it would be in memory until the last one's features are there.
         let remembered = if several { Remembered::Nothing } else { kept };
         let pieces: Vec<Piece<B>> = parts.iter().flat_map(|part| forward(part, &teachers, remembered)).collect();
-        let features = join(&pieces, inputs, &self.device);
+        let features = join(&pieces, inputs);
         clock.done("forward");
 
         let mut scalars: Vec<(&'static str, Tensor<B::InnerBackend, 1>)> = Vec::new();
@@ -335,35 +348,42 @@ impl<B: TrainBackend> Trainer<B> {
         let (mut gradients, mut pending, mut outputs) = (BTreeMap::new(), Pending::new(), BTreeMap::new());
         let mut of_features: Option<FeatureGradients<B::InnerBackend>> = None;
         let mut names = Vec::new();
-        let step =
-            StepInput { features: &features, student: &self.student, teacher: &self.teacher, schedule: &schedule };
-        for (weight, part) in self.objective.parts(&schedule) {
-            let loss = part.loss(&step);
-            let weighted = loss.total * weight;
-            let mut of_loss = weighted.backward();
-            let own = FeatureGradients::take(&features, &mut of_loss);
-            if let Some(square) = own.square() {
-                names.push((part.name(), weight));
-                scalars.push((FEATURE_GRADIENT, square.sqrt()));
-            }
-            add_to(&mut gradients, named_gradients::<B, _>(&self.student, &of_loss));
-            of_features = Some(of_features.map_or(own.clone(), |sum| sum.plus(own)));
-            let weighted = weighted.inner();
-            total = Some(total.map_or(weighted.clone(), |sum| sum + weighted));
-            scalars.extend(loss.metrics);
-            pending.extend(loss.pending);
-            outputs.extend(loss.outputs);
-        }
+        let (student, teacher) = (&self.student, &self.teacher);
+        let step = StepInput { features: &features, share: &share, student, teacher, schedule: &schedule };
         if self.is_look() {
             let is_global = self.needs.student.contains(&ViewKind::Global);
             let kind = if is_global { ViewKind::Global } else { ViewKind::Barlow };
             outputs.insert(outputs::FEATURES, features.student_class(&[kind]).inner());
         }
+        for (weight, part) in self.objective.parts(&schedule) {
+            let loss = part.loss(&step);
+            let weighted = loss.total * weight;
+            share.barrier();
+            let mut of_loss = weighted.backward();
+            share.barrier();
+            let own = FeatureGradients::take(&features, &mut of_loss);
+            if let Some(square) = own.square() {
+                names.push((part.name(), weight));
+                scalars.push((FEATURE_GRADIENT, share.sum(square).sqrt()));
+            }
+            add_to(&mut gradients, named_gradients::<B, _>(&self.student, &of_loss));
+            of_features = Some(of_features.map_or(own.clone(), |sum| sum.plus(own)));
+            let value = loss.value * weight;
+            total = Some(total.map_or(value.clone(), |sum| sum + value));
+            scalars.extend(loss.metrics);
+            pending.extend(loss.pending);
+            outputs.extend(loss.outputs);
+        }
+        if self.is_look() {
+            for (_, rows) in outputs.iter_mut().filter(|(name, _)| **name != outputs::CENTER) {
+                *rows = share.gather(rows.clone());
+            }
+        }
         drop(features);
         let (total, mut of_features) = total.zip(of_features).expect("an objective has a part: made in build");
         // f16 loses values below 6e-8: on its way through the backbone the gradient has a length of 1.
         let length = (pretrain.precision == Precision::F16).then(|| of_features.square()).flatten();
-        let length = length.map(|square| square.sqrt().clamp_min(LEAST_LENGTH));
+        let length = length.map(|square| share.sum(square).sqrt().clamp_min(LEAST_LENGTH));
         if let Some(length) = &length {
             of_features = of_features.times(&length.clone().recip());
         }
@@ -371,13 +391,14 @@ impl<B: TrainBackend> Trainer<B> {
         // Blocks that are computed again are forward and backward passes in turn: not beside another piece's (see GRAPHS).
         let backward = |pieces: &[Piece<B>]| {
             let of_piece = |piece: &Piece<B>| {
-                let mut gradients = piece.backward(&of_features, inputs, &self.device);
+                let mut gradients = piece.backward(&of_features, inputs);
                 if let Some(length) = &length {
                     gradients.values_mut().for_each(|gradient| *gradient = gradient.clone() * length.clone());
                 }
                 gradients
             };
             if pretrain.recompute_blocks {
+                let _turn = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
                 pieces.iter().map(of_piece).collect()
             } else {
                 each::<B::InnerBackend, _, _>(pieces, of_piece)
@@ -386,17 +407,23 @@ impl<B: TrainBackend> Trainer<B> {
         if several {
             drop(pieces);
             for part in &parts {
-                let of_pieces = backward(&forward(part, &Teachers::NONE, kept));
-                of_pieces.into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
+                let pieces = forward(part, &Teachers::NONE, kept);
+                share.barrier();
+                backward(&pieces).into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
+                share.barrier();
             }
         } else {
             backward(&pieces).into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
+            share.barrier();
         }
+        let gradients = share.sum_of_gradients(gradients, &value_counts(&self.student), &self.device);
         clock.done("backward");
         let gradients = Gradients::of::<B, _>(&self.student, gradients);
         scalars.extend(gradients.norm_tensor().map(|norm| (GRADIENT_NORM, norm)));
         scalars.push((LOSS, total));
-        Computed { schedule, scalars: Scalars::new(scalars, names), gradients, outputs, pending, clock }
+        let scalars = Scalars::new(scalars, names, &share);
+        share.settle();
+        Computed { schedule, scalars, gradients, outputs, pending, clock }
     }
 }
 

@@ -3,7 +3,8 @@
 //! while the step before is computed. On the CPU nothing is uploaded: pieces read a batch where it is.
 
 use crate::augment::finish;
-use crate::operators::{Operators, packed_bytes, unpack_bytes};
+use crate::operators::{Operators, Stream, packed_bytes, unpack_bytes};
+use crate::pieces::ranges;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 use lapidary_pipeline::loader::{Batch, Loader, Pixels, ViewGroup};
@@ -58,40 +59,45 @@ impl<B: Operators> Loaded<B> {
 /// What uploads batches.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploader<B: Backend> {
-    /// Parts, one after another.
+    /// Parts of a rank's share, one after another.
     pub(crate) parts: usize,
     /// Pieces of a part, side by side.
     pub(crate) pieces: usize,
-    /// The devices that these are spread over.
+    /// The ranks' devices.
     pub(crate) devices: Vec<B::Device>,
     /// Views that are read.
     pub(crate) kinds: Vec<ViewKind>,
 }
 
 impl<B: Operators> Uploader<B> {
-    /// How a batch of so many images is cut: parts that go one after another, of pieces that go side by side.
-    pub(crate) fn cut(&self, images: usize) -> Vec<Vec<(Range<usize>, &B::Device)>> {
-        let of_part = |part: Range<usize>| {
-            let pieces = crate::pieces::ranges(part.len(), self.pieces).into_iter().enumerate();
-            let device = |index: usize| &self.devices[index * self.devices.len() / self.pieces];
-            pieces.map(|(index, piece)| (part.start + piece.start..part.start + piece.end, device(index))).collect()
+    /// How a rank's share of a batch of so many images is cut: parts that go one after another, of pieces that go side by side.
+    /// Every rank has as many parts.
+    pub(crate) fn cut(&self, images: usize, rank: usize) -> Vec<Vec<Range<usize>>> {
+        let share = ranges(images, self.devices.len()).swap_remove(rank);
+        let within = |range: &Range<usize>, count: usize| -> Vec<Range<usize>> {
+            let ranges = ranges(range.len(), count).into_iter();
+            ranges.map(|part| range.start + part.start..range.start + part.end).collect()
         };
-        crate::pieces::ranges(images, self.parts).into_iter().map(of_part).collect()
+        let parts = within(&share, self.parts.min(images / self.devices.len()));
+        parts.iter().map(|part| within(part, self.pieces)).collect()
     }
 
-    /// Uploads a batch, unless it is uploaded or devices read the memory that it lies in.
-    pub(crate) fn upload(&self, batch: impl Into<Loaded<B>>) -> Loaded<B> {
+    /// Uploads some ranks' shares of a batch, unless it is uploaded or devices read the memory that it lies in.
+    pub(crate) fn upload(&self, batch: impl Into<Loaded<B>>, ranks: Range<usize>) -> Loaded<B> {
         let mut batch = batch.into();
         if B::ON_HOST || !batch.pieces.is_empty() {
             return batch;
         }
-        let on_device = |(images, device): (Range<usize>, &B::Device)| {
+        let on_device = |(rank, images): (usize, Range<usize>)| {
+            let device = &self.devices[rank];
             let of_group =
                 |group: &ViewGroup| self.kinds.contains(&group.kind).then(|| views_of(group, &images, device));
             let groups = batch.batch.groups.iter().map(of_group).collect();
             OnDevice { images, device: device.clone(), groups }
         };
-        batch.pieces = self.cut(batch.batch.ids.len()).into_iter().flatten().map(on_device).collect();
+        let images = batch.batch.ids.len();
+        let of_rank = |rank: usize| self.cut(images, rank).into_iter().flatten().map(move |piece| (rank, piece));
+        batch.pieces = ranks.flat_map(of_rank).map(on_device).collect();
         batch
     }
 }
@@ -119,18 +125,21 @@ impl<B: Operators> Batches<B> {
             return Ok(Self::InMemory(loader));
         }
         let (send, batches) = sync_channel(1);
+        let ranks = uploader.devices.len();
         let upload_all = move || {
             while let Some(batch) = loader.next_batch().transpose() {
-                let batch = batch.map(|batch| uploader.upload(batch));
+                let batch = batch.map(|batch| uploader.upload(batch, 0..ranks));
                 let failed = batch.is_err();
                 if send.send(batch).is_err() || failed {
                     break;
                 }
             }
         };
+        // On the stream of the steps that read it: see `Stream`.
+        let stream = Stream::current();
         let thread = std::thread::Builder::new()
             .name("upload".to_owned())
-            .spawn(upload_all)
+            .spawn(move || stream.executes(upload_all))
             .map_err(|e| lapidary_pipeline::PipelineError::Internal(e.to_string()))?;
         Ok(Self::Uploaded { batches: Some(batches), thread: Some(thread) })
     }

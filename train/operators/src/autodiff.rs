@@ -1,7 +1,7 @@
 //! The operators with gradients: forward and backward are those of the backend below. The optimiser's have none, and are called
 //! below alone.
 
-use super::{Float, Operators, Packing};
+use super::{Float, Operators, Packing, Ranks, collective};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -160,7 +160,57 @@ impl<B: Operators> Backward<B, 1> for CrossEntropy {
     }
 }
 
-impl<B: Operators, C: CheckpointStrategy> Operators for Autodiff<B, C> {
+/// A sum over ranks of which every rank computes the same.
+#[derive(Debug)]
+struct SumOfRanks;
+
+impl<B: Operators> Backward<B, 1> for SumOfRanks {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| gradient);
+    }
+}
+
+#[derive(Debug)]
+struct StandardiseOfRanks;
+
+impl<B: Operators<Inner = B>> Backward<B, 1> for StandardiseOfRanks {
+    /// What came out with each column's inverse deviation, the rows of all ranks, and the ranks.
+    type State = ([Float<B>; 2], usize, Ranks<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (standardised, all_rows, ranks) = ops.state;
+        unary::<B, _>(ops.parents, ops.node, gradients, |gradient| {
+            collective::standardised_backward::<B>(standardised, gradient, all_rows, &ranks)
+        });
+    }
+}
+
+impl<B: Operators<Inner = B>, C: CheckpointStrategy> Operators for Autodiff<B, C> {
+    type Inner = B;
+
+    fn sum_of_ranks(share: Float<Self>, ranks: &Ranks<B>) -> Float<Self> {
+        match SumOfRanks.prepare::<C>([share.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((), ranks.sum(share.primitive)),
+            OpsKind::UnTracked(prep) => prep.finish(ranks.sum(share.primitive)),
+        }
+    }
+
+    fn standardise_columns_of_ranks(x: Float<Self>, all_rows: usize, epsilon: f64, ranks: &Ranks<B>) -> Float<Self> {
+        let [standardised, inverse] = collective::standardised::<B>(x.primitive, all_rows, epsilon, ranks);
+        match StandardiseOfRanks.prepare::<C>([x.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                prep.finish(([standardised.clone(), inverse], all_rows, Ranks::clone(ranks)), standardised)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(standardised),
+        }
+    }
+
+    fn collectives(devices: &[Self::Device]) -> Vec<Ranks<B>> {
+        B::collectives(devices)
+    }
+
     fn linear_map(x: Float<Self>, weight: Float<Self>, bias: Option<Float<Self>>) -> Float<Self> {
         let Some(bias) = bias else {
             return match Product.prepare::<C>([x.node, weight.node]).compute_bound().stateful() {

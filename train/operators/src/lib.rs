@@ -9,6 +9,7 @@ pub mod adapters;
 mod autodiff;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub mod check;
+mod collective;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod flex;
@@ -16,14 +17,17 @@ mod flex;
 mod gpu;
 mod packing;
 mod reference;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod threads;
 
+pub use collective::{Alone, Collective, Ranks, collectives, standardise_over_ranks, sum_over_ranks};
 pub use flex::exp;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use gpu::{Gpu, GpuDevice, GpuTensor};
 pub use packing::{Group, Packing};
+pub use stream::Stream;
 pub use threads::on_one_thread;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -37,6 +41,25 @@ type Float<B> = FloatTensor<B>;
 pub trait Operators: Backend {
     /// Whether tensors lie in the memory of the processor, so that what is not an operator is best done there.
     const ON_HOST: bool = false;
+
+    /// The backend without gradients: itself where it has none.
+    type Inner: Operators<Inner = Self::Inner, Device = Self::Device>;
+
+    /// The sum of all ranks' tensors, whose gradient goes to each rank as it is; see [`sum_over_ranks`].
+    fn sum_of_ranks(share: Float<Self>, ranks: &Ranks<Self::Inner>) -> Float<Self>;
+
+    /// See [`standardise_over_ranks`].
+    fn standardise_columns_of_ranks(
+        x: Float<Self>,
+        all_rows: usize,
+        epsilon: f64,
+        ranks: &Ranks<Self::Inner>,
+    ) -> Float<Self>;
+
+    /// The ends of several ranks on these devices, in their order; see [`collectives`].
+    fn collectives(devices: &[Self::Device]) -> Vec<Ranks<Self::Inner>> {
+        collective::threads::<Self::Inner>(devices)
+    }
 
     /// `x w + b`; see [`linear`].
     fn linear_map(x: Float<Self>, weight: Float<Self>, bias: Option<Float<Self>>) -> Float<Self> {
@@ -163,9 +186,17 @@ pub trait Operators: Backend {
 }
 
 /// A backend with gradients and these operators, below them too.
-pub trait TrainBackend: AutodiffBackend<InnerBackend: Operators> + Operators {}
+pub trait TrainBackend:
+    AutodiffBackend<InnerBackend: Operators<Inner = <Self as AutodiffBackend>::InnerBackend>>
+    + Operators<Inner = <Self as AutodiffBackend>::InnerBackend>
+{
+}
 
-impl<B: AutodiffBackend<InnerBackend: Operators> + Operators> TrainBackend for B {}
+impl<B> TrainBackend for B where
+    B: AutodiffBackend<InnerBackend: Operators<Inner = <B as AutodiffBackend>::InnerBackend>>
+        + Operators<Inner = <B as AutodiffBackend>::InnerBackend>
+{
+}
 
 /// A parameter with what follows it, all of one shape.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use crate::model::{Network, NetworkConfig};
 use crate::objective::{Dino, Features, Objective, StepInput, Views, redundancy};
 use crate::operators::Operators;
 use crate::optimise::Schedule;
+use crate::share::BatchShare;
 use burn::module::AutodiffModule;
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::Flex;
@@ -56,7 +57,9 @@ fn dino_over_two_steps_is_the_references() {
             let features =
                 Features { batch, student: views, teacher: of_teacher, frozen: Vec::new(), anchor: Vec::new() };
             let at = schedule().at(step);
-            let input = StepInput { features: &features, student: &student, teacher: &teacher, schedule: &at };
+            let share = BatchShare::whole(features.batch);
+            let input =
+                StepInput { features: &features, share: &share, student: &student, teacher: &teacher, schedule: &at };
             let loss = dino.loss(&input);
             assert_near(&what, &on_host(loss.total.clone()), &golden["loss"].values, 1e-6);
             let backward = loss.total.backward();
@@ -103,7 +106,7 @@ fn barlow_twins_is_the_references_and_a_constant_feature_is_no_nan() {
                 Tensor::<Cpu, 2>::from_data(TensorData::new(values, [16, width]), &Default::default()).require_grad()
             };
             let (first, second) = (leaf(first), leaf(second));
-            let (on, off) = redundancy(first.clone(), second.clone());
+            let (on, off) = redundancy(first.clone(), second.clone(), &BatchShare::whole(first.dims()[0]));
             let total = on.clone() + off.clone() * ObjectiveConfig::default().barlow_off_diagonal;
             let found = on_host(Tensor::cat(vec![total.clone(), on, off], 0));
             for (found, expected) in found.iter().zip(&golden["loss"].values) {

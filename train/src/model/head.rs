@@ -3,6 +3,7 @@
 
 use super::mlp::{Activation, Layer, Mlp, Norm};
 use crate::operators::{self, Operators};
+use crate::share::BatchShare;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -52,7 +53,16 @@ impl<B: Operators> DinoHead<B> {
     /// - features: `[batch, dim]`
     /// - output: `[batch, prototypes]`, each within -g to g of its prototype
     pub fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
-        let embedding = l2_normalise(self.mlp.forward(features), 1);
+        self.logits(self.mlp.forward(features))
+    }
+
+    /// The same of a share of a batch, with BatchNorm's statistics over all of it.
+    pub fn forward_share(&self, features: Tensor<B, 2>, share: &BatchShare<B::Inner>) -> Tensor<B, 2> {
+        self.logits(self.mlp.forward_share(features, share))
+    }
+
+    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let embedding = l2_normalise(hidden, 1);
         let logits = operators::linear(embedding, l2_normalise(self.last_layer.weight_v.val(), 0), None);
         match &self.last_layer.weight_g {
             Some(norms) => logits * norms.val(),

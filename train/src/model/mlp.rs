@@ -4,6 +4,7 @@
 
 use super::precision::{linear, stored_as, to};
 use crate::operators::{self, Operators};
+use crate::share::BatchShare;
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
@@ -108,12 +109,17 @@ impl<B: Operators> Mlp<B> {
     /// - features: `[batch, dim]`; where there is BatchNorm, its statistics are over all of these rows
     /// - output: `[batch, width of the last layer]`
     pub fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.layers.iter().fold(features, |hidden, layer| layer.forward(hidden))
+        self.layers.iter().fold(features, |hidden, layer| layer.forward(hidden, standardise))
+    }
+
+    /// The same of a share of a batch, with BatchNorm's statistics over all of it.
+    pub fn forward_share(&self, features: Tensor<B, 2>, share: &BatchShare<B::Inner>) -> Tensor<B, 2> {
+        self.layers.iter().fold(features, |hidden, layer| layer.forward(hidden, |rows| share.standardise(rows)))
     }
 }
 
 impl<B: Operators> MlpLayer<B> {
-    fn forward(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
+    fn forward(&self, features: Tensor<B, 2>, standardise: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
         let mut hidden = to(linear(&self.linear, to(features, self.stored)), DType::F32);
         if let Some(norm) = &self.norm {
             hidden = standardise(hidden) * norm.weight.val().unsqueeze() + norm.bias.val().unsqueeze();
@@ -133,6 +139,6 @@ impl<B: Operators> MlpLayer<B> {
 /// # Shapes
 /// - values: `[batch, width]`
 /// - returns: the same
-pub(crate) fn standardise<B: Operators>(values: Tensor<B, 2>) -> Tensor<B, 2> {
+fn standardise<B: Operators>(values: Tensor<B, 2>) -> Tensor<B, 2> {
     operators::standardise(values, 1e-5)
 }

@@ -24,7 +24,6 @@ pub(crate) use head::l2_normalise;
 pub use initial::initialise;
 pub(crate) use layout::{disk_shape, from_disk, to_disk};
 pub use lora::is_lora;
-pub(crate) use mlp::standardise;
 pub use mlp::{Activation, Layer, Mlp, Norm};
 pub use parameters::{
     HostTensor, Seen, host_values, load, map_named, named_gradients, named_tensors, names, parameter_shapes, shapes,

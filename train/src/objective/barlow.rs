@@ -3,8 +3,8 @@
 
 use super::contrast::off_diagonal_squares;
 use super::{Loss, Needs, Objective, Pending, StepInput, outputs};
-use crate::model::standardise;
 use crate::operators::{Operators, TrainBackend};
+use crate::share::BatchShare;
 use burn::tensor::Tensor;
 use lapidary_schemas::config::ViewKind;
 
@@ -24,13 +24,20 @@ impl BarlowTwins {
 
 /// The terms on and off the diagonal of the cross-correlation, unweighted, shape `[1]` each.
 ///
+/// Mean, deviation and correlation are those of the whole batch.
+///
 /// # Shapes
-/// - first, second: embeddings of the two views, `[batch, width]`
-pub(crate) fn redundancy<B: Operators>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
-    let [batch, _] = first.dims();
-    let (first, second) = (standardise(first), standardise(second));
-    let diagonal = (first.clone() * second.clone()).sum_dim(0) / batch as f64;
-    let correlation = first.transpose().matmul(second) / batch as f64;
+/// - first, second: embeddings of the two views of the share's images, `[images, width]`
+pub(crate) fn redundancy<B: Operators>(
+    first: Tensor<B, 2>,
+    second: Tensor<B, 2>,
+    share: &BatchShare<B::Inner>,
+) -> (Tensor<B, 1>, Tensor<B, 1>) {
+    let [images, _] = first.dims();
+    let (first, second) = (share.standardise(first), share.standardise(second));
+    let mean = |sum: Tensor<B, 2>| share.sum(share.part_of_mean(sum / images as f64));
+    let diagonal = mean((first.clone() * second.clone()).sum_dim(0));
+    let correlation = mean(first.transpose().matmul(second));
     let off = diagonal - 1.0;
     ((off.clone() * off).sum(), off_diagonal_squares(correlation))
 }
@@ -49,17 +56,21 @@ impl<A: TrainBackend> Objective<A> for BarlowTwins {
         let class = step.features.student_class(&[self.kind]);
         let (batch, dim) = (step.features.batch, class.dims()[1]);
         // BatchNorm's statistics are each view's own.
-        let view = |index: usize| projector.forward(class.clone().slice([index * batch..(index + 1) * batch, 0..dim]));
+        let view = |index: usize| {
+            let rows = class.clone().slice([index * batch..(index + 1) * batch, 0..dim]);
+            projector.forward_share(rows, step.share)
+        };
         let (first, second) = (view(0), view(1));
         let embeddings = Tensor::cat(vec![first.clone().inner(), second.clone().inner()], 0);
-        let (on, off) = redundancy(first, second);
+        let (on, off) = redundancy(first, second, step.share);
         let total = on.clone() + off.clone() * self.off_diagonal;
+        let value = total.clone().inner();
         let metrics = vec![
-            ("loss_barlow", total.clone().inner()),
+            ("loss_barlow", value.clone()),
             ("barlow_on_diagonal", on.inner()),
             ("barlow_off_diagonal", off.inner()),
         ];
-        Loss { total, metrics, pending: Pending::new(), outputs: [(outputs::EMBEDDINGS, embeddings)].into() }
+        Loss { total, value, metrics, pending: Pending::new(), outputs: [(outputs::EMBEDDINGS, embeddings)].into() }
     }
 }
 
@@ -69,6 +80,12 @@ mod tests {
     use super::*;
     use burn::tensor::TensorData;
     use burn_flex::Flex;
+
+    /// Of a batch that one rank has.
+    fn alone<B: Operators>(first: Tensor<B, 2>, second: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 1>) {
+        let share = BatchShare::whole(first.dims()[0]);
+        redundancy(first, second, &share)
+    }
 
     fn tensor(values: Vec<f32>, width: usize) -> Tensor<Flex, 2> {
         let batch = values.len() / width;
@@ -82,23 +99,23 @@ mod tests {
 
     #[test]
     fn equal_views_of_independent_columns_lose_nothing() {
-        let (on, off) = redundancy(orthogonal(), orthogonal());
+        let (on, off) = alone(orthogonal(), orthogonal());
         assert!(on.into_scalar() < 1e-6 && off.into_scalar() < 1e-6);
     }
 
     #[test]
     fn opposite_views_lose_four_a_column_and_equal_columns_lose_off_the_diagonal() {
-        let (on, _) = redundancy(orthogonal(), orthogonal().neg());
+        let (on, _) = alone(orthogonal(), orthogonal().neg());
         assert!((on.into_scalar() - 12.0).abs() < 1e-3);
         let twin = tensor(vec![1., 1., -1., -1., 2., 2., -2., -2.], 2);
-        let (on, off) = redundancy(twin.clone(), twin);
+        let (on, off) = alone(twin.clone(), twin);
         assert!(on.into_scalar() < 1e-3 && (off.into_scalar() - 2.0).abs() < 1e-3);
     }
 
     #[test]
     fn a_constant_feature_is_no_nan() {
         let flat = tensor(vec![1., 0.5, 1., -0.5, 1., 2.0], 2);
-        let (on, off) = redundancy(flat.clone(), flat);
+        let (on, off) = alone(flat.clone(), flat);
         assert!(on.into_scalar().is_finite() && off.into_scalar().is_finite());
     }
 
@@ -107,7 +124,7 @@ mod tests {
         let values = |turn: f64| (0..6 * 4).map(|i| (f64::from(i) * 1.7 + turn).sin()).collect::<Vec<f64>>();
         let views = [0.2, 0.9].map(|turn| f64_tensor::<2>(&values(turn), [6, 4]));
         is_differentiated("redundancy", &views, |inputs| {
-            let (on, off) = redundancy(inputs[0].clone(), inputs[1].clone());
+            let (on, off) = alone(inputs[0].clone(), inputs[1].clone());
             on + off * 0.0051
         });
     }

@@ -8,7 +8,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
 /// Stands for minus infinity in f32 without making NaN of what is subtracted from it.
-const EXCLUDED: f64 = -1e30;
+pub(super) const EXCLUDED: f64 = -1e30;
 
 /// Vectors along the last dimension over their Euclidean norm, or over 1e-12 where that is greater: zeros stay zeros, and their
 /// gradient is finite.

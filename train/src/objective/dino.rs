@@ -21,7 +21,7 @@ pub struct Dino<B: Backend> {
     targets: TeacherTargets<B>,
 }
 
-impl<B: Operators> Dino<B> {
+impl<B: Operators<Inner = B>> Dino<B> {
     /// The loss with a centre of zeros.
     pub fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
         let targets = TeacherTargets::new("dino.center", config, device);
@@ -78,29 +78,31 @@ impl<A: TrainBackend> Objective<A> for Dino<A::InnerBackend> {
         let head = step.student.head.as_ref().expect("a student of DINO has its head: made in Network::student");
         let teacher_head = step.teacher.head.as_ref().expect("the teacher is a copy of the student");
         let class = step.features.student_class(&[ViewKind::Global, ViewKind::Local]);
-        let logits = head.forward(class);
-        let teacher_logits = teacher_head.forward(step.features.teacher_class(&[ViewKind::Global]));
+        let logits = head.forward_share(class, step.share);
+        let teacher_class = step.features.teacher_class(&[ViewKind::Global]);
+        let teacher_logits = teacher_head.forward_share(teacher_class, step.share);
 
-        let q = self.targets.of(teacher_logits.clone(), step.schedule.teacher_temperature);
+        let q = self.targets.of(teacher_logits.clone(), step.schedule.teacher_temperature, step.share);
         // Of what underflowed to 0 the product is 0.
         let entropy = (q.clone() * q.clone().clamp_min(LOG_MIN).log()).sum_dim(1).mean().neg();
-        let confidence = q.clone().mean_dim(0).max();
+        let entropy = step.share.sum(step.share.part_of_mean(entropy));
+        let confidence = step.share.mean_of_rows(q.clone()).max();
         let targets = Tensor::from_inner(q.clone());
         let total = cross_entropy(logits.clone(), targets, step.features.batch, self.student_temperature);
-        let mut metrics = vec![
-            ("loss_dino", total.clone().inner()),
-            ("teacher_entropy", entropy),
-            ("top_prototype_share", confidence),
-        ];
+        let total = step.share.part_of_mean(total);
+        let value = step.share.sum(total.clone().inner());
+        let mut metrics =
+            vec![("loss_dino", value.clone()), ("teacher_entropy", entropy), ("top_prototype_share", confidence)];
         let mut pending = Pending::new();
         if self.targets.is_centred() {
-            let center = self.targets.next_center(teacher_logits);
+            let center = self.targets.next_center(teacher_logits, step.share);
             metrics.push(("center_norm", (center.clone() * center.clone()).sum().sqrt()));
             pending.extend(self.targets.pending(center));
         }
-        let outputs =
-            [(outputs::TEACHER, q), (outputs::STUDENT, logits.inner()), (outputs::CENTER, self.targets.center())];
-        Loss { total, metrics, pending, outputs: outputs.into() }
+        let [globals, width] = q.dims();
+        let of_globals = logits.inner().slice([0..globals, 0..width]);
+        let outputs = [(outputs::TEACHER, q), (outputs::STUDENT, of_globals), (outputs::CENTER, self.targets.center())];
+        Loss { total, value, metrics, pending, outputs: outputs.into() }
     }
 
     fn commit(&mut self, pending: &Pending<A::InnerBackend>) {

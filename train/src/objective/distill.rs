@@ -76,10 +76,11 @@ impl<A: TrainBackend> Objective<A> for Distillation<A::InnerBackend> {
         let map = step.student.distill_class.as_ref().expect("a student of distillation has its maps");
         let student = map.forward(step.features.student_class(&[ViewKind::Global]));
         let teacher = step.features.frozen_class(&[ViewKind::Global]);
-        let queue = pushed(self.queue.clone(), teacher.clone());
+        let queue = pushed(self.queue.clone(), step.share.gather(teacher.clone()));
         let keys = Tensor::from_inner(queue.clone());
-        let mut total = distil_class(student, Tensor::from_inner(teacher), keys, self.temperature);
-        let mut metrics = vec![("distill_class", total.clone().inner())];
+        let share = step.share;
+        let mut total = share.part_of_mean(distil_class(student, Tensor::from_inner(teacher), keys, self.temperature));
+        let mut metrics = vec![("distill_class", share.sum(total.clone().inner()))];
         let of_patches = step.student.distill_patches.as_ref().and_then(|map| {
             mean_over_globals(step, &step.features.frozen, |student, teacher| {
                 let (from, to) = (side(&student), side(&teacher));
@@ -87,11 +88,13 @@ impl<A: TrainBackend> Objective<A> for Distillation<A::InnerBackend> {
             })
         });
         if let Some(of_patches) = of_patches {
-            metrics.push(("distill_patches", of_patches.clone().inner()));
+            let of_patches = share.part_of_mean(of_patches);
+            metrics.push(("distill_patches", share.sum(of_patches.clone().inner())));
             total = total + of_patches * self.patch_weight;
         }
-        metrics.push(("loss_distill", total.clone().inner()));
-        Loss { total, metrics, pending: Pending::from([(QUEUE, queue)]), outputs: BTreeMap::new() }
+        let value = share.sum(total.clone().inner());
+        metrics.push(("loss_distill", value.clone()));
+        Loss { total, value, metrics, pending: Pending::from([(QUEUE, queue)]), outputs: BTreeMap::new() }
     }
 
     fn commit(&mut self, pending: &Pending<A::InnerBackend>) {

@@ -25,7 +25,7 @@ pub struct Views<B: Backend> {
 /// Features of a step's views.
 #[derive(Debug)]
 pub struct Features<B: TrainBackend> {
-    /// Images in the batch.
+    /// Images that they are of.
     pub batch: usize,
     /// The student's, in the order of the plan.
     pub student: Vec<Views<B>>,

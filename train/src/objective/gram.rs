@@ -33,8 +33,10 @@ impl<A: TrainBackend> Objective<A> for Gram {
         let total = mean_over_globals(step, &step.features.anchor, gram);
         let total =
             total.expect("the plan has global views (see limits), and the anchor was taken (see Trainer::train)");
-        let metrics = vec![("loss_gram", total.clone().inner())];
-        Loss { total, metrics, pending: Pending::new(), outputs: BTreeMap::new() }
+        let total = step.share.part_of_mean(total);
+        let value = step.share.sum(total.clone().inner());
+        let metrics = vec![("loss_gram", value.clone())];
+        Loss { total, value, metrics, pending: Pending::new(), outputs: BTreeMap::new() }
     }
 }
 

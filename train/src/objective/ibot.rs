@@ -27,7 +27,7 @@ pub(super) struct Ibot<B: Backend> {
     amount: MaskAmount,
 }
 
-impl<B: Operators> Ibot<B> {
+impl<B: Operators<Inner = B>> Ibot<B> {
     /// The loss with a centre of zeros.
     pub(super) fn new(config: &ObjectiveConfig, device: &B::Device) -> Self {
         Self {
@@ -77,23 +77,26 @@ impl<A: TrainBackend> Objective<A> for Ibot<A::InnerBackend> {
         let masked = global_masks(&step.features.student);
         let temperature = step.schedule.teacher_temperature;
         let (logits, pending) = if self.targets.is_centred() {
-            let logits = teacher_head.forward(of_teacher);
-            let center = self.targets.next_center(logits.clone());
+            let logits = teacher_head.forward_share(of_teacher, step.share);
+            let center = self.targets.next_center(logits.clone(), step.share);
             ((!masked.is_empty()).then(|| masked.of(logits)), self.targets.pending(center))
         } else {
-            ((!masked.is_empty()).then(|| teacher_head.forward(masked.of(of_teacher))), Pending::new())
+            let of_masked = (!masked.is_empty()).then(|| masked.of(of_teacher));
+            (of_masked.map(|rows| teacher_head.forward_share(rows, step.share)), Pending::new())
         };
-        let targets = logits.map(|logits| self.targets.of(logits, temperature));
+        let targets = self.targets.of_some(logits, temperature, step.share);
         let total = match targets {
             Some(targets) => {
-                let logits = head.forward(masked.of(patches)) / self.student_temperature;
+                let logits = head.forward_share(masked.of(patches), step.share) / self.student_temperature;
                 ibot(logits, Tensor::from_inner(targets), &masked)
             }
             // Nothing is masked: no loss, and a gradient of zeros.
             None => patches.sum() * 0.0,
         };
-        let metrics = vec![("loss_ibot", total.clone().inner())];
-        Loss { total, metrics, pending, outputs: BTreeMap::new() }
+        let total = step.share.part_of_mean(total);
+        let value = step.share.sum(total.clone().inner());
+        let metrics = vec![("loss_ibot", value.clone())];
+        Loss { total, value, metrics, pending, outputs: BTreeMap::new() }
     }
 
     fn commit(&mut self, pending: &Pending<A::InnerBackend>) {

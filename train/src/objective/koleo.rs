@@ -22,10 +22,12 @@ impl<A: TrainBackend> Objective<A> for KoLeo {
     }
 
     fn loss(&self, step: &StepInput<'_, A>) -> Loss<A> {
-        let views = step.features.student_class(&[ViewKind::Global]).split(step.features.batch, 0).into_iter();
+        let class = step.share.gather(step.features.student_class(&[ViewKind::Global]));
+        let views = class.split(step.share.batch(), 0).into_iter();
         let total = views.map(koleo).reduce(|sum, view| sum + view).expect("the plan has global views: see limits");
-        let metrics = vec![("loss_koleo", total.clone().inner())];
-        Loss { total, metrics, pending: Pending::new(), outputs: BTreeMap::new() }
+        let value = total.clone().inner();
+        let metrics = vec![("loss_koleo", value.clone())];
+        Loss { total, value, metrics, pending: Pending::new(), outputs: BTreeMap::new() }
     }
 }
 

@@ -43,6 +43,7 @@ use vicreg::Vicreg;
 
 use crate::model::{HostTensor, Network};
 use crate::optimise::StepSchedule;
+use crate::share::BatchShare;
 use burn::tensor::Tensor;
 use lapidary_schemas::config::{BarlowBalance, ObjectiveConfig, ObjectiveKind, ViewKind};
 use std::collections::BTreeMap;
@@ -93,8 +94,10 @@ impl Needs {
 /// What a step gives to an objective.
 #[derive(Debug)]
 pub struct StepInput<'a, B: TrainBackend> {
-    /// Both networks' features.
+    /// Both networks' features of the images of the share.
     pub features: &'a Features<B>,
+    /// Which of the batch's images they are of, and what is taken of all of them.
+    pub share: &'a BatchShare<B::InnerBackend>,
     /// The student, for its heads.
     pub student: &'a Network<B>,
     /// The teacher, for its heads.
@@ -109,13 +112,16 @@ pub type Pending<B> = BTreeMap<&'static str, Tensor<B, 2>>;
 /// A loss and what is to be said of it.
 #[derive(Debug)]
 pub struct Loss<B: TrainBackend> {
-    /// What is minimised, shape `[1]`.
+    /// Whose gradient by what this rank holds is that of the whole batch's loss, shape `[1]`: the rank's part of it, or all of it
+    /// where every rank computes the same.
     pub total: Tensor<B, 1>,
+    /// What is minimised, of the whole batch, shape `[1]`.
+    pub value: Tensor<B::InnerBackend, 1>,
     /// Named scalars for the metrics, shape `[1]` each.
     pub metrics: Vec<(&'static str, Tensor<B::InnerBackend, 1>)>,
     /// For [`Objective::commit`], when the step is taken.
     pub pending: Pending<B::InnerBackend>,
-    /// What a look at the run's health reads, by the names of [`outputs`].
+    /// What a look at the run's health reads, by the names of [`outputs`], of the images of the share.
     pub outputs: BTreeMap<&'static str, Tensor<B::InnerBackend, 2>>,
 }
 
@@ -123,7 +129,7 @@ pub struct Loss<B: TrainBackend> {
 pub mod outputs {
     /// The teacher's distributions over prototypes, `[globals * batch, K]`.
     pub const TEACHER: &str = "teacher_distributions";
-    /// The student's logits, `[views * batch, K]`, the global views first.
+    /// The student's logits of its global views, `[globals * batch, K]`.
     pub const STUDENT: &str = "student_logits";
     /// The running centre, `[1, K]`.
     pub const CENTER: &str = "center";
@@ -144,7 +150,7 @@ pub trait Objective<B: TrainBackend>: Send + Sync {
     fn share(&self, _schedule: &StepSchedule) -> f64 {
         1.0
     }
-    /// The loss of a step, which changes nothing: what the objective would remember is pending.
+    /// The loss of a step, which changes nothing: what the objective would remember is pending, the same on all ranks.
     fn loss(&self, step: &StepInput<'_, B>) -> Loss<B>;
     /// Remembers what was pending in a loss whose step is taken (DINO's centre).
     fn commit(&mut self, _pending: &Pending<B::InnerBackend>) {}

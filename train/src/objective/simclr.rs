@@ -35,11 +35,13 @@ impl<A: TrainBackend> Objective<A> for SimClr {
         let projector = step.student.projector.as_ref().expect("a student of SimCLR has its projector");
         let class = step.features.student_class(&[self.kind]);
         // BatchNorm's statistics are over both views at once.
-        let embeddings = projector.forward(class.clone().slice([0..2 * step.features.batch, 0..class.dims()[1]]));
-        let total = ntxent(embeddings.clone(), self.temperature);
-        let metrics = vec![("loss_simclr", total.clone().inner())];
+        let rows = class.clone().slice([0..2 * step.features.batch, 0..class.dims()[1]]);
+        let embeddings = projector.forward_share(rows, step.share);
+        let total = ntxent(step.share.gather(embeddings.clone()), self.temperature);
+        let value = total.clone().inner();
+        let metrics = vec![("loss_simclr", value.clone())];
         let outputs = [(outputs::EMBEDDINGS, embeddings.inner())].into();
-        Loss { total, metrics, pending: Pending::new(), outputs }
+        Loss { total, value, metrics, pending: Pending::new(), outputs }
     }
 }
 

@@ -39,16 +39,18 @@ impl<A: TrainBackend> Objective<A> for Sscd {
             head.forward(views.class.clone(), patches)
         };
         let descriptors = Tensor::cat(globals.map(of_group).collect(), 0);
-        let parts = sscd(descriptors.clone(), self.temperature);
+        let gathered = step.share.gather(descriptors.clone());
+        let parts = sscd(gathered.clone(), self.temperature);
         let total = parts.contrast.clone() + parts.entropy.clone() * self.entropy_weight;
-        let mut metrics = similarities(descriptors.clone().inner());
+        let value = total.clone().inner();
+        let mut metrics = similarities(gathered.inner());
         metrics.extend([
-            ("loss_sscd", total.clone().inner()),
+            ("loss_sscd", value.clone()),
             ("loss_contrast", parts.contrast.inner()),
             ("loss_entropy", parts.entropy.inner()),
         ]);
         let outputs = [(outputs::EMBEDDINGS, descriptors.inner())].into();
-        Loss { total, metrics, pending: Pending::new(), outputs }
+        Loss { total, value, metrics, pending: Pending::new(), outputs }
     }
 }
 

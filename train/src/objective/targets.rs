@@ -2,9 +2,10 @@
 //! over the batch by Sinkhorn and Knopp's normalisation.
 
 use super::Pending;
-use super::sinkhorn::{ROUNDS, sinkhorn};
+use super::sinkhorn::{ROUNDS, sinkhorn, without_rows};
 use crate::model::{HostTensor, host_values};
 use crate::operators::Operators;
+use crate::share::BatchShare;
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -22,7 +23,7 @@ pub(super) struct TeacherTargets<B: Backend> {
     center: Tensor<B, 2>,
 }
 
-impl<B: Operators> TeacherTargets<B> {
+impl<B: Operators<Inner = B>> TeacherTargets<B> {
     /// Targets with a centre of zeros, which checkpoints call `name`.
     pub(super) fn new(name: &'static str, config: &ObjectiveConfig, device: &B::Device) -> Self {
         let center = Tensor::zeros([1, config.prototypes], device);
@@ -39,17 +40,31 @@ impl<B: Operators> TeacherTargets<B> {
         self.center.clone()
     }
 
-    /// Distributions, shape `[rows, prototypes]`, by the centre of the step before.
-    pub(super) fn of(&self, logits: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {
+    /// Distributions of the rank's rows, shape `[rows, prototypes]`: by the centre of the step before, or spread over the rows
+    /// of all ranks.
+    pub(super) fn of(&self, logits: Tensor<B, 2>, temperature: f64, share: &BatchShare<B>) -> Tensor<B, 2> {
         match self.kind {
             Targets::Centre => softmax((logits - self.center.clone()) / temperature, 1),
-            Targets::Sinkhorn => sinkhorn(logits, temperature, ROUNDS),
+            Targets::Sinkhorn => sinkhorn(logits, temperature, ROUNDS, share),
         }
     }
 
-    /// The centre after a step with these logits, `[rows, prototypes]`: their running mean.
-    pub(super) fn next_center(&self, logits: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.center.clone() * self.momentum + logits.mean_dim(0) * (1.0 - self.momentum)
+    /// The same where a rank may have no rows, while others have.
+    pub(super) fn of_some(
+        &self,
+        logits: Option<Tensor<B, 2>>,
+        temperature: f64,
+        share: &BatchShare<B>,
+    ) -> Option<Tensor<B, 2>> {
+        if logits.is_none() && self.kind == Targets::Sinkhorn {
+            without_rows(&self.center, ROUNDS, share);
+        }
+        logits.map(|logits| self.of(logits, temperature, share))
+    }
+
+    /// The centre after a step with these logits, `[rows, prototypes]`: the running mean of all ranks'.
+    pub(super) fn next_center(&self, logits: Tensor<B, 2>, share: &BatchShare<B>) -> Tensor<B, 2> {
+        self.center.clone() * self.momentum + share.mean_of_rows(logits) * (1.0 - self.momentum)
     }
 
     /// A centre as it is pending until its step is taken.
@@ -84,15 +99,17 @@ impl<B: Operators> TeacherTargets<B> {
 mod tests {
     use super::super::comparison::{Cpu, Golden, close, f64_tensor, host};
     use super::*;
+    use burn_flex::Flex;
 
-    fn targets(center: Tensor<Cpu, 2>) -> TeacherTargets<Cpu> {
-        TeacherTargets { name: "center", kind: Targets::Centre, momentum: 0.9, center }
+    fn targets(center: Tensor<Cpu, 2>) -> TeacherTargets<Flex> {
+        TeacherTargets { name: "center", kind: Targets::Centre, momentum: 0.9, center: center.inner() }
     }
 
     #[test]
     fn the_center_is_the_reference_s() {
         let golden = Golden::load();
-        let after = targets(golden.tensor("center.before")).next_center(golden.tensor("center.logits"));
+        let after = targets(golden.tensor("center.before"))
+            .next_center(golden.tensor("center.logits").inner(), &BatchShare::whole(1));
         close("center", &host(after), &golden.values("center.after"), 1e-12);
     }
 
@@ -100,7 +117,7 @@ mod tests {
     fn a_center_that_is_restored_is_the_one_that_was_committed() {
         let row = |values: [f32; 2]| Tensor::<Cpu, 2>::from_data([values], &Default::default());
         let mut first = targets(row([0.0, 0.0]));
-        first.commit(&first.pending(first.next_center(row([1.0, -2.0]))));
+        first.commit(&first.pending(first.next_center(row([1.0, -2.0]).inner(), &BatchShare::whole(1))));
         let mut second = targets(row([5.0, 5.0]));
         second.restore(&first.state());
         close("center", &host(second.center()), &host(first.center()), 0.0);
@@ -111,7 +128,7 @@ mod tests {
     fn a_shift_of_all_logits_by_the_center_leaves_the_softmax() {
         let logits = f64_tensor::<2>(&[0.3, -0.1, 0.7, 0.2], [2, 2]);
         let shift = f64_tensor::<2>(&[0.4, -0.6], [1, 2]);
-        let found = host(targets(shift.clone()).of(logits.clone() + shift, 0.5));
+        let found = host(targets(shift.clone()).of((logits.clone() + shift).inner(), 0.5, &BatchShare::whole(2)));
         close("targets", &found, &host(softmax(logits / 0.5, 1)), 1e-12);
     }
 }

@@ -42,19 +42,21 @@ impl<A: TrainBackend> Objective<A> for Vicreg {
         let (class, batch) = (step.features.student_class(&[self.kind]), step.features.batch);
         // BatchNorm's statistics are each view's own.
         let view = |index: usize| {
-            projector.forward(class.clone().slice([index * batch..(index + 1) * batch, 0..class.dims()[1]]))
+            let rows = class.clone().slice([index * batch..(index + 1) * batch, 0..class.dims()[1]]);
+            projector.forward_share(rows, step.share)
         };
         let (first, second) = (view(0), view(1));
         let embeddings = Tensor::cat(vec![first.clone().inner(), second.clone().inner()], 0);
-        let terms = vicreg(first, second);
+        let terms = vicreg(step.share.gather(first), step.share.gather(second));
         let mut metrics = vec![
             ("vicreg_invariance", terms.invariance.clone().inner()),
             ("vicreg_variance", terms.variance.clone().inner()),
             ("vicreg_covariance", terms.covariance.clone().inner()),
         ];
         let total = terms.weighted(self.weights);
-        metrics.push(("loss_vicreg", total.clone().inner()));
-        Loss { total, metrics, pending: Pending::new(), outputs: [(outputs::EMBEDDINGS, embeddings)].into() }
+        let value = total.clone().inner();
+        metrics.push(("loss_vicreg", value.clone()));
+        Loss { total, value, metrics, pending: Pending::new(), outputs: [(outputs::EMBEDDINGS, embeddings)].into() }
     }
 }
 

@@ -83,12 +83,11 @@ pub(crate) fn add_to<B: Operators>(sums: &mut Named<B>, more: Named<B>) {
 }
 
 impl<B: TrainBackend> Piece<B> {
-    /// The backbone's gradients, given those of the whole batch's features; on the device that those are on.
+    /// The backbone's gradients, given those of the features of all of the share's images.
     pub(crate) fn backward(
         &self,
         of_batch: &FeatureGradients<B::InnerBackend>,
         inputs: Inputs<'_, B::InnerBackend>,
-        device: &B::Device,
     ) -> Named<B::InnerBackend> {
         // The order of the features: that of the plan.
         let sizes = self.passes.iter().flat_map(|pass| &pass.sizes);
@@ -108,10 +107,10 @@ impl<B: TrainBackend> Piece<B> {
         if let Some(total) = total {
             add_to(&mut sums, named_gradients::<B, _>(&self.student, &total.backward()));
         }
-        sums.into_iter().map(|(name, gradient)| (format!("backbone.{name}"), gradient.to_device(device))).collect()
+        sums.into_iter().map(|(name, gradient)| (format!("backbone.{name}"), gradient)).collect()
     }
 
-    /// The gradient of the tokens that this piece has of a size, from that of the batch's.
+    /// The gradient of the tokens that this piece has of a size, from that of the share's.
     fn of_size(
         &self,
         size: &Size<B>,
@@ -119,7 +118,7 @@ impl<B: TrainBackend> Piece<B> {
         of_batch: &FeatureGradients<B::InnerBackend>,
         inputs: Inputs<'_, B::InnerBackend>,
     ) -> Gradient<B::InnerBackend> {
-        let batch = inputs.batch().ids.len();
+        let share = inputs.share.images();
         let groups: Vec<(usize, &Gradient<B::InnerBackend>)> = size
             .places
             .iter()
@@ -130,9 +129,9 @@ impl<B: TrainBackend> Piece<B> {
             .collect();
         let own = |rows: Tensor<B::InnerBackend, 2>, views: usize| {
             let width = rows.dims()[1];
-            let images = self.images.clone();
-            let own = rows.reshape([views, batch, width]).slice([0..views, images.clone(), 0..width]);
-            own.reshape([views * images.len(), width]).to_device(&self.device)
+            let images = self.images.start - share.start..self.images.end - share.start;
+            let own = rows.reshape([views, share.len(), width]).slice([0..views, images.clone(), 0..width]);
+            own.reshape([views * images.len(), width])
         };
         let zeros =
             |rows: usize, width: usize| Tensor::<B::InnerBackend, 2>::zeros([rows, width], &size.tokens.class.device());
@@ -148,7 +147,7 @@ impl<B: TrainBackend> Piece<B> {
         let patches = groups.iter().any(|(_, gradient)| gradient.patches.is_some()).then(|| {
             let tokens = size.tokens.patches.as_ref().map_or(0, |patches| patches.dims()[1]);
             let rows = groups.iter().map(|(views, gradient)| match &gradient.patches {
-                Some(patches) => own(patches.clone().reshape([views * batch, tokens * dim]), *views),
+                Some(patches) => own(patches.clone().reshape([views * share.len(), tokens * dim]), *views),
                 None => zeros(views * count, tokens * dim),
             });
             let rows = Tensor::cat(rows.collect(), 0);
@@ -166,9 +165,9 @@ impl<B: TrainBackend> Piece<B> {
         inputs: Inputs<'_, B::InnerBackend>,
     ) -> Named<B::InnerBackend> {
         let mut sums = Named::new();
-        let pixels = pass.sizes.iter().map(|size| inputs.pixels(&size.places, &self.images, &self.device));
+        let pixels = pass.sizes.iter().map(|size| inputs.pixels(&size.places, &self.images));
         let pixels: Vec<_> = pixels.map(Tensor::<B, 4>::from_inner).collect();
-        let draws = drawn(&self.student, inputs.draws, &pass.sizes, &pixels, &self.images, &self.device);
+        let draws = drawn(&self.student, inputs, &pass.sizes, &pixels, &self.images);
         let sequences = self.student.sequences(&pixels, &draws);
         let reads_patches: Vec<bool> = pass.sizes.iter().map(|size| size.tokens.patches.is_some()).collect();
         let leaf = |index: usize| Tensor::<B, 3>::from_inner(pass.block_inputs[index].clone()).require_grad();

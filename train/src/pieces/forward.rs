@@ -5,8 +5,8 @@ use crate::draws::StepDraws;
 use crate::model::{Seen, Tokens, Vit, map_named};
 use crate::objective::{Features, Needs, Views};
 use crate::operators::{Operators, TrainBackend};
+use crate::share::BatchShare;
 use crate::upload::Loaded;
-use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use lapidary_pipeline::loader::{Batch, ViewGroup};
@@ -17,8 +17,12 @@ use std::ops::Range;
 /// What a piece's passes share.
 pub(crate) struct Inputs<'a, B: Backend> {
     pub(crate) loaded: &'a Loaded<B>,
+    /// Those of the batch's images that features are of: the rank's own.
+    pub(crate) share: &'a BatchShare<B>,
     pub(crate) draws: &'a StepDraws,
     pub(crate) needs: &'a Needs,
+    /// The rank's.
+    pub(crate) device: &'a B::Device,
     /// Whether the views of all sizes go through a network together.
     pub(crate) packed: bool,
 }
@@ -56,14 +60,22 @@ impl<'a, B: Operators> Inputs<'a, B> {
         &self.batch().groups[place]
     }
 
+    /// The masks of the share's images in a group, `[views * images * patches]`; empty where its views are not masked.
+    fn masks(&self, place: usize) -> Vec<u8> {
+        let (mask, images) = (self.draws.mask(place), self.share.images());
+        let patches = mask.len() / (self.group(place).views * self.batch().ids.len());
+        let of_view = |of_view: &[u8]| of_view[images.start * patches..images.end * patches].to_vec();
+        mask.chunks_exact((patches * self.batch().ids.len()).max(1)).flat_map(of_view).collect()
+    }
+
     /// Whether an objective reads the patches of these views.
     pub(super) fn reads_patches(&self, places: &[usize]) -> bool {
         self.needs.patches && places.iter().any(|place| self.group(*place).kind == ViewKind::Global)
     }
 
     /// The views of some images of some groups of one size, shape `[views * images, 3, size_px, size_px]`, group by group.
-    pub(super) fn pixels(&self, places: &[usize], images: &Range<usize>, device: &B::Device) -> Tensor<B, 4> {
-        Tensor::cat(places.iter().map(|place| self.loaded.views(*place, images, device)).collect(), 0)
+    pub(super) fn pixels(&self, places: &[usize], images: &Range<usize>) -> Tensor<B, 4> {
+        Tensor::cat(places.iter().map(|place| self.loaded.views(*place, images, self.device)).collect(), 0)
     }
 }
 
@@ -96,8 +108,6 @@ pub(crate) enum Remembered {
 /// Some of a batch's images on their way through the backbone.
 pub(crate) struct Piece<B: TrainBackend> {
     pub(super) images: Range<usize>,
-    /// Where it is computed.
-    pub(super) device: B::Device,
     /// The student with leaves of its own, so that pieces share no graph.
     pub(super) student: Vit<B>,
     /// The student's passes over its views.
@@ -118,14 +128,13 @@ impl<B: TrainBackend> Piece<B> {
         inputs: Inputs<'_, B::InnerBackend>,
         images: Range<usize>,
         remembered: Remembered,
-        device: &B::Device,
     ) -> Self {
-        let student = map_named(on_device(student, device), |(_, _, leaf): Seen<'_, B>| leaf);
+        let student = map_named(student.clone(), |(_, _, leaf): Seen<'_, B>| leaf);
         let of_teacher = |teacher: Option<&Vit<B::InnerBackend>>, kinds: &[ViewKind]| {
             let mut groups = Vec::new();
-            let Some(teacher) = teacher.map(|teacher| on_device(teacher, device)) else { return groups };
+            let Some(teacher) = teacher else { return groups };
             for sizes in inputs.passes(kinds) {
-                let pixels = sizes.iter().map(|places| inputs.pixels(places, &images, device)).collect();
+                let pixels = sizes.iter().map(|places| inputs.pixels(places, &images)).collect();
                 let patches: Vec<bool> = sizes.iter().map(|places| inputs.reads_patches(places)).collect();
                 let tokens = teacher.tokens_of_sizes(pixels, &Default::default(), &patches);
                 for (places, tokens) in sizes.iter().zip(&tokens) {
@@ -137,15 +146,10 @@ impl<B: TrainBackend> Piece<B> {
         let teacher = of_teacher(teachers.teacher, &inputs.needs.teacher);
         let frozen = of_teacher(teachers.frozen, &[ViewKind::Global]);
         let anchor = of_teacher(teachers.anchor, &[ViewKind::Global]);
-        let see = |sizes: Vec<Vec<usize>>| Pass::see(&student, inputs, sizes, &images, remembered, device);
+        let see = |sizes: Vec<Vec<usize>>| Pass::see(&student, inputs, sizes, &images, remembered);
         let passes = inputs.passes(&inputs.needs.student).into_iter().map(see).collect();
-        Self { images, device: device.clone(), student, passes, teacher, frozen, anchor }
+        Self { images, student, passes, teacher, frozen, anchor }
     }
-}
-
-/// A network as it is on a device, or a copy of it there.
-fn on_device<B: Backend, M: Module<B>>(network: &M, device: &B::Device) -> M {
-    if network.devices().contains(device) { network.clone() } else { network.clone().fork(device) }
 }
 
 /// Tokens of several groups, group by group.
@@ -160,13 +164,9 @@ fn split<B: Operators>(tokens: &Tokens<B>, places: &[usize], batch: &Batch, imag
     places.iter().map(of_group).collect()
 }
 
-/// The features of all pieces, in the order of the batch, on one device; the student's as leaves that gradients are asked for.
-pub(crate) fn join<B: TrainBackend>(
-    pieces: &[Piece<B>],
-    inputs: Inputs<'_, B::InnerBackend>,
-    device: &B::Device,
-) -> Features<B> {
-    let batch = inputs.batch().ids.len();
+/// The features of all pieces of a share, in the order of the batch; the student's as leaves that gradients are asked for.
+pub(crate) fn join<B: TrainBackend>(pieces: &[Piece<B>], inputs: Inputs<'_, B::InnerBackend>) -> Features<B> {
+    let batch = inputs.share.images().len();
     let student: Vec<Vec<OfGroup<B::InnerBackend>>> = pieces
         .iter()
         .map(|piece| {
@@ -179,7 +179,7 @@ pub(crate) fn join<B: TrainBackend>(
         })
         .collect();
     let of_teacher = |groups: fn(&Piece<B>) -> &Vec<OfGroup<B::InnerBackend>>| {
-        joined(pieces.iter().map(|piece| groups(piece).clone()).collect(), pieces, inputs, device)
+        joined(pieces.iter().map(|piece| groups(piece).clone()).collect(), pieces, inputs)
     };
     let leaf = |views: Views<B::InnerBackend>| {
         let Views { kind, size_px, views, class, patches, mask } = views;
@@ -194,7 +194,7 @@ pub(crate) fn join<B: TrainBackend>(
     };
     Features {
         batch,
-        student: joined(student, pieces, inputs, device).into_iter().map(leaf).collect(),
+        student: joined(student, pieces, inputs).into_iter().map(leaf).collect(),
         teacher: of_teacher(|piece| &piece.teacher),
         frozen: of_teacher(|piece| &piece.frozen),
         anchor: of_teacher(|piece| &piece.anchor),
@@ -206,7 +206,6 @@ fn joined<A: TrainBackend>(
     mut of_pieces: Vec<Vec<OfGroup<A::InnerBackend>>>,
     pieces: &[Piece<A>],
     inputs: Inputs<'_, A::InnerBackend>,
-    device: &A::Device,
 ) -> Vec<Views<A::InnerBackend>> {
     of_pieces.iter_mut().for_each(|groups| groups.sort_by_key(|(place, _)| *place));
     let counts: Vec<usize> = pieces.iter().map(|piece| piece.images.len()).collect();
@@ -214,10 +213,8 @@ fn joined<A: TrainBackend>(
     let of_group = |index: usize| {
         let place = first[index].0;
         let group = inputs.group(place);
-        let class = of_pieces.iter().map(|groups| groups[index].1.class.clone().to_device(device));
-        let of_piece = |groups: &Vec<OfGroup<A::InnerBackend>>| {
-            groups[index].1.patches.clone().map(|patches| patches.to_device(device))
-        };
+        let class = of_pieces.iter().map(|groups| groups[index].1.class.clone());
+        let of_piece = |groups: &Vec<OfGroup<A::InnerBackend>>| groups[index].1.patches.clone();
         let patches: Option<Vec<_>> = of_pieces.iter().map(of_piece).collect();
         Views {
             kind: group.kind,
@@ -225,7 +222,7 @@ fn joined<A: TrainBackend>(
             views: group.views,
             class: join_rows(class, &counts, group.views),
             patches: patches.map(|patches| join_tokens(patches, &counts, group.views)),
-            mask: inputs.draws.mask(place).to_vec(),
+            mask: inputs.masks(place),
         }
     };
     (0..first.len()).map(of_group).collect()

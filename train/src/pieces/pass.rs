@@ -1,7 +1,7 @@
 //! What the student is shown at once: the views of one size, or those of all sizes packed.
 
 use super::forward::{Inputs, Remembered};
-use crate::draws::{ShownSize, StepDraws};
+use crate::draws::ShownSize;
 use crate::model::{Draws, Tokens, Vit};
 use crate::operators::{Operators, TrainBackend};
 use burn::module::AutodiffModule;
@@ -39,18 +39,17 @@ impl<B: TrainBackend> Pass<B> {
         sizes: Vec<Vec<usize>>,
         images: &Range<usize>,
         remembered: Remembered,
-        device: &B::Device,
     ) -> Self {
         let reads_patches: Vec<bool> = sizes.iter().map(|places| inputs.reads_patches(places)).collect();
-        let pixels: Vec<_> = sizes.iter().map(|places| inputs.pixels(places, images, device)).collect();
+        let pixels: Vec<_> = sizes.iter().map(|places| inputs.pixels(places, images)).collect();
         if remembered == Remembered::Graph {
             let pixels: Vec<_> = pixels.into_iter().map(Tensor::<B, 4>::from_inner).collect();
-            let draws = drawn(student, inputs.draws, &sizes, &pixels, images, device);
+            let draws = drawn(student, inputs, &sizes, &pixels, images);
             let tokens = student.tokens_of_sizes(pixels, &draws, &reads_patches);
             return Self::of(sizes, tokens, Vec::new());
         }
         let student = student.valid();
-        let draws = drawn(&student, inputs.draws, &sizes, &pixels, images, device);
+        let draws = drawn(&student, inputs, &sizes, &pixels, images);
         let sequences = student.sequences(&pixels, &draws);
         let mut tokens = student.embed_sizes(pixels, &draws);
         let mut block_inputs = Vec::new();
@@ -80,11 +79,10 @@ impl<B: TrainBackend> Pass<B> {
 /// What a pass leaves to chance, for some images' views of some sizes, whose pixels are `[views, 3, size_px, size_px]` each.
 pub(super) fn drawn<B: Operators>(
     network: &Vit<B>,
-    draws: &StepDraws,
+    inputs: Inputs<'_, B::Inner>,
     sizes: &[impl AsRef<[usize]>],
     pixels: &[Tensor<B, 4>],
     images: &Range<usize>,
-    device: &B::Device,
 ) -> Draws<B> {
     let shown: Vec<ShownSize<'_>> = sizes
         .iter()
@@ -95,5 +93,5 @@ pub(super) fn drawn<B: Operators>(
             tokens: network.tokens_of(pixels),
         })
         .collect();
-    draws.of(&shown, images, device)
+    inputs.draws.of(&shown, images, inputs.device)
 }

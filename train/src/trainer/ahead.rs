@@ -6,7 +6,7 @@
 //! one copy of the state and the batches in memory.
 
 use super::scalars::{Readings, Scalars};
-use super::{Computed, FixedNetworks, StepReport, Trainer};
+use super::{Computed, FixedNetworks, Order, StepReport, Trainer};
 use crate::checkpoint::Skipped;
 use crate::model::{HostTensor, Network};
 use crate::operators::TrainBackend;
@@ -46,11 +46,16 @@ impl<B: TrainBackend> Trainer<B> {
     /// is then that before them.
     pub fn advance(&mut self, batch: impl Into<Loaded<B::InnerBackend>>, read_now: bool) -> Vec<StepReport> {
         let batch = batch.into();
+        let _failing = self.tell(|| Order::Advance(batch.clone(), read_now));
+        self.advance_share(batch, read_now)
+    }
+
+    pub(super) fn advance_share(&mut self, batch: Loaded<B::InnerBackend>, read_now: bool) -> Vec<StepReport> {
         // A look at the run's health and a weight that follows gradients need the step's own scalars.
         if self.metrics_steps < 2 || self.is_look() || self.objective.follows_gradients() {
-            let mut reports = self.read();
+            let mut reports = self.read_share();
             if reports.is_empty() || self.skipped.in_a_row < SKIPPED_STOP {
-                reports.push(self.train(batch));
+                reports.push(self.train_share(batch));
             }
             return reports;
         }
@@ -60,7 +65,7 @@ impl<B: TrainBackend> Trainer<B> {
         }
         let kept = batch.in_memory();
         self.before_step();
-        let Computed { schedule, scalars, gradients, pending, mut clock, .. } = self.compute(batch);
+        let Computed { schedule, scalars, gradients, pending, mut clock, .. } = self.compute_share(batch);
         self.step += 1;
         self.skipped = self.skipped.and(false);
         self.take(gradients, &pending, &[], &schedule);
@@ -68,11 +73,16 @@ impl<B: TrainBackend> Trainer<B> {
         let Some(ahead) = &mut self.ahead else { return Vec::new() };
         ahead.batches.push(kept);
         ahead.unread.push(Unread { schedule, scalars, secs: clock.secs });
-        if read_now || ahead.batches.len() >= self.metrics_steps { self.read() } else { Vec::new() }
+        if read_now || ahead.batches.len() >= self.metrics_steps { self.read_share() } else { Vec::new() }
     }
 
     /// Reads the steps that were taken ahead.
     pub fn read(&mut self) -> Vec<StepReport> {
+        let _failing = self.rank.has_begun().then(|| self.tell(|| Order::Read));
+        self.read_share()
+    }
+
+    pub(super) fn read_share(&mut self) -> Vec<StepReport> {
         let Some(Ahead { start, batches, unread }) = self.ahead.take() else { return Vec::new() };
         let readings = Scalars::read_all(&unread.iter().map(|unread| &unread.scalars).collect::<Vec<_>>());
         if readings.iter().all(Readings::is_finite) {
@@ -88,7 +98,7 @@ impl<B: TrainBackend> Trainer<B> {
         self.go_back(start);
         let mut reports = Vec::new();
         for batch in batches {
-            reports.push(self.train(batch));
+            reports.push(self.train_share(batch));
             if self.skipped.in_a_row >= SKIPPED_STOP {
                 break;
             }

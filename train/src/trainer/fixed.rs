@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, Entry};
 use crate::model::{Vit, load};
 use crate::operators::Operators;
 use crate::optimise::Schedule;
+use burn::module::Module;
 use burn::tensor::backend::Backend;
 use lapidary_schemas::Digest;
 
@@ -30,6 +31,17 @@ impl<B: Operators> Default for FixedNetworks<B> {
 impl<B: Operators> FixedNetworks<B> {
     pub(super) fn set_frozen(&mut self, teacher: Vit<B>, digest: &Digest) {
         self.frozen = Some((teacher, digest.clone()));
+    }
+
+    /// What a checkpoint does not hold.
+    pub(super) fn without_anchor(&self) -> Self {
+        Self { frozen: self.frozen.clone(), anchor: None }
+    }
+
+    /// The same on a device.
+    pub(super) fn on_device(&self, device: &B::Device) -> Self {
+        let frozen = self.frozen.clone().map(|(teacher, digest)| (teacher.fork(device), digest));
+        Self { frozen, anchor: self.anchor.clone().map(|anchor| anchor.fork(device)) }
     }
 
     pub(super) fn frozen(&self) -> Option<&Vit<B>> {

@@ -4,6 +4,7 @@
 use super::GRADIENT_NORM;
 use crate::model::host_values;
 use crate::operators::Operators;
+use crate::share::BatchShare;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use std::collections::BTreeMap;
@@ -13,12 +14,17 @@ pub(super) const LOSS: &str = "loss";
 /// The norm of a loss's gradient at the backbone's features, on its way to the metrics.
 pub(super) const FEATURE_GRADIENT: &str = "feature_gradient";
 
+/// How many ranks have added to the scalars.
+const RANKS: &str = "ranks";
+
 /// A step's scalars on the device.
 #[derive(Debug)]
 pub(crate) struct Scalars<B: Backend> {
     names: Vec<&'static str>,
     /// Shape `[names]`.
     values: Tensor<B, 1>,
+    /// How many ranks have added to the values, whose count is the last of them; one has none.
+    ranks: usize,
     /// The losses that have a gradient at the features, in the order of their norms, with their weights.
     losses: Vec<(&'static str, f64)>,
 }
@@ -33,11 +39,20 @@ pub(crate) struct Readings {
     pub(crate) feature_norms: Vec<f64>,
 }
 
-impl<B: Operators> Scalars<B> {
+impl<B: Operators<Inner = B>> Scalars<B> {
     /// Of named scalars, shape `[1]` each.
-    pub(super) fn new(scalars: Vec<(&'static str, Tensor<B, 1>)>, losses: Vec<(&'static str, f64)>) -> Self {
-        let (names, tensors): (Vec<_>, Vec<_>) = scalars.into_iter().unzip();
-        Self { names, values: Tensor::cat(tensors, 0), losses }
+    pub(super) fn new(
+        scalars: Vec<(&'static str, Tensor<B, 1>)>,
+        losses: Vec<(&'static str, f64)>,
+        share: &BatchShare<B>,
+    ) -> Self {
+        let (mut names, tensors): (Vec<_>, Vec<_>) = scalars.into_iter().unzip();
+        let mut values = Tensor::cat(tensors, 0);
+        if !share.is_whole() {
+            values = share.of_first_counted(values);
+            names.push(RANKS);
+        }
+        Self { names, values, ranks: share.ranks(), losses }
     }
 
     /// Reads them.
@@ -60,6 +75,7 @@ impl<B: Operators> Scalars<B> {
         for (name, value) in self.names.iter().zip(values) {
             match *name {
                 LOSS => readings.loss = value,
+                RANKS => assert!(value == self.ranks as f64, "a sum is of {value} devices, not of {}", self.ranks),
                 FEATURE_GRADIENT => {
                     let (loss, weight) = self.losses[readings.feature_norms.len()];
                     readings.feature_norms.push(if weight == 0.0 { 0.0 } else { value / weight });

@@ -48,6 +48,8 @@ impl<B: TrainBackend> Trainer<B> {
     /// # Errors
     /// [`TrainError::Checkpoint`] when it is of another network.
     pub fn restore(mut self, checkpoint: &Checkpoint, path: &Path) -> Result<Self> {
+        self.rank.end_others();
+        self.ahead = None;
         let fault = |detail: String| TrainError::Checkpoint { path: path.to_owned(), detail };
         self.student = load(self.student, &checkpoint.part("student."), &self.device).map_err(fault)?;
         if self.needs.has_teacher() {

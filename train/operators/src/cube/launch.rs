@@ -16,7 +16,7 @@ pub(super) fn contiguous<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R>
 }
 
 /// A contiguous tensor to be written over: the one given where nothing else holds its memory, else a copy.
-pub(super) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+pub(crate) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     let tensor = contiguous(tensor);
     if tensor.can_mut() && tensor.is_contiguous_buffer() { tensor } else { tensor.copy() }
 }

@@ -13,6 +13,8 @@ mod standardise;
 mod sums;
 
 pub(crate) use attention::Attention;
+#[cfg(feature = "cuda")]
+pub(crate) use launch::writable;
 
 use super::{AdamwState, AdamwStep, AdamwValues, Float, Operators, Packing, reference};
 use burn::tensor::ops::IntTensor;
@@ -27,6 +29,8 @@ where
     I: IntElement,
     BT: BoolElement,
 {
+    crate::collective::of_ranks!();
+
     fn linear_map(x: Float<Self>, weight: Float<Self>, bias: Option<Float<Self>>) -> Float<Self> {
         match bias {
             Some(bias) if are_served(&[&x, &weight, &bias]) => {

@@ -19,6 +19,8 @@ use burn_flex::{Flex, FlexTensor};
 impl Operators for Flex {
     const ON_HOST: bool = true;
 
+    crate::collective::of_ranks!();
+
     fn linear_map(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
         match in_f32(&x) {
             true => linear::forward(&x, &weight, bias.as_ref()),

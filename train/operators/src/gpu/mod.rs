@@ -24,7 +24,7 @@ use burn_std::device::Device;
 use delegate::Which;
 
 #[cfg(feature = "cuda")]
-type OnCuda = burn_cubecl::CubeBackend<CudaRuntime, f32, i32, u32>;
+pub(crate) type OnCuda = burn_cubecl::CubeBackend<CudaRuntime, f32, i32, u32>;
 #[cfg(feature = "wgpu")]
 type OnWgpu = burn_cubecl::CubeBackend<WgpuRuntime, f32, i32, u32>;
 

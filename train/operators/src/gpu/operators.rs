@@ -1,9 +1,9 @@
 //! The kernels of `cube`, on the GPU whose tensors they are given.
 
 use super::delegate::{Inner, Outer, Which};
-use super::{Gpu, GpuTensor};
+use super::{Gpu, GpuDevice, GpuTensor};
 use crate::cube::Attention;
-use crate::{AdamwState, AdamwStep, AdamwValues, Operators, Packing};
+use crate::{AdamwState, AdamwStep, AdamwValues, Operators, Packing, Ranks};
 
 /// Runs `body` with `B` the backend of `by` and `R` its runtime.
 macro_rules! on {
@@ -26,6 +26,16 @@ macro_rules! on {
 }
 
 impl Operators for Gpu {
+    crate::collective::of_ranks!();
+
+    fn collectives(devices: &[GpuDevice]) -> Vec<Ranks<Self>> {
+        #[cfg(feature = "cuda")]
+        if let Some(ranks) = crate::collective::over_nccl(devices) {
+            return ranks;
+        }
+        crate::collective::threads::<Self>(devices)
+    }
+
     super::delegate::delegate! {
         x => linear_map(x: GpuTensor, weight: GpuTensor, bias: Option<GpuTensor>) -> GpuTensor;
         x => exact_gelu(x: GpuTensor) -> GpuTensor;
