@@ -31,6 +31,7 @@ mod makefile;
 mod memory;
 mod own_embeddings;
 mod plans;
+mod ranks;
 mod refusals;
 mod run;
 mod seeing;

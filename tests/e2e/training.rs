@@ -278,7 +278,8 @@ fn a_batch_is_spread_over_several_devices_of_one_kind() {
     let (code, error) = refusal(&["pretrain", "--device", "cpu", "--devices", "cpu,cpu", "--out", text(&out)]);
     assert!(code == 2 && error.contains("cannot be used with"), "{error}");
     let many = vec!["cpu"; 1000].join(",");
-    let (code, error) = refusal(&["pretrain", "--run", "many", "--devices", &many, "--out", text(&out)]);
+    let (code, error) =
+        refusal(&[&["pretrain", "--run", "many", "--devices", &many, "--out", text(&out)], TINY].concat());
     assert!(code == 2 && error.contains("1000 devices have no images each of pretrain.batch"), "{error}");
     assert!(!out.join("pile/runs/many").exists(), "nothing is written");
 }

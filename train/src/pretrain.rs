@@ -1,8 +1,6 @@
 //! The stage `pretrain`: a plan in, a run folder out, resumable at every checkpoint.
 
-use crate::backend::{
-    CPU, DeviceChoice, ParallelProgram, computes_in, device_name, device_names, least_memory_mib, run_on_all,
-};
+use crate::backend::{CPU, DeviceChoice, ParallelProgram, device_names, least_memory_mib, run_on_all};
 use crate::checkpoint::{Checkpoint, FINAL, Keep, remove_halves, step_name};
 use crate::dump::{self, Inputs};
 use crate::extension::{EXTENDED_AFTER, Extension};
@@ -13,10 +11,10 @@ use crate::knn_watch::KnnWatch;
 use crate::limits::{self, Planned};
 use crate::memory::Needed;
 use crate::metrics::{Clock, Metrics, Took};
-use crate::model::stored_as;
 use crate::operators::TrainBackend;
 use crate::optimise::Schedule;
 use crate::start::Start;
+use crate::suitable::{refuse_devices, refuse_precision};
 use crate::tensorboard::EVENTS_FILE;
 use crate::trainer::{SKIPPED_STOP, Trainer};
 use crate::upload::Batches;
@@ -31,7 +29,7 @@ use lapidary_pipeline::stage::{
     write_json, write_synced,
 };
 use lapidary_pipeline::{ImageStore, PipelineError, interrupt};
-use lapidary_schemas::config::{AugmentOn, Precision, PretrainConfig};
+use lapidary_schemas::config::{AugmentOn, PretrainConfig};
 use lapidary_schemas::{Config, Manifest, Rows};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -116,44 +114,6 @@ pub fn extended_config(
     config: &Config,
 ) -> Result<Config> {
     Extension::open(layout, source, run)?.config(config, more_steps)
-}
-
-/// Refuses a precision that a device does not have.
-fn refuse_precision(devices: &[DeviceChoice], named: &str, precision: Precision) -> Result<()> {
-    if precision == Precision::F32 {
-        return Ok(());
-    }
-    let asked = if precision == Precision::Bf16 { "bf16" } else { "f16" };
-    let refused = if devices.iter().any(|choice| device_name(*choice).is_ok_and(|name| name == CPU)) {
-        format!("pretrain.precision = {asked} needs a GPU; on a CPU it is f32\nhint: --device cuda, or leave that key")
-    } else if !devices.iter().all(|choice| computes_in(*choice, stored_as(precision)).unwrap_or(false)) {
-        let hint =
-            if precision == Precision::Bf16 { "pretrain.precision=f16, or leave that key" } else { "leave that key" };
-        format!("pretrain.precision = {asked} needs a GPU that has it, and `{named}` has not\nhint: {hint}")
-    } else {
-        return Ok(());
-    };
-    Err(PipelineError::Usage(refused).into())
-}
-
-/// Refuses more devices than can share a batch, and what several of them cannot compute.
-///
-/// # Errors
-/// A usage error that names the key.
-pub fn refuse_devices(devices: usize, config: &Config) -> Result<()> {
-    let (batch, objective) = (config.pretrain.batch, &config.objective);
-    let refused = if devices > batch {
-        format!(
-            "{devices} devices have no images each of pretrain.batch = {batch}\nhint: name fewer, or raise that key"
-        )
-    } else if devices > 1 && objective.ibot_weight > 0.0 && objective.head_batch_norm {
-        "objective.head_batch_norm with objective.ibot_weight needs one device: a share of the batch may have no masked \
-         patches, of which there is no mean\nhint: name one, or set objective.head_batch_norm=false"
-            .to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(PipelineError::Usage(refused).into())
 }
 
 /// Which run, on which plan.
