@@ -63,7 +63,7 @@ PACKAGES := build-essential cmake nasm libopenblas-dev liblapack-dev
 # tests say that they were skipped.
 FOR_TESTS := $(if $(filter setup test,$(MAKECMDGOALS)),chromium mesa-vulkan-drivers)
 
-.PHONY: help setup build demo curate pretrain eval report serve report-picture status test faults fuzz cluster cluster-check bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check check-exports check-cards check clean
+.PHONY: help setup build demo curate pretrain eval report serve report-picture status test faults fuzz cluster cluster-check bench bench-pixels bench-curate bench-memory bench-train bench-eval bench-seeds paper science science-table gpu-check cuda-rehearsal check-exports check-cards check clean
 
 help: ## list the verbs
 	@echo "make VERB [DATA=dir] [SIZE=n|share|all] [PROBE=dir] [SEEDS=dir|file] [AGAINST=dir] [NAME=name] [REBUILD=1] [OUT=out] [PRESET=name] [CONFIG=file] [SET='key=value ...'] [DEVICE=cpu|cuda|wgpu|auto]"
@@ -221,6 +221,10 @@ science-table: build ## what `make science` has found so far
 gpu-check: ## hold a GPU to the CPU, time it beside PyTorch (DEVICE=cuda or wgpu; wgpu on a GPU in software rehearses it)
 	@$(MAKE) --no-print-directory build $(if $(filter wgpu%,$(DEVICE)),WGPU=1,CUDA=1)
 	@tests/bench/gpu_check.sh $(LAPIDARY) $(if $(filter auto,$(DEVICE)),cuda,$(DEVICE))
+
+cuda-rehearsal: ## CUDA without a GPU: kernels compiled by NVRTC and ptxas, launched on a driver that executes nothing
+	@$(MAKE) --no-print-directory build CUDA=1
+	@tests/cuda/rehearse.sh $(LAPIDARY)
 
 check-cards: build ## the cards of a subset, by mlcroissant, datasets and huggingface_hub (LAPIDARY_PYTHON)
 	@tests/golden/cards.sh $(LAPIDARY)
