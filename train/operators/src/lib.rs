@@ -12,6 +12,8 @@ pub mod check;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod flex;
+#[cfg(all(feature = "fusion", any(feature = "cuda", feature = "wgpu")))]
+mod fusion;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
 mod packing;
@@ -21,6 +23,10 @@ mod tests;
 mod threads;
 
 pub use flex::exp;
+#[cfg(all(feature = "fusion", feature = "cuda"))]
+pub use fusion::FusedCuda;
+#[cfg(all(feature = "fusion", feature = "wgpu"))]
+pub use fusion::FusedWgpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use gpu::{Gpu, GpuDevice, GpuTensor};
 pub use packing::{Group, Packing};
