@@ -18,6 +18,8 @@ DEVICE ?= auto
 CUDA   ?= $(shell if ldconfig -p 2>/dev/null | grep -q libcuda.so.1 || command -v nvidia-smi >/dev/null 2>&1; then echo 1; else echo 0; fi)
 # WGPU=1 compiles in the GPUs that Vulkan or Metal know: AMD's, Intel's, Apple's.
 WGPU   ?= 0
+# FUSION=1 compiles in burn's fusion as well, for `gpu-check` to compare: nothing trains with it.
+FUSION ?= 0
 # Expanded at once: what is passed on is its text.
 ifeq ($(origin PRESET),undefined)
 PRESET := $(if $(filter 1,$(CUDA)),coco-vits16,demo)
@@ -34,7 +36,7 @@ LAPIDARY := "$(TARGET)/release/lapidary"
 comma    := ,
 # A card's kernels are chosen by trying them; a GPU in software, which tests run on, takes the first.
 GPUS     := $(if $(filter 1,$(CUDA)),lapidary-train/cuda)$(if $(filter 11,$(CUDA)$(WGPU)),$(comma))$(if $(filter 1,$(WGPU)),lapidary-train/wgpu)
-FEATURES := $(if $(GPUS),--features $(GPUS)$(comma)lapidary-train/autotune)
+FEATURES := $(if $(GPUS),--features $(GPUS)$(comma)lapidary-train/autotune$(if $(filter 1,$(FUSION)),$(comma)lapidary-train/fusion))
 # STORES=1 builds object stores (s3://, gs://, az://, http://) beside the rest: by themselves, as another set of features of what
 # they share with Polars would have that built again.
 STORES   ?= 0
@@ -43,7 +45,7 @@ CLUSTER  ?= 0
 STORED   := --release --package lapidary-stores --features lapidary-stores/stores
 TEST_S3  := --release --package lapidary-stores --features lapidary-stores/stores,lapidary-stores/test-server
 TESTED   := --features lapidary-train/wgpu
-COMPILED := --features lapidary-train/cuda,lapidary-train/wgpu,lapidary-train/autotune
+COMPILED := --features lapidary-train/cuda,lapidary-train/wgpu,lapidary-train/autotune,lapidary-train/fusion
 quoted    = '$(subst ','\'',$(1))'
 ASKED     = --out $(call one_word,OUT) $(if $(value CONFIG),--config $(call one_word,CONFIG)) $(foreach s,$(SET),--set $(call quoted,$(s)))
 AFRESH    = $(if $(filter 1,$(REBUILD)),--rebuild)
@@ -83,7 +85,7 @@ setup: ## install the system packages that the build needs
 	    || echo "$$p could not be installed: tests that need it will be skipped"; \
 	fi; done
 
-build: setup ## build all binaries (CUDA=1 for NVIDIA's GPUs, WGPU=1 for any by Vulkan or Metal, STORES=1 for object stores)
+build: setup ## build all binaries (CUDA=1 for NVIDIA's GPUs, WGPU=1 for any by Vulkan or Metal, FUSION=1 adds fusion for gpu-check, STORES=1 for object stores)
 	@cargo build --release --workspace $(FEATURES)
 	@$(if $(filter 1,$(STORES)),cargo build $(STORED))
 
@@ -218,7 +220,7 @@ science: build ## objectives, alpha and curation on CIFAR-10, over 3 seeds; hour
 science-table: build ## what `make science` has found so far
 	@OUT=$(call one_word,OUT)/science tests/bench/science.sh $(LAPIDARY) table
 
-gpu-check: ## hold a GPU to the CPU, time it beside PyTorch (DEVICE=cuda or wgpu; wgpu on a GPU in software rehearses it)
+gpu-check: ## hold a GPU to the CPU, time it beside PyTorch (DEVICE=cuda or wgpu; wgpu on a GPU in software rehearses it; FUSION=1 also compares burn's fusion)
 	@$(MAKE) --no-print-directory build $(if $(filter wgpu%,$(DEVICE)),WGPU=1,CUDA=1)
 	@tests/bench/gpu_check.sh $(LAPIDARY) $(if $(filter auto,$(DEVICE)),cuda,$(DEVICE))
 

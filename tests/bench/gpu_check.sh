@@ -2,7 +2,8 @@
 # gpu_check.sh LAPIDARY [DEVICE]: what a GPU must show, correctness first, in at most nine minutes; it needs no compiler and no network,
 # only the binaries. Every part prints as it goes and leaves what it found in RESULTS (default gpu-check.jsonl), a JSON object a
 # line; the last line printed is one object. On a GPU in software (DEVICE=wgpu) it is a rehearsal on small sizes.
-#   1. kernels beside their operators in f64, in f32, f16 and bf16; 20 steps of a small hybrid run beside the CPU's
+#   1. kernels beside their operators in f64, in f32, f16 and bf16; 20 steps of a small DINO and a small hybrid run beside the CPU's, and
+#      where it is compiled in (FUSION=1) the same with burn's fusion, which fails nothing: no run trains with it
 #   2. steps of coco-vits16 on pixels of waves, f32 (matrix products in TF32) and bf16: images/s, memory; once with a pass for each
 #      size of views instead of all packed; on two cards and four where there are such; the share of time by kind of kernel
 #   3. the same step in PyTorch, where it is installed with CUDA: bf16 under autocast, then compiled
@@ -125,14 +126,18 @@ def ratio(a, b):
     return round(a / b, 3) if a and b else None
 checks = [json.loads(line) for line in open(sys.argv[1])]
 kernels = [said for said in checks if said.get("check") == "kernel"]
-steps = [said["holds"] for said in checks if said.get("check") == "steps"]
+steps = [said["holds"] for said in checks if said.get("check") == "steps" and not said["fusion"]]
+in_f32 = [said for said in checks if said.get("check") == "steps" and said.get("precision", "f32") == "f32"]
+secs = {(said["objective"], said["fusion"]): said.get("step_secs") for said in in_f32}
+fused = {said["objective"]: {"holds": said["holds"], "speed_beside_ours": ratio(secs.get((said["objective"], False)), said.get("step_secs"))}
+         for said in in_f32 if said["fusion"]}
 ours = {name: found[name] for name in found if name.startswith("step-")}
 best = max((said.get("images_per_sec", 0) for name, said in ours.items() if name.endswith("-64") and said.get("packed")), default=None)
 apart = next((name for name in ours if name.startswith("step-unpacked-")), "step-unpacked-")
 images = found.get("images", {}).get("facts", {})
 said = {
     "kernels": len(kernels), "kernels_wrong": sum(not said["holds"] for said in kernels),
-    "steps_hold": bool(steps) and all(steps),
+    "steps_hold": bool(steps) and all(steps), "fusion": fused or "not compiled in",
     "images_per_sec": {name: round(said["images_per_sec"], 1) for name, said in ours.items() if "images_per_sec" in said},
     "packed_vs_unpacked": ratio(rate(apart.replace("unpacked-", "")), rate(apart)),
     "vs_torch_bf16": ratio(best, rate("torch-bf16-64")), "vs_torch_compiled": ratio(best, rate("torch-compiled-64")),

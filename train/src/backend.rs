@@ -115,7 +115,7 @@ pub fn run_on_all<P: ParallelProgram>(choices: &[DeviceChoice], program: P) -> R
 
 /// Runs with a GPU's panics as errors: burn has no other way to say that a device is lost or its memory is full.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn guarded<T>(device: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(device: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let lost = |panic: Box<dyn std::any::Any + Send>| {
         let said = panic.downcast_ref::<String>().cloned();
         let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));

@@ -1,6 +1,9 @@
 //! What a GPU must show before its runs are trusted: its kernels beside their operators, twenty steps beside the CPU's, and what a
 //! step of a configuration takes. Every line is printed when it is known, so that a check that is cut off leaves what it found.
 
+#[cfg(all(feature = "fusion", any(feature = "cuda", feature = "wgpu")))]
+mod fused;
+
 use crate::backend::{Cpu, DeviceChoice, ParallelProgram, computes_in, device_name, run_on_all};
 use crate::model::{host_values, snapshot, stored_as};
 use crate::operators::{Operators, TrainBackend};
@@ -70,9 +73,10 @@ fn small() -> Config {
     config
 }
 
-/// A run as it went: losses, the first step's gradients, and the student's weights after the last step.
+/// A run as it went: losses, seconds a step, the first step's gradients, and the student's weights after the last step.
 struct Course {
     losses: Vec<f64>,
+    step_secs: f64,
     gradients: BTreeMap<String, Vec<f32>>,
     weights: Vec<f32>,
     first_weights: Vec<f32>,
@@ -95,8 +99,23 @@ fn course<B: TrainBackend>(devices: &[B::Device], (kind, precision): (ObjectiveK
     let values =
         |(name, gradient): (&str, &Tensor<B::InnerBackend, 1>)| (name.to_owned(), host_values(gradient.clone()));
     let gradients = gradients.each().filter(|(name, _)| !is_rounding(name)).map(values).collect();
-    let losses = (0..COMPARED_STEPS).map(|step| trainer.train(batch(&config, step)).loss).collect();
-    Course { losses, gradients, weights: weights(&trainer), first_weights, collective: trainer.collective() }
+    let train = |step| {
+        let batch = batch(&config, step);
+        let begun = Instant::now();
+        let loss = trainer.train(batch).loss;
+        (loss, begun.elapsed().as_secs_f64())
+    };
+    let (losses, secs): (Vec<f64>, Vec<f64>) = (0..COMPARED_STEPS).map(train).unzip();
+    let step_secs = median(&secs[COMPARED_STEPS / 2..]);
+    let collective = trainer.collective();
+    Course { losses, step_secs, gradients, weights: weights(&trainer), first_weights, collective }
+}
+
+/// The middle one of an odd number of values, the higher of two in the middle of an even one.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 /// The keys' biases have gradients of rounding alone, which Adam makes steps of.
@@ -136,6 +155,8 @@ pub struct Compared {
     pub weights: f64,
     /// The largest relative difference of a loss on the CPU between one rank and two: what rounding comes to.
     pub rounding: f64,
+    /// Seconds of a step on the device and on the CPU: the median of the last ten, when all kernels are compiled.
+    pub step_secs: [f64; 2],
 }
 
 impl Compared {
@@ -161,7 +182,8 @@ impl Compared {
     pub fn facts(&self) -> Value {
         json!({"ranks": self.ranks.0, "collective": self.ranks.1, "loss_of_5_steps_off": self.losses[0], "loss_of_20_steps_off": self.losses[1],
             "objective": self.kind.name(), "precision": self.precision, "rounding_on_the_cpu": self.rounding, "gradients_off": self.gradients,
-            "gradients_apart": self.gradients_apart, "weights_off": self.weights, "holds": self.holds()})
+            "gradients_apart": self.gradients_apart, "weights_off": self.weights, "step_secs": self.step_secs[0],
+            "step_secs_on_the_cpu": self.step_secs[1], "holds": self.holds()})
     }
 }
 
@@ -189,6 +211,7 @@ pub fn compared<B: TrainBackend>(devices: &[B::Device], (kind, precision): (Obje
         gradients: of_names.fold(0.0, f64::max),
         weights: off(&changed(&found), &changed(&expected)),
         rounding: losses_off(&otherwise, COMPARED_STEPS),
+        step_secs: [found.step_secs, expected.step_secs],
     }
 }
 
@@ -245,7 +268,8 @@ impl ParallelProgram for Rate {
     }
 }
 
-/// Checks the device that was asked for, a line as soon as it is known; whether all holds.
+/// Checks the device that was asked for, a line as soon as it is known; whether all holds, but for fusion, which nothing trains
+/// with.
 ///
 /// # Errors
 /// When the device cannot be used.
@@ -282,12 +306,10 @@ pub fn check(device: DeviceChoice, mut said: impl FnMut(Value)) -> Result<bool> 
         for (kind, devices) in of_one.into_iter().chain(several.filter(|_| precision == Precision::F32)) {
             let compared = run_on_all(&devices, CompareSteps(kind, precision))?;
             holds &= compared.holds();
-            let mut facts = compared.facts();
-            facts["check"] = json!("steps");
-            facts["device"] = json!(name);
-            said(facts);
+            said(of_steps(compared.facts(), &name, false));
         }
     }
+    with_fusion(device, &name, said)?;
     Ok(holds)
 }
 
@@ -300,6 +322,37 @@ fn shared_by(device: DeviceChoice) -> Vec<Vec<DeviceChoice>> {
         _ => Vec::new(),
     };
     std::iter::once(vec![device; 2]).chain(of_cuda.into_iter().filter(is_there)).collect()
+}
+
+/// What was found of twenty steps, with how they were computed.
+fn of_steps(mut facts: Value, device: &str, fusion: bool) -> Value {
+    facts["check"] = json!("steps");
+    facts["device"] = json!(device);
+    facts["fusion"] = json!(fusion);
+    facts["autotune"] = json!(cfg!(feature = "autotune"));
+    facts
+}
+
+/// The same steps with burn's fusion, where it is compiled in.
+#[cfg(all(feature = "fusion", any(feature = "cuda", feature = "wgpu")))]
+fn with_fusion(device: DeviceChoice, name: &str, mut said: impl FnMut(Value)) -> Result<()> {
+    let Some(gpu) = crate::gpu::resolve(device)?.gpu() else { return Ok(()) };
+    for kind in [ObjectiveKind::Dino, ObjectiveKind::Hybrid] {
+        // That fusion fails is a finding, as that it is off would be.
+        let facts = fused::compared_fused((&gpu, name), kind).map_or_else(
+            |failed| json!({"objective": kind.name(), "failed": failed.to_string(), "holds": false}),
+            |compared| compared.facts(),
+        );
+        said(of_steps(facts, name, true));
+    }
+    Ok(())
+}
+
+#[cfg(not(all(feature = "fusion", any(feature = "cuda", feature = "wgpu"))))]
+fn with_fusion(_: DeviceChoice, name: &str, mut said: impl FnMut(Value)) -> Result<()> {
+    said(json!({"check": "fusion", "device": name, "skipped": "burn's fusion is not compiled in",
+        "hint": "`make gpu-check FUSION=1` compares it; nothing trains with it"}));
+    Ok(())
 }
 
 /// Of an objective in a precision.

@@ -13,6 +13,8 @@ mod collective;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 mod flex;
+#[cfg(all(feature = "fusion", any(feature = "cuda", feature = "wgpu")))]
+mod fusion;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
 mod packing;
@@ -24,6 +26,10 @@ mod threads;
 
 pub use collective::{Alone, Collective, Ranks, collectives, standardise_over_ranks, sum_over_ranks};
 pub use flex::exp;
+#[cfg(all(feature = "fusion", feature = "cuda"))]
+pub use fusion::FusedCuda;
+#[cfg(all(feature = "fusion", feature = "wgpu"))]
+pub use fusion::FusedWgpu;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use gpu::{Gpu, GpuDevice, GpuTensor};
 pub use packing::{Group, Packing};
