@@ -224,8 +224,8 @@ gpu-check: ## hold a GPU to the CPU, time it beside PyTorch (DEVICE=cuda or wgpu
 	@$(MAKE) --no-print-directory build $(if $(filter wgpu%,$(DEVICE)),WGPU=1,CUDA=1)
 	@tests/bench/gpu_check.sh $(LAPIDARY) $(if $(filter auto,$(DEVICE)),cuda,$(DEVICE))
 
-cuda-rehearsal: ## CUDA without a GPU: kernels compiled by NVRTC and ptxas, launched on a driver that executes nothing
-	@$(MAKE) --no-print-directory build CUDA=1
+cuda-rehearsal: setup ## CUDA without a GPU: kernels compiled by NVRTC and ptxas, launched on a driver that executes nothing
+	@cargo build --release --workspace --features lapidary-train/cuda
 	@tests/cuda/rehearse.sh $(LAPIDARY)
 
 check-cards: build ## the cards of a subset, by mlcroissant, datasets and huggingface_hub (LAPIDARY_PYTHON)
