@@ -185,6 +185,11 @@ pub trait Operators: Backend {
         reference::sum_of_squares::<Self>(x)
     }
 
+    /// See [`clip_divisor`].
+    fn clip_divisor(square: Float<Self>, norm_max: f64) -> Float<Self> {
+        reference::clip_divisor::<Self>(square, norm_max)
+    }
+
     /// `old * momentum + new * (1 - momentum)`.
     fn moving_average(old: Float<Self>, new: Float<Self>, momentum: f64) -> Float<Self> {
         reference::moving_average::<Self>(old, new, momentum)
@@ -425,6 +430,15 @@ pub fn packed_bytes(bytes: impl Iterator<Item = u8>) -> Vec<i32> {
 /// - returns: `[4 * words]`
 pub fn unpack_bytes<B: Operators>(words: Tensor<B, 1, Int>) -> Tensor<B, 1> {
     tensor(B::bytes_of_words(words.into_primitive()))
+}
+
+/// What clipping divides a gradient by, of the square of its norm: the norm and 1e-6 over the greatest norm, at least 1 (PyTorch's
+/// `clip_grad_norm_`). What is not a number stays so.
+///
+/// # Shapes
+/// - square: `[1]`; returns: the same
+pub fn clip_divisor<B: Operators>(square: Tensor<B, 1>, norm_max: f64) -> Tensor<B, 1> {
+    tensor(B::clip_divisor(float(square), norm_max))
 }
 
 /// The sum of the squares of all values, shape `[1]`.

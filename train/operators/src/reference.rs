@@ -286,6 +286,10 @@ pub(crate) fn sum_of_squares<B: Backend>(x: Float<B>) -> Float<B> {
     float((x.clone() * x).sum())
 }
 
+pub(crate) fn clip_divisor<B: Backend>(square: Float<B>, norm_max: f64) -> Float<B> {
+    float(((tensor::<B, 1>(square).sqrt() + 1e-6) / norm_max).clamp_min(1.0))
+}
+
 pub(crate) fn moving_average<B: Backend>(old: Float<B>, new: Float<B>, momentum: f64) -> Float<B> {
     float(tensor::<B, 1>(old) * momentum + tensor::<B, 1>(new) * (1.0 - momentum))
 }

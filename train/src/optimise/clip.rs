@@ -3,7 +3,7 @@
 //! a frozen last layer too, as in the reference, which clips before it cancels.
 
 use super::gradients::{Gradient, Gradients};
-use crate::operators::Operators;
+use crate::operators::{Operators, clip_divisor};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use lapidary_schemas::config::{ClipBy, PretrainConfig};
@@ -38,19 +38,15 @@ impl<B: Operators> Clip<B> {
                 squares.insert(part.to_owned(), sum);
             }
         }
-        let divisors = squares.into_iter().map(|(part, square)| (part, divisor(square, norm_max))).collect();
+        let divisors = squares.into_iter().map(|(part, square)| (part, clip_divisor(square, norm_max))).collect();
         Self { norm_max, by, divisors }
     }
 
     /// What a parameter's gradient is divided by, shape `[1]`; none when nothing is clipped.
     pub(crate) fn divisor(&self, name: &str, gradient: &Gradient<B>) -> Option<Tensor<B, 1>> {
         (self.norm_max > 0.0).then(|| match self.by {
-            ClipBy::Tensor => divisor(gradient.square.clone(), self.norm_max),
+            ClipBy::Tensor => clip_divisor(gradient.square.clone(), self.norm_max),
             by => self.divisors[part_of(name, by)].clone(),
         })
     }
-}
-
-fn divisor<B: Operators>(square: Tensor<B, 1>, norm_max: f64) -> Tensor<B, 1> {
-    ((square.sqrt() + 1e-6) / norm_max).clamp_min(1.0)
 }

@@ -7,8 +7,8 @@ mod tests;
 mod ways;
 
 use crate::{
-    AdamwStep, Gpu, GpuDevice, Group, Moving, Operators, Packing, TrainBackend, adamw, moving_average, packed_bytes,
-    sum_of_squares, unpack_bytes,
+    AdamwStep, Gpu, GpuDevice, Group, Moving, Operators, Packing, TrainBackend, adamw, clip_divisor, moving_average,
+    packed_bytes, sum_of_squares, unpack_bytes,
 };
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
@@ -235,7 +235,7 @@ fn packed(groups: &[[usize; 2]], heads: usize, width: usize) -> PackedAttention 
     PackedAttention { packing: Packing::new(groups.iter().map(group)), heads, width }
 }
 
-/// What a step of AdamW, a moving average and a sum of squares make of drawn values, with or without an average and a divisor;
+/// What a step of AdamW, a moving average, a sum of squares and clipping make of drawn values, with or without an average and a divisor;
 /// last a tensor that another holds, which must stay as it was.
 fn stepped<B: Operators>(
     device: &B::Device,
@@ -253,12 +253,16 @@ fn stepped<B: Operators>(
     };
     let values = |seed| on::<B>(drawn(count, seed), device, dtype);
     let held = values(1);
-    let square = values(4) * values(4);
+    let square_of = |values: Tensor<B, 1>| values.clone() * values;
+    let square = square_of(values(4));
     let moving = Moving { value: held.clone(), mean: values(3), square, average: averaged.then(|| values(8)) };
     let divisor = divided.then(|| on::<B>(vec![1.7], device, dtype));
     let moved = adamw(moving, values(2), divisor, &step);
     let average = moved.average.map_or_else(Vec::new, host);
     let both = moving_average(held.clone(), values(2), step.momentum);
     let squares = sum_of_squares(values(7));
-    vec![host(moved.value), host(moved.mean), host(moved.square), average, host(both), host(squares), host(held)]
+    // Of small norms, which are not clipped, and of large ones.
+    let divisors = clip_divisor(square_of(values(9)), 1.5);
+    let found = [moved.value, moved.mean, moved.square].map(host);
+    found.into_iter().chain([average, host(both), host(squares), host(divisors), host(held)]).collect()
 }

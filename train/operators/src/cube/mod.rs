@@ -194,6 +194,13 @@ where
         }
     }
 
+    fn clip_divisor(square: Float<Self>, norm_max: f64) -> Float<Self> {
+        match are_f32(&[&square]) {
+            true => optimiser::clip_divisor(square, norm_max),
+            false => reference::clip_divisor::<Self>(square, norm_max),
+        }
+    }
+
     fn moving_average(old: Float<Self>, new: Float<Self>, momentum: f64) -> Float<Self> {
         match are_f32(&[&old, &new]) {
             true => optimiser::moving_average(old, new, momentum),

@@ -1,7 +1,8 @@
 //! AdamW with weight decay, the clipped gradient and the teacher's moving average, in one pass and in place.
 
-use super::launch::{contiguous, count, elementwise, vector_size, writable};
+use super::launch::{contiguous, count, elementwise, empty, vector_size, writable};
 use crate::{AdamwState, AdamwStep};
+use burn::tensor::TensorMetadata;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn_cubecl::CubeRuntime;
@@ -100,6 +101,33 @@ where
         ),
     );
     AdamwState { value, mean, square, average }
+}
+
+#[cube(launch)]
+fn clip_divisor_kernel(square: &Array<f32>, divisor: &mut Array<f32>, norm_max: f32) {
+    let at = ABSOLUTE_POS;
+    if at >= square.len() {
+        terminate!();
+    }
+    let over = (square[at].sqrt() + 1e-6) / norm_max;
+    divisor[at] = select(over < 1.0, 1.0, over);
+}
+
+/// What gradients in f32 are divided by, of the squares of their norms.
+pub(super) fn clip_divisor<R: CubeRuntime>(square: CubeTensor<R>, norm_max: f64) -> CubeTensor<R> {
+    let square = contiguous(square);
+    let divisor = empty(&square, square.shape());
+    let (cubes, units) = elementwise(&square.client, count(&square));
+    let client = square.client.clone();
+    clip_divisor_kernel::launch::<R>(
+        &client,
+        cubes,
+        units,
+        square.into_array_arg(),
+        divisor.clone().into_array_arg(),
+        norm_max as f32,
+    );
+    divisor
 }
 
 #[cube(launch)]

@@ -79,6 +79,7 @@ impl Operators for Gpu {
         ) -> GpuTensor;
         words => bytes_of_words(words: GpuTensor) -> GpuTensor;
         x => sum_of_squares(x: GpuTensor) -> GpuTensor;
+        square => clip_divisor(square: GpuTensor, norm_max: f64) -> GpuTensor;
         old => moving_average(old: GpuTensor, new: GpuTensor, momentum: f64) -> GpuTensor;
     }
 
