@@ -18,7 +18,7 @@ DEVICE ?= auto
 CUDA   ?= $(shell if ldconfig -p 2>/dev/null | grep -q libcuda.so.1 || command -v nvidia-smi >/dev/null 2>&1; then echo 1; else echo 0; fi)
 # WGPU=1 compiles in the GPUs that Vulkan or Metal know: AMD's, Intel's, Apple's.
 WGPU   ?= 0
-# FUSION=1 compiles in burn's fusion as well, for `gpu-check` to compare: nothing trains with it.
+# FUSION=1 compiles in burn's fusion as well, for `gpu-check` to compare, which does unless FUSION=0: nothing trains with it.
 FUSION ?= 0
 # Expanded at once: what is passed on is its text.
 ifeq ($(origin PRESET),undefined)
@@ -220,8 +220,8 @@ science: build ## objectives, alpha and curation on CIFAR-10, over 3 seeds; hour
 science-table: build ## what `make science` has found so far
 	@OUT=$(call one_word,OUT)/science tests/bench/science.sh $(LAPIDARY) table
 
-gpu-check: ## hold a GPU to the CPU, time it beside PyTorch (DEVICE=cuda or wgpu; wgpu on a GPU in software rehearses it; FUSION=1 also compares burn's fusion)
-	@$(MAKE) --no-print-directory build $(if $(filter wgpu%,$(DEVICE)),WGPU=1,CUDA=1)
+gpu-check: ## hold a GPU to the CPU, time it beside PyTorch (DEVICE=cuda or wgpu; wgpu on a GPU in software rehearses it; FUSION=0 leaves out burn's fusion)
+	@$(MAKE) --no-print-directory build $(if $(filter wgpu%,$(DEVICE)),WGPU=1,CUDA=1) FUSION=$(if $(filter file,$(origin FUSION)),1,$(FUSION))
 	@tests/bench/gpu_check.sh $(LAPIDARY) $(if $(filter auto,$(DEVICE)),cuda,$(DEVICE))
 
 cuda-rehearsal: setup ## CUDA without a GPU: kernels compiled by NVRTC and ptxas, launched on a driver that executes nothing

@@ -2,8 +2,7 @@
 //! binaries were built without wgpu, these tests say so and end.
 
 use crate::kill::kill_when;
-use crate::run::{TINY, curated, facts, refusal, text, tiny};
-use serde_json::Value;
+use crate::run::{TINY, curated, facts, losses, refusal, text, tiny};
 use std::path::Path;
 
 /// The adapters' names.
@@ -15,15 +14,6 @@ fn adapters(out: &Path) -> Vec<String> {
         println!("skipped: no adapter: {}", found["adapters"]);
     }
     names
-}
-
-fn lines(run: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
-fn losses(run: &Path) -> Vec<f64> {
-    lines(run).iter().map(|line| line["loss"].as_f64().expect("a loss")).collect()
 }
 
 #[test]

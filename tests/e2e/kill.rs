@@ -1,6 +1,6 @@
 //! The plug is pulled: SIGKILL in the middle of a stage, then the same command, then the same digests.
 
-use crate::run::{DRAWN, TINY, binary, curated, facts, text, tiny};
+use crate::run::{DRAWN, TINY, binary, curated, facts, lines, text, tiny};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -107,6 +107,5 @@ fn a_killed_stage_ends_with_the_digests_of_an_uninterrupted_one() {
 fn metrics(out: &Path) -> Vec<Value> {
     let runs = std::fs::read_dir(out.join("pile/runs")).expect("runs").filter_map(|e| e.ok());
     let run = runs.into_iter().find(|e| e.path().join("manifest.json").is_file()).expect("a finished run");
-    let text = std::fs::read_to_string(run.path().join("metrics.jsonl")).expect("metrics");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    lines(&run.path())
 }

@@ -128,3 +128,14 @@ pub fn curated(out: &Path, size: &str) -> Vec<Value> {
 pub fn tiny(out: &Path, arguments: &[&str]) -> Vec<Value> {
     facts(out, &[arguments, TINY].concat())
 }
+
+/// A run's metrics, a step a line.
+pub fn lines(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// A run's losses.
+pub fn losses(run: &Path) -> Vec<f64> {
+    lines(run).iter().map(|line| line["loss"].as_f64().expect("a loss")).collect()
+}

@@ -1,7 +1,7 @@
 //! Training that cannot be or goes wrong: plans that do not fit, numbers that are not finite, files that a kill has left.
 
 use crate::kill::kill_when;
-use crate::run::{DRAWN, TINY, curated, facts, lapidary, refusal, say, text, tiny};
+use crate::run::{DRAWN, TINY, curated, facts, lapidary, lines, refusal, say, text, tiny};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -59,11 +59,6 @@ fn unfinished(out: &Path) -> PathBuf {
     let runs = std::fs::read_dir(out.join("pile/runs")).expect("runs");
     let folders = runs.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir());
     folders.into_iter().find(|path| path.join("metrics.jsonl").is_file()).expect("a run")
-}
-
-fn lines(run: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 #[test]

@@ -113,13 +113,18 @@ pub fn run_on_all<P: ParallelProgram>(choices: &[DeviceChoice], program: P) -> R
     unreachable!("{named}: resolve names a GPU only with its feature")
 }
 
+/// What a panic says.
+pub(crate) fn said_of_panic(panic: &(dyn std::any::Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().cloned();
+    let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+    said.unwrap_or_else(|| "its driver said nothing".to_owned())
+}
+
 /// Runs with a GPU's panics as errors: burn has no other way to say that a device is lost or its memory is full.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) fn guarded<T>(device: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let lost = |panic: Box<dyn std::any::Any + Send>| {
-        let said = panic.downcast_ref::<String>().cloned();
-        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-        let detail = said.unwrap_or_else(|| "its driver said nothing".to_owned());
+        let detail = said_of_panic(panic.as_ref());
         TrainError::DeviceLost { device: device.to_owned(), detail, advice: String::new() }
     };
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(lost)?

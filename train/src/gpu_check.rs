@@ -351,7 +351,7 @@ fn with_fusion(device: DeviceChoice, name: &str, mut said: impl FnMut(Value)) ->
 #[cfg(not(all(feature = "fusion", any(feature = "cuda", feature = "wgpu"))))]
 fn with_fusion(_: DeviceChoice, name: &str, mut said: impl FnMut(Value)) -> Result<()> {
     said(json!({"check": "fusion", "device": name, "skipped": "burn's fusion is not compiled in",
-        "hint": "`make gpu-check FUSION=1` compares it; nothing trains with it"}));
+        "hint": "`make gpu-check` compiles it in and compares it; nothing trains with it"}));
     Ok(())
 }
 

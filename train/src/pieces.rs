@@ -4,8 +4,9 @@
 //! burn-flex runs most operators on one thread, so that a second core is best used by a second piece. Pieces get threads of
 //! the system, not rayon's: the operators use rayon themselves.
 //!
-//! With several ranks all of this is of a rank's share of the batch. The losses see the features of all of its images; their gradients then go back through each piece (gradient caching, Gao et
-//! al. 2021: the same gradients as in one piece, up to rounding). With several parts the features are first computed without a
+//! With several ranks all of this is of a rank's share of the batch. The losses see the features of all of its images; their
+//! gradients then go back through each piece (gradient caching, Gao et al. 2021: the same gradients as in one piece, up to
+//! rounding). With several parts the features are first computed without a
 //! graph, and each part is computed again with one when its gradients are asked for.
 //!
 //! On a GPU the views of all sizes go through a network together, packed (see `model/sequences.rs`), with fewer launches; on the

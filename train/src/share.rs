@@ -86,17 +86,18 @@ impl<B: Operators<Inner = B>> BatchShare<B> {
         self.sum(Tensor::cat(vec![values, Tensor::ones([1], &device)], 0))
     }
 
-    /// The sums of all ranks' gradients by name, flat, of the parameters that have one on any rank; `counts` are the values of each
-    /// parameter.
+    /// The sums of all ranks' gradients by name, flat, of the parameters that have one on any rank; `counts` tells how many values
+    /// each parameter has.
     pub(crate) fn sum_of_gradients(
         &self,
         mut gradients: BTreeMap<String, Tensor<B, 1>>,
-        counts: &BTreeMap<String, usize>,
+        counts: impl FnOnce() -> BTreeMap<String, usize>,
         device: &B::Device,
     ) -> BTreeMap<String, Tensor<B, 1>> {
         if self.is_whole() {
             return gradients;
         }
+        let counts = counts();
         let names = self.ranks.union(gradients.keys().cloned().collect());
         let of_name = |name: String| {
             let count = counts.get(&name).copied().unwrap_or_default();

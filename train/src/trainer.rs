@@ -416,7 +416,7 @@ impl<B: TrainBackend> Trainer<B> {
             backward(&pieces).into_iter().for_each(|of_piece| add_to(&mut gradients, of_piece));
             share.barrier();
         }
-        let gradients = share.sum_of_gradients(gradients, &value_counts(&self.student), &self.device);
+        let gradients = share.sum_of_gradients(gradients, || value_counts(&self.student), &self.device);
         clock.done("backward");
         let gradients = Gradients::of::<B, _>(&self.student, gradients);
         scalars.extend(gradients.norm_tensor().map(|norm| (GRADIENT_NORM, norm)));

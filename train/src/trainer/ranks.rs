@@ -4,12 +4,12 @@
 
 use super::Trainer;
 use crate::Result;
+use crate::backend::said_of_panic;
 use crate::operators::{Alone, Ranks, Stream, TrainBackend, collectives};
 use crate::optimise::Schedule;
 use crate::share::BatchShare;
 use crate::upload::{Loaded, Uploader};
 use lapidary_schemas::Config;
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -156,7 +156,7 @@ impl<B: TrainBackend> Trainer<B> {
                 match catch_unwind(AssertUnwindSafe(|| stream.executes(|| follow(copied, end, &received)))) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => failed.abandon(&error.to_string()),
-                    Err(panic) => failed.abandon(&said(panic.as_ref())),
+                    Err(panic) => failed.abandon(&said_of_panic(panic.as_ref())),
                 }
             });
             let thread = thread.map_err(|error| self.rank.end.abandon(&error.to_string())).ok();
@@ -189,13 +189,6 @@ fn follow<B: TrainBackend>(
         }
     }
     Ok(())
-}
-
-/// What a panic says.
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
-    text.unwrap_or_else(|| "its driver said nothing".to_owned())
 }
 
 /// How many values each parameter of a network has, by name.

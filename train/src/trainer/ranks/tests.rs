@@ -192,7 +192,7 @@ fn a_rank_that_fails_ends_the_step_with_what_it_said() {
     let third: &Ranks<_> = &trainer.rank.other_ends[1];
     third.abandon("device 2 is out of memory");
     let failed = catch_unwind(AssertUnwindSafe(|| trainer.train(batch()))).expect_err("fails");
-    assert_eq!(said(failed.as_ref()), "device 2 is out of memory");
+    assert_eq!(said_of_panic(failed.as_ref()), "device 2 is out of memory");
     drop(trainer);
 }
 
